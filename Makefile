@@ -1,0 +1,33 @@
+# `make train` and `make test` need nothing but Python 3.11 or later and a package index:
+# each first makes a virtual environment in .venv, once, and installs the pinned packages there.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test check weights format clean
+
+train: .venv/installed  ## train the reference network on the embedded images, then evaluate it
+	$(BIN)/digitsum train
+
+test: .venv/installed  ## run every test and every example in a docstring
+	$(BIN)/pytest
+
+check: .venv/installed  ## what a change must pass: format, lint, types, tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+weights: .venv/installed  ## train the networks that come with the package, on MNIST: long
+	$(BIN)/python benchmarks/weights.py exact concat
+
+format: .venv/installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
+	touch $@

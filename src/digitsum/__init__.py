@@ -1,0 +1,23 @@
+"""A neural network with two inputs, a handwritten digit and a number, and two outputs, the digit and the sum.
+
+    network = digitsum.load("exact")
+    log_digit, log_sum = network(image, addend)
+
+Nothing heavy is imported before it is used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules={"mnist"},
+    submod_attrs={
+        "augmentation": ["augment"],
+        "config": ["Config"],
+        "evaluation": ["Evaluation", "evaluate"],
+        "mnist": ["Digits"],
+        "networks": ["ConcatNet", "DigitSumNet", "ExactNet", "load"],
+        "pairs": ["DigitSumDataset", "deal", "pair_table", "split_loaders"],
+        "training": ["fit"],
+    },
+)

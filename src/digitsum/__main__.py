@@ -1,0 +1,5 @@
+"""`python -m digitsum` is `digitsum`."""
+
+from digitsum.cli import main
+
+main()

@@ -1,0 +1,20 @@
+"""Files written whole or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path; when the block ends well, what was written there replaces `path`.
+
+    The temporary file lies in `path`'s own folder (made if missing), so the replacement is one atomic
+    rename; when the block fails or is interrupted, `path` stays as it was and nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        temporary.replace(path)

@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from digitsum.mnist import Digits
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _no_cache_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep tests out of the user's cache; they share one, as parsing the embedded images takes 2 s."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def digits() -> Digits:
+    """Forty images of noise, four a digit."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 1, 28, 28), dtype=np.uint8)
+    return Digits(images, np.arange(40) % 10)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A user's folder: ten sub-folders of four pictures, a bar whose place is the digit."""
+    from PIL import Image
+
+    for digit in range(10):
+        folder = tmp_path / "pictures" / str(digit)
+        folder.mkdir(parents=True)
+        for i in range(4):
+            image = np.zeros((28, 28), np.uint8)
+            image[2 * digit + 4 : 2 * digit + 6, 4 + i : 20 + i] = 255
+            Image.fromarray(image).save(folder / f"{i}.png")
+    return tmp_path / "pictures"
