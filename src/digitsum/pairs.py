@@ -1,0 +1,152 @@
+"""The pair table, the Dataset of (image, addend) -> (digit, sum), and its 80/20 loaders.
+
+Every image meets one dealt addend an epoch; the exhaustive evaluation alone meets all ten.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler, SubsetRandomSampler
+
+from digitsum.mnist import Digits
+
+Item = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]  # (image, addend), (digit, sum)
+
+
+def pair_table(length: int = 60_000) -> pd.DataFrame:
+    """Repeat the 100 pairs of an addend and a digit, with their sums, to `length` rows.
+
+    Returns
+    -------
+    DataFrame
+        int64 columns `addend`, `digit` and `sum`.
+
+    >>> pair_table().head(3)
+       addend  digit  sum
+    0       0      0    0
+    1       0      1    1
+    2       0      2    2
+    >>> pair_table().value_counts().unique()
+    array([600])
+    """
+    addend, digit = np.divmod(np.arange(length) % 100, 10)
+    return pd.DataFrame({"addend": addend, "digit": digit, "sum": addend + digit})
+
+
+def deal(labels: np.ndarray, seed: int = 0) -> pd.DataFrame:
+    """Give each image a row of the pair table that has its digit.
+
+    Within each digit every addend occurs equally often, give or take one, in random order: the images'
+    addend then says nothing about their digit.
+
+    Parameters
+    ----------
+    labels
+        int64 [N], the images' digits.
+
+    Returns
+    -------
+    DataFrame
+        N rows in the order of `labels`, columns as in `pair_table`.
+
+    >>> deal(np.array([3, 3, 3, 8]), seed=0)["digit"].tolist()
+    [3, 3, 3, 8]
+    """
+    random = np.random.default_rng(seed)
+    images = pd.DataFrame({"digit": labels}).sample(frac=1, random_state=random)
+    first = random.integers(10, size=10)  # else the odd images out would always meet the small addends
+    images["addend"] = (images.groupby("digit").cumcount() + first[images["digit"]]) % 10
+    return (
+        images.merge(pair_table(100), how="left")
+        .set_index(images.index)
+        .sort_index()[["addend", "digit", "sum"]]
+    )
+
+
+class DigitSumDataset(Dataset[Item]):
+    """(image, addend) -> (digit, sum), one dealt addend an image.
+
+    An item is `(image uint8 [1, 28, 28], addend one-hot float32 [10]), (digit int64 [], sum int64 [])`.
+    A DataLoader made by `loader` asks for a whole batch at once, so a batch is one gather from one uint8
+    tensor that shares its memory with `digits.images`.
+    """
+
+    def __init__(self, digits: Digits, seed: int = 0) -> None:
+        self.images = torch.from_numpy(digits.images)
+        self.digits = torch.from_numpy(digits.labels)
+        self.deal(seed)
+
+    def deal(self, seed: int) -> None:
+        """Deal the addends anew (`deal`)."""
+        table = deal(self.digits.numpy(), seed)
+        self.addends = torch.tensor(table["addend"].to_numpy())
+        self.sums = torch.tensor(table["sum"].to_numpy())
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int | slice | list[int] | Tensor) -> Item:
+        addend = one_hot(self.addends[index], 10).float()
+        return (self.images[index], addend), (self.digits[index], self.sums[index])
+
+    def __getitems__(self, indices: list[int]) -> Item:
+        return self[torch.tensor(indices)]
+
+
+def loader(
+    dataset: DigitSumDataset,
+    batch_size: int = 1000,
+    sampler: Sampler[int] | None = None,
+    generator: torch.Generator | None = None,
+) -> DataLoader[Item]:
+    """Load whole batches of `dataset`: in its order, or in the sampler's. The last one may be smaller."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler or SequentialSampler(dataset),
+        collate_fn=_already_a_batch,
+        generator=generator,
+    )
+
+
+def _already_a_batch(batch: Any) -> Any:
+    return batch
+
+
+def split_loaders(
+    dataset: DigitSumDataset, train_fraction: float = 0.8, batch_size: int = 128, seed: int = 0
+) -> tuple[DataLoader[Item], DataLoader[Item]]:
+    """Split `dataset` at random into a training part and a held-out part, and load both.
+
+    The two loaders' `SubsetRandomSampler`s are disjoint and cover the data; the same seed gives the same
+    parts and, through the loaders' `generator`, the same batches.
+
+    Raises
+    ------
+    ValueError
+        A batch size below 1, or a part that would be empty.
+
+    >>> from digitsum.mnist import Digits
+    >>> dataset = DigitSumDataset(Digits(np.zeros((10, 1, 28, 28), np.uint8), np.arange(10)))
+    >>> train, held_out = split_loaders(dataset)
+    >>> len(train.sampler), len(held_out.sampler)
+    (8, 2)
+    """
+    if batch_size < 1:
+        raise ValueError(f"the batch size must be at least 1, not {batch_size}")
+    cut = round(train_fraction * len(dataset))
+    if not 0 < cut < len(dataset):
+        raise ValueError(
+            f"a training fraction of {train_fraction} doesn't leave some of {len(dataset)} images on both"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(dataset), generator=generator).tolist()
+    train, held_out = (
+        loader(dataset, batch_size, SubsetRandomSampler(part, generator), generator)
+        for part in (order[:cut], order[cut:])
+    )
+    return train, held_out

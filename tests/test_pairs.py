@@ -1,0 +1,106 @@
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from digitsum.mnist import Digits
+from digitsum.pairs import DigitSumDataset, deal, loader, pair_table, split_loaders
+
+
+def test_pair_table_repeats_every_pair_with_its_sum() -> None:
+    rows = [tuple(row) for row in pair_table(300).to_numpy().tolist()]
+    assert Counter(rows) == {(a, d, a + d): 3 for a, d in itertools.product(range(10), range(10))}
+
+
+def test_pair_table_has_the_length_of_mnist() -> None:
+    assert len(pair_table()) == 60_000
+
+
+def test_deal_gives_each_digit_every_addend_equally_often() -> None:
+    labels = np.random.default_rng(1).choice(10, size=3007, p=np.arange(1, 11) / 55)
+    table = deal(labels)
+    assert table["digit"].tolist() == labels.tolist()
+    assert (table["sum"] == table["digit"] + table["addend"]).all()
+    for digit in range(10):
+        counts = np.bincount(table["addend"][labels == digit], minlength=10)
+        assert counts.max() - counts.min() <= 1
+        assert counts[9] > 0
+
+
+def test_deal_is_the_same_for_a_seed_and_another_for_another() -> None:
+    labels = np.arange(100) % 10
+    assert deal(labels, 1).equals(deal(labels, 1))
+    assert not deal(labels, 1).equals(deal(labels, 2))
+
+
+def test_item_is_an_image_and_a_one_hot_addend_with_digit_and_sum(digits: Digits) -> None:
+    dataset = DigitSumDataset(digits)
+    for index in range(len(dataset)):
+        (image, addend), (digit, sum_) = dataset[index]
+        assert (image.dtype, image.shape) == (torch.uint8, (1, 28, 28))
+        assert (addend.dtype, addend.shape, addend.sum()) == (torch.float32, (10,), 1)
+        assert image.numpy().tobytes() == digits.images[index].tobytes()
+        assert digit == digits.labels[index]
+        assert sum_ == digit + addend.argmax()
+
+
+def test_dataset_shares_the_memory_of_its_images(digits: Digits) -> None:
+    assert DigitSumDataset(digits).images.data_ptr() == digits.images.ctypes.data
+
+
+def test_deal_anew_changes_the_addends_and_keeps_the_sums_right(digits: Digits) -> None:
+    dataset = DigitSumDataset(digits, seed=0)
+    before = dataset.addends.clone()
+    dataset.deal(1)
+    assert not torch.equal(dataset.addends, before)
+    assert torch.equal(dataset.sums, dataset.digits + dataset.addends)
+
+
+def test_loader_gives_whole_batches_of_the_same_items(digits: Digits) -> None:
+    dataset = DigitSumDataset(digits)
+    (batch,) = loader(dataset)
+    (images, addends), (labels, sums) = batch
+    assert (images.shape, addends.shape) == ((40, 1, 28, 28), (40, 10))
+    for index in range(40):
+        (image, addend), (digit, sum_) = dataset[index]
+        assert torch.equal(images[index], image)
+        assert torch.equal(addends[index], addend)
+        assert (labels[index], sums[index]) == (digit, sum_)
+
+
+def test_split_loaders_are_disjoint_and_cover_the_data(digits: Digits) -> None:
+    train, held_out = split_loaders(DigitSumDataset(digits), batch_size=3)
+    train_indices, held_out_indices = list(train.sampler), list(held_out.sampler)
+    assert (len(train_indices), len(held_out_indices)) == (32, 8)
+    assert sorted(train_indices + held_out_indices) == list(range(40))
+
+
+def test_split_loaders_keep_the_last_smaller_batch(digits: Digits) -> None:
+    train, held_out = split_loaders(DigitSumDataset(digits), batch_size=3)
+    assert [len(image) for (image, _), _ in train] == [3] * 10 + [2]
+    assert [len(image) for (image, _), _ in held_out] == [3, 3, 2]
+
+
+def test_split_loaders_are_reproducible_and_shuffle_each_epoch(digits: Digits) -> None:
+    def order(seed: int) -> list[list[int]]:
+        train, _ = split_loaders(DigitSumDataset(digits), seed=seed)
+        return [list(train.sampler), list(train.sampler)]
+
+    assert order(0) == order(0)
+    assert order(0) != order(1)
+    assert order(0)[0] != order(0)[1]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 1.5])
+def test_split_loaders_refuse_an_empty_part(digits: Digits, fraction: float) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^a training fraction of {fraction} doesn't leave some of 40 images"
+    ):
+        split_loaders(DigitSumDataset(digits), train_fraction=fraction)
+
+
+def test_split_loaders_refuse_an_empty_batch(digits: Digits) -> None:
+    with pytest.raises(ValueError, match=r"^the batch size must be at least 1, not 0$"):
+        split_loaders(DigitSumDataset(digits), batch_size=0)
