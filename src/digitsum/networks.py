@@ -1,0 +1,248 @@
+"""The networks: two inputs, an image and an addend; two outputs, the digit and the sum.
+
+    network = ConcatNet()   # or ExactNet()
+    log_digit, log_sum = network(image, addend)   # uint8 [N, 1, 28, 28] and one-hot float32 [N, 10]
+
+A network normalises the pixels itself and answers with log-probabilities, so that training, export, service
+and batch share one definition and the loss is the plain negative log-likelihood of both outputs.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from digitsum.files import replacing
+
+MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images, ink = 1
+NEVER = -1e4  # the logarithm of no probability: its exponential is 0, and unlike -inf it has a gradient
+
+
+class DigitSumNet(nn.Module, ABC):
+    """What the networks share: they encode the image, then answer for an addend.
+
+    Attributes
+    ----------
+    config : dict
+        What `config.json` says: the network's name and width, and whatever made it, as training adds.
+    """
+
+    def __init__(self, network: str, width: int) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {"network": network, "width": width}
+
+    def forward(self, image: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:
+        """Answer with log P(digit) and log P(sum).
+
+        Parameters
+        ----------
+        image
+            uint8 [N, 1, 28, 28].
+        addend
+            float32 [N, 10], one-hot.
+
+        Returns
+        -------
+        tuple
+            float32 [N, 10] and float32 [N, 19].
+        """
+        return self.answer(self.encode(image), addend)
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> Tensor:
+        """Read the image, uint8 [N, 1, 28, 28]: what `answer` needs of it, float32 [N, 10]."""
+
+    @abstractmethod
+    def answer(self, encoded: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:
+        """Answer as `forward` does, from what `encode` gave: an image is encoded once for ten addends."""
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors` and `config.json`, each whole or not at all, into `folder`."""
+        weights = {name: weight.contiguous() for name, weight in self.state_dict().items()}
+        with replacing(Path(folder) / "model.safetensors") as file:
+            file.write_bytes(save(weights))
+        with replacing(Path(folder) / "config.json") as file:
+            file.write_text(json.dumps(self.config, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read what `save_pretrained` wrote: `DigitSumNet.from_pretrained` reads any network.
+
+        Raises
+        ------
+        ValueError
+            A file is missing, damaged or of another network.
+        """
+        try:
+            config = json.loads((Path(folder) / "config.json").read_text())
+            network = NETWORKS[config["network"]](config["width"])
+            network.config = config
+            network.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+            if not isinstance(network, cls):
+                raise TypeError(f"it is a {type(network).__name__}")
+        except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
+            raise ValueError(f"{folder} doesn't hold a trained {cls.__name__}: {error}") from error
+        return network
+
+
+class ConcatNet(DigitSumNet):
+    """The reference: two convolutions and four linear layers, joined by a concatenation.
+
+    image -> conv1 -> conv2 -> image layer --+-- torch.cat --+-- digit layer -> log-softmax -> digit
+    addend one-hot ------> addend layer -----+               +-- sum layer ---> log-softmax -> sum
+
+    For a linear layer the score of a sum s is a term from the image plus a term from the addend. That is
+    enough to add: with digit d, addend n and sum s measured from their means 4.5, 4.5 and 9,
+
+        -(s - d - n)^2 = 2 s d + 2 s n - s^2 + (terms without s)
+
+    once some feature of the image measures d and some feature of the addend measures n. Plainly initialised,
+    a network takes many epochs to find that. This one starts there:
+
+    - The image layer's ten units are scores of the digits. They enter the concatenation twice: as they are,
+      for the digit layer, and as softmax(SHARPNESS scores), which is nearly one-hot, so it measures d. (One
+      layer, two activations, like the concatenated ReLU of Shang et al., 2016, arXiv:1603.05201.) A softmax
+      less sharp would add a 5 where the image may be a 3 or an 8, and the two outputs would disagree.
+    - The addend layer has a softmax too, and starts as the identity.
+    - The digit layer starts by handing the scores on, the sum layer as the identity above.
+
+    All of it stays trainable, and the gradient of the sum's loss reaches the convolutions.
+
+    Parameters
+    ----------
+    width
+        Channels of the first convolution; the second has twice as many.
+    """
+
+    SHARPNESS = 8.0
+    GAP = 5.0  # nats between the scores of the right sum and of its neighbours, before training
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__("concat", width)
+        self.conv1 = nn.Conv2d(1, width, kernel_size=5)
+        self.conv2 = nn.Conv2d(width, 2 * width, kernel_size=5)
+        self.image = nn.Linear(2 * width * 4 * 4, 10)
+        self.addend = nn.Linear(10, 10)
+        self.digit = nn.Linear(30, 10)
+        self.sum = nn.Linear(30, 19)
+        self._start_adding()
+
+    @torch.no_grad()
+    def _start_adding(self) -> None:
+        eye, zero = torch.eye(10), torch.zeros(10, 10)
+        s, d = torch.arange(19.0) - 9, torch.arange(10.0) - 4.5
+        # the columns are joined as in `answer`: the scores, their softmax, the addend's softmax
+        self.addend.weight.copy_(self.SHARPNESS * eye)
+        self.digit.weight.copy_(torch.cat([eye, zero, zero], dim=1))
+        self.sum.weight.copy_(self.GAP * 2 * torch.outer(s, torch.cat([torch.zeros(10), d, d])))
+        self.sum.bias.copy_(-self.GAP * s**2)
+        nn.init.zeros_(self.addend.bias)
+        nn.init.zeros_(self.digit.bias)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Score the ten digits."""
+        x = normalise(image)  # [N, 1, 28, 28]
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # [N, width, 12, 12]
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [N, 2 width, 4, 4]
+        scores: Tensor = self.image(x.flatten(1))
+        return scores.float()
+
+    def answer(self, encoded: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:
+        """Join the scores with the addend; two linear layers answer."""
+        # float32 under autocast too: bfloat16 would round the sum's large scores by whole units
+        with torch.autocast(encoded.device.type, enabled=False):
+            digit = F.softmax(self.SHARPNESS * encoded, dim=1)
+            number = F.softmax(self.addend(addend.float()), dim=1)
+            joined = torch.cat([encoded, digit, number], dim=1)  # [N, 30]
+            return F.log_softmax(self.digit(joined), dim=1), F.log_softmax(self.sum(joined), dim=1)
+
+
+class ExactNet(DigitSumNet):
+    """Reads the digit, then adds by probability, so it can't misadd.
+
+    image -> five convolutions -> linear layer -> log-softmax -> digit ---+-- convolution of the two
+    addend -----------------------------------------------------------------+   distributions -> sum
+
+    P(sum = s) is the total of P(digit = d) P(addend = s - d) over all d. With a known addend n that is
+    P(digit = s - n): the most probable sum is the most probable digit plus n, whatever the weights.
+
+    The sum has no parameters, and its gradient is the digit's: -log P(sum = d + n) is -log P(digit = d), so
+    a sum with a known addend teaches exactly what the digit's own label would.
+
+    Parameters
+    ----------
+    width
+        Channels of the first convolution; the others have two and three times as many.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__("exact", width)
+        self.body = nn.Sequential(
+            *_block(1, width, 5, padding=0, pool=True),  # [N, width, 12, 12]
+            *_block(width, 2 * width, 3),
+            *_block(2 * width, 2 * width, 3, pool=True),  # [N, 2 width, 6, 6]
+            *_block(2 * width, 3 * width, 3),
+            *_block(3 * width, 3 * width, 3, padding=0),  # [N, 3 width, 4, 4]
+        )
+        self.digit = nn.Linear(3 * width * 4 * 4, 10)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Give log P(digit)."""
+        x = self.body(normalise(image)).flatten(1)  # [N, 48 width]
+        with torch.autocast(image.device.type, enabled=False):
+            return F.log_softmax(self.digit(x.float()), dim=1)
+
+    def answer(self, encoded: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:
+        """Convolve the distributions of the digit and the addend.
+
+        The addend may be any distribution, float32 [N, 10], not only one-hot: another image's reading, say.
+        """
+        # a probability of 0 becomes a tiny one, and its logarithm stays finite, as do the gradients
+        log_addend = addend.float().clamp_min(torch.finfo(torch.float32).tiny).log()
+        # window s of the padded digits holds d = s - 9 ... s, which meet the addends n = 9 ... 0
+        windows = F.pad(encoded, (9, 9), value=NEVER).unfold(1, 10, 1)  # [N, 19, 10]
+        return encoded, torch.logsumexp(windows + log_addend.flip(1)[:, None], dim=2)
+
+
+def _block(inputs: int, outputs: int, kernel: int, padding: int = 1, pool: bool = False) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False)
+    return [convolution, *[nn.MaxPool2d(2)] * pool, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def normalise(image: Tensor) -> Tensor:
+    """Scale pixels of 0 to 255 to the mean 0 and standard deviation 1 of MNIST's training images."""
+    return (image.float() / 255 - MEAN) / STD
+
+
+def load(name: str = "exact") -> DigitSumNet:
+    """Load a trained network that comes with the package, ready to answer, from no network but itself.
+
+    What made it, what it can do and where it fails stands beside its weights, in `assets/NAME/README.md`.
+
+    Parameters
+    ----------
+    name : {"exact", "concat"}
+
+    Raises
+    ------
+    ValueError
+        Another name.
+
+    >>> image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    >>> image[0, 0, 4:24, 13:15] = 255  # a stroke from top to bottom
+    >>> log_digit, log_sum = load("exact")(image, torch.eye(10)[[6]])
+    >>> log_digit.argmax().item(), log_sum.argmax().item()
+    (1, 7)
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"the package's trained networks are {' and '.join(NETWORKS)}, not {name!r}")
+    return DigitSumNet.from_pretrained(Path(__file__).parent / "assets" / name).eval()
+
+
+NETWORKS: dict[str, type[ConcatNet] | type[ExactNet]] = {"concat": ConcatNet, "exact": ExactNet}

@@ -1,0 +1,235 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import nll_loss, one_hot
+
+from digitsum import mnist, networks
+from digitsum.evaluation import evaluate
+from digitsum.networks import ConcatNet, DigitSumNet, ExactNet, load
+from digitsum.pairs import DigitSumDataset, loader
+
+IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 1, 28, 28), dtype=np.uint8))
+ADDEND = one_hot(torch.tensor([0, 9, 5, 3, 1, 9, 7]), 10).float()
+
+
+SUM = torch.tensor([3, 12, 9, 3, 4, 17, 15])
+
+
+@pytest.fixture
+def network() -> ConcatNet:
+    torch.manual_seed(0)
+    return ConcatNet()
+
+
+@pytest.fixture
+def exact() -> ExactNet:
+    torch.manual_seed(0)
+    return ExactNet().eval()
+
+
+@pytest.fixture(params=[ConcatNet, ExactNet])
+def either(request: pytest.FixtureRequest) -> DigitSumNet:
+    torch.manual_seed(0)
+    network: DigitSumNet = request.param()
+    return network.eval()
+
+
+def test_concat_net_has_two_convolutions_and_four_linear_layers(network: ConcatNet) -> None:
+    layers = [type(module) for module in network.modules() if not list(module.children())]
+    assert sorted(layers, key=str) == sorted([nn.Conv2d] * 2 + [nn.Linear] * 4, key=str)
+
+
+def test_concat_net_has_63_355_parameters(network: ConcatNet) -> None:
+    by_hand = (25 + 1) * 32 + (25 * 32 + 1) * 64 + (64 * 16 + 1) * 10 + 11 * 10 + 31 * 10 + 31 * 19
+    assert sum(parameter.numel() for parameter in network.parameters()) == by_hand == 63_355
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_outputs_are_normalised_log_distributions_of_each_item(either: DigitSumNet, count: int) -> None:
+    log_digit, log_sum = either(IMAGE[:count], ADDEND[:count])
+    assert (log_digit.shape, log_sum.shape) == ((count, 10), (count, 19))
+    for output in (log_digit, log_sum):
+        assert output.dtype == torch.float32
+        np.testing.assert_allclose(output.exp().sum(1).detach(), 1, rtol=1e-5)
+
+
+def test_a_batch_of_one_answers_as_the_batch_does(either: DigitSumNet) -> None:
+    log_digit, log_sum = either(IMAGE, ADDEND)
+    for i in range(7):
+        one_digit, one_sum = either(IMAGE[i : i + 1], ADDEND[i : i + 1])
+        torch.testing.assert_close(one_digit[0], log_digit[i], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(one_sum[0], log_sum[i], rtol=1e-4, atol=1e-3)
+
+
+def test_untrained_sum_layer_adds_every_clear_digit_and_addend(network: ConcatNet) -> None:
+    digit, addend = torch.arange(100) // 10, torch.arange(100) % 10
+    log_digit, log_sum = network.answer(5.0 * one_hot(digit, 10), one_hot(addend, 10).float())
+    assert torch.equal(log_digit.argmax(1), digit)
+    assert torch.equal(log_sum.argmax(1), digit + addend)
+
+
+def test_pixels_are_scaled_once(network: ConcatNet) -> None:
+    seen = []
+    network.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network.encode(torch.tensor([0, 255], dtype=torch.uint8).repeat(392).view(1, 1, 28, 28))
+    background, ink = (0 - 0.1307) / 0.3081, (1 - 0.1307) / 0.3081
+    np.testing.assert_allclose(seen[0].unique(), [background, ink], rtol=1e-5)
+
+
+def test_gradient_of_the_sum_alone_reaches_the_convolutions(network: ConcatNet) -> None:
+    _, log_sum = network(IMAGE, ADDEND)
+    nll_loss(log_sum, SUM).backward()
+    for convolution in (network.conv1, network.conv2):
+        assert convolution.weight.grad is not None
+        assert convolution.weight.grad.abs().max() > 0
+
+
+def test_heads_stay_in_float32_under_autocast(either: DigitSumNet) -> None:
+    scores = either.encode(IMAGE)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = either.answer(scores, ADDEND)
+    for output, expected in zip(outputs, either.answer(scores, ADDEND), strict=True):
+        assert torch.equal(output, expected)
+
+
+def test_from_pretrained_gives_back_what_was_saved(either: DigitSumNet, tmp_path: Path) -> None:
+    either.to(memory_format=torch.channels_last).save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    again = DigitSumNet.from_pretrained(tmp_path).eval()
+    assert type(again) is type(either)
+    assert again.config == either.config
+    assert all(map(torch.equal, again.parameters(), either.parameters()))
+    for output, expected in zip(again(IMAGE, ADDEND), either(IMAGE, ADDEND), strict=True):
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_from_pretrained_of_another_network_says_so(exact: ExactNet, tmp_path: Path) -> None:
+    exact.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=rf"^{tmp_path} doesn't hold a trained ConcatNet: it is a ExactNet"):
+        ConcatNet.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", None),
+        ("config.json", b"no json"),
+        ("config.json", b"{}"),
+        ("config.json", json.dumps({"width": "wide"}).encode()),
+        ("config.json", json.dumps({"width": 16}).encode()),
+        ("model.safetensors", None),
+        ("model.safetensors", b"no weights"),
+    ],
+)
+def test_from_pretrained_says_what_is_missing_or_damaged(
+    network: ConcatNet, tmp_path: Path, file: str, content: bytes | None
+) -> None:
+    network.save_pretrained(tmp_path)
+    (tmp_path / file).unlink()
+    if content is not None:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^{tmp_path} doesn't hold a trained ConcatNet: "):
+        ConcatNet.from_pretrained(tmp_path)
+
+
+# ExactNet
+
+
+def test_exact_net_has_at_most_300_000_parameters(exact: ExactNet) -> None:
+    convolutions = [25 * 1 * 32, 9 * 32 * 64, 9 * 64 * 64, 9 * 64 * 96, 9 * 96 * 96]
+    norms = [2 * channels for channels in (32, 64, 64, 96, 96)]
+    by_hand = sum(convolutions) + sum(norms) + (96 * 16 + 1) * 10
+    assert sum(parameter.numel() for parameter in exact.parameters()) == by_hand == 210_410
+
+
+def test_exact_net_is_consistent_on_random_weights_by_construction() -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        network = ExactNet(width=2).eval()
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=3)
+        image = torch.randint(0, 256, (5, 1, 28, 28), dtype=torch.uint8).repeat_interleave(10, 0)
+        addend = torch.arange(10).repeat(5)
+        log_digit, log_sum = network(image, one_hot(addend, 10).float())
+        assert torch.equal(log_sum.argmax(1), log_digit.argmax(1) + addend)
+
+
+def test_exact_sum_is_the_convolution_of_both_distributions(exact: ExactNet) -> None:
+    random = np.random.default_rng(0)
+    digit, addend = random.dirichlet(np.ones(10), 6), random.dirichlet(np.ones(10), 6)
+    log_digit, log_sum = exact.answer(torch.tensor(digit).log().float(), torch.tensor(addend).float())
+    np.testing.assert_allclose(log_digit.exp(), digit, rtol=1e-5)
+    np.testing.assert_allclose(
+        log_sum.exp(), [np.convolve(*pair) for pair in zip(digit, addend, strict=True)], rtol=1e-5
+    )
+
+
+def test_exact_sum_with_a_known_addend_is_the_digit_moved_by_it(exact: ExactNet) -> None:
+    log_digit, log_sum = exact(IMAGE, ADDEND)
+    for i, addend in enumerate(ADDEND.argmax(1)):
+        assert torch.equal(log_sum[i, addend : addend + 10], log_digit[i])
+        assert log_sum[i].exp().sum().item() == pytest.approx(1)
+
+
+def test_a_sum_teaches_the_exact_net_what_the_digit_does(exact: ExactNet) -> None:
+    gradients = []
+    for output, right in ((0, SUM - ADDEND.argmax(1)), (1, SUM)):
+        exact.zero_grad()
+        nll_loss(exact(IMAGE, ADDEND)[output], right).backward()
+        gradients.append([parameter.grad.clone() for parameter in exact.parameters()])
+    for from_digit, from_sum in zip(*gradients, strict=True):
+        torch.testing.assert_close(from_sum, from_digit)
+
+
+def test_exact_gradients_are_finite_for_certain_and_soft_addends(exact: ExactNet) -> None:
+    certain = torch.full((7, 10), -200.0)
+    certain[:, 3] = 0
+    for addend in (ADDEND, ADDEND.flip(0) * 0.25 + ADDEND * 0.75, torch.full((7, 10), 0.1)):
+        log_digit, addend = certain.clone().requires_grad_(), addend.clone().requires_grad_()
+        nll_loss(exact.answer(log_digit, addend)[1], SUM).backward()
+        assert log_digit.grad is not None
+        assert addend.grad is not None
+        assert log_digit.grad.isfinite().all()
+        assert addend.grad.isfinite().all()
+
+
+# The package's own
+
+
+@pytest.mark.parametrize("name", ["exact", "concat"])
+def test_load_gives_a_trained_network_ready_to_answer(name: str) -> None:
+    network = load(name)
+    assert network.config["network"] == name
+    assert not network.training
+    digits = mnist.load()
+    result = evaluate(network, loader(DigitSumDataset(digits)), "mnist5k", "train")
+    assert min(result.digit_accuracy, result.sum_accuracy, result.consistency) > 0.99
+
+
+@pytest.mark.parametrize("name", ["exact", "concat"])
+def test_weights_of_the_package_are_small_and_have_a_card(name: str) -> None:
+    folder = Path(networks.__file__).parent / "assets" / name
+    assert (folder / "model.safetensors").stat().st_size <= 1_500_000
+    assert f"# {name}: the trained {name} network" in (folder / "README.md").read_text()
+
+
+@pytest.mark.skipif("DIGITSUM_DATA" not in os.environ, reason="needs MNIST: set DIGITSUM_DATA to its folder")
+@pytest.mark.parametrize("name", ["exact", "concat"])
+def test_weights_of_the_package_have_the_figures_of_their_card(name: str) -> None:
+    folder = Path(networks.__file__).parent / "assets" / name
+    card = json.loads((folder / "evaluation.json").read_text())
+    result = evaluate(load(name), loader(DigitSumDataset(mnist.load("mnist", "test"))), "mnist", "test")
+    for figure in ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency"):
+        assert getattr(result, figure) == pytest.approx(card[figure], abs=1e-4)  # a trial on other hardware
+
+
+def test_load_of_another_name_says_which_there_are() -> None:
+    with pytest.raises(
+        ValueError, match=r"^the package's trained networks are concat and exact, not 'best'$"
+    ):
+        load("best")
