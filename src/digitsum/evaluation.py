@@ -1,0 +1,210 @@
+"""How right a network is: every image with all ten addends, no chance, no averages of averages."""
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from digitsum.files import replacing
+from digitsum.networks import DigitSumNet
+from digitsum.pairs import Item
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An exhaustive evaluation. A trial is one (image, addend) pair; accuracies are fractions.
+
+    Attributes
+    ----------
+    network, parameters, data, split
+        What was evaluated, and on which images.
+    images, trials
+        How many images, and ten times that.
+    digit_accuracy, sum_accuracy, joint_accuracy
+        The share of trials with the digit, the sum, both right.
+    consistency
+        The share of trials whose predicted sum is the predicted digit plus the addend.
+    misread, misadded
+        The shares of trials with a wrong sum because the digit was wrong, and although it was right.
+    digit_ci95, sum_ci95
+        Wilson's 95 % intervals over images: ten trials of one image aren't independent.
+    digit_nll, sum_nll
+        Mean negative log-likelihood of the right answer, nats.
+    digit_ece, sum_ece
+        Expected calibration error, 15 bins (Guo et al., 2017, arXiv:1706.04599).
+    confusion
+        [10][10] counts of trials, row: the digit, column: the predicted digit.
+    sum_accuracy_by_digit_and_addend
+        [10][10], row: the digit, column: the addend; None where no image has the digit.
+    seconds
+        How long the evaluation took.
+    """
+
+    network: str
+    parameters: int
+    data: str
+    split: str
+    images: int
+    trials: int
+    digit_accuracy: float
+    sum_accuracy: float
+    joint_accuracy: float
+    consistency: float
+    misread: float
+    misadded: float
+    digit_ci95: tuple[float, float]
+    sum_ci95: tuple[float, float]
+    digit_nll: float
+    sum_nll: float
+    digit_ece: float
+    sum_ece: float
+    confusion: list[list[int]]
+    sum_accuracy_by_digit_and_addend: list[list[float | None]]
+    seconds: float
+
+    def save(self, path: Path) -> None:
+        """Write the evaluation as JSON, whole or not at all."""
+        with replacing(path) as file:
+            file.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
+
+
+def evaluate(network: DigitSumNet, batches: Iterable[Item], data: str, split: str) -> Evaluation:
+    """Try every image of `batches` with all ten addends; the addend that an item was dealt plays no part.
+
+    `data` and `split` say what the batches hold. The network comes back in the mode it had.
+
+    Raises
+    ------
+    ValueError
+        There is no image.
+    FloatingPointError
+        An answer isn't a finite number.
+    """
+    start = time.perf_counter()
+    trials = run_trials(network, batches)
+    return Evaluation(
+        network=network.config["network"],
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        data=data,
+        split=split,
+        **_figures(trials),
+        seconds=time.perf_counter() - start,
+    )
+
+
+class Trials(NamedTuple):
+    """What a network answered. `label` is int64 [images], the others are [images, 10], a column an addend.
+
+    Of the probabilities only the highest (`confidence`) and the right answer's (`nll`, its negative
+    logarithm, nats) are kept: the memory needed is a fraction of the images' own.
+    """
+
+    label: Array
+    digit: Array
+    digit_confidence: Array
+    digit_nll: Array
+    sum: Array
+    sum_confidence: Array
+    sum_nll: Array
+
+
+@torch.no_grad()
+def run_trials(network: DigitSumNet, batches: Iterable[Item]) -> Trials:
+    """Answer every image of `batches` with all ten addends, encoding it once, in float32."""
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    rows = []
+    for (image, _), (label, _) in batches:
+        label = label.to(device)
+        scores = network.encode(image.to(device)).repeat_interleave(10, dim=0)  # [10 N, 10], image by image
+        addend = torch.arange(10, device=device).repeat(len(image))  # [10 N]
+        log_digit, log_sum = network.answer(scores, one_hot(addend, 10).float())
+        digit = label.repeat_interleave(10)
+        row = (label, *_answers(log_digit, digit), *_answers(log_sum, digit + addend))
+        rows.append([column.cpu().numpy() for column in row])
+    network.train(training)
+    if not rows:
+        raise ValueError("there is no image to evaluate")
+    trials = Trials(*map(np.concatenate, zip(*rows, strict=True)))
+    if not (np.isfinite(trials.digit_nll).all() and np.isfinite(trials.sum_nll).all()):
+        raise FloatingPointError("the network's answers aren't finite: train it with a lower --learning-rate")
+    return trials
+
+
+def _answers(log_probabilities: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the answer, its probability and the right answer's negative log-likelihood, each [images, 10]."""
+    confidence, answer = log_probabilities.exp().max(dim=1)
+    nll = -log_probabilities.gather(1, right[:, None])
+    return answer.view(-1, 10), confidence.view(-1, 10), nll.view(-1, 10)
+
+
+def _figures(trials: Trials) -> dict[str, Any]:
+    label, images = trials.label, len(trials.label)
+    addend = np.arange(10)
+    digit_right = trials.digit == label[:, None]
+    sum_right = trials.sum == label[:, None] + addend
+    digit_accuracy, sum_accuracy = digit_right.mean(), sum_right.mean()
+    confusion = np.zeros((10, 10), int)
+    np.add.at(confusion, (label[:, None], trials.digit), 1)
+    return {
+        "images": images,
+        "trials": 10 * images,
+        "digit_accuracy": float(digit_accuracy),
+        "sum_accuracy": float(sum_accuracy),
+        "joint_accuracy": float((digit_right & sum_right).mean()),
+        "consistency": float((trials.sum == trials.digit + addend).mean()),
+        "misread": float((~digit_right & ~sum_right).mean()),
+        "misadded": float((digit_right & ~sum_right).mean()),
+        "digit_ci95": wilson_interval(digit_accuracy, images),
+        "sum_ci95": wilson_interval(sum_accuracy, images),
+        "digit_nll": float(trials.digit_nll.mean(dtype=float)),
+        "sum_nll": float(trials.sum_nll.mean(dtype=float)),
+        "digit_ece": calibration_error(trials.digit_confidence, digit_right),
+        "sum_ece": calibration_error(trials.sum_confidence, sum_right),
+        "confusion": confusion.tolist(),
+        "sum_accuracy_by_digit_and_addend": [
+            sum_right[label == digit].mean(axis=0).tolist() if np.any(label == digit) else [None] * 10
+            for digit in range(10)
+        ],
+    }
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Give the 95 % interval of a share of `count` (Wilson, 1927); `share * count` needs not be whole.
+
+    >>> [round(bound, 4) for bound in wilson_interval(0.99, 10_000)]
+    [0.9879, 0.9918]
+    """
+    z = NormalDist().inv_cdf(0.975)
+    centre = share + z**2 / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    low, high = ((centre + sign * half) / (1 + z**2 / count) for sign in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)
+
+
+def calibration_error(confidence: Array, right: Array, bins: int = 15) -> float:
+    """Give the expected calibration error (Guo et al., 2017, arXiv:1706.04599).
+
+    The mean distance between confidence and accuracy over equally wide bins of confidence, (0, 1/15] to
+    (14/15, 1], weighted by how many trials fall into each.
+
+    >>> calibration_error(np.array([0.75, 0.75]), np.array([True, False]))
+    0.25
+    """
+    confidence, right = confidence.ravel().astype(float), right.ravel()
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.bincount(place, confidence - right, minlength=bins)
+    return float(np.abs(gap).sum() / len(right))
