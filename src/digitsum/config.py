@@ -1,0 +1,54 @@
+"""What makes a run: torch-free, so that the command line shows the defaults without loading torch."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal, Self
+
+from digitsum.files import replacing
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of a training run, as `config.json` holds them; `digitsum train --help` explains each.
+
+    The sum's loss weighs little because a sum that is off by k costs some 5 k^2 nats (`ConcatNet.GAP`),
+    where a wrong digit costs a few: at equal weights its gradients would drown the digit's.
+    """
+
+    data: str = "mnist5k"
+    data_dir: str | None = None
+    train_fraction: float = 0.8
+    addends: Literal["table", "fresh"] = "table"
+    augment: bool = True
+    network: Literal["concat", "exact"] = "concat"
+    width: int = 32
+    epochs: int = 40
+    batch_size: int = 128
+    learning_rate: float = 6e-3
+    weight_decay: float = 0.2
+    average: float = 0.99
+    digit_weight: float = 1.0
+    sum_weight: float = 0.005
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
+    seed: int = 0
+
+    def save(self, run: Path) -> None:
+        """Write `config.json`, whole or not at all, into the folder `run`."""
+        with replacing(run / "config.json") as file:
+            file.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, run: Path) -> Self:
+        """Read the `config.json` of a run folder.
+
+        Raises
+        ------
+        ValueError
+            It isn't one.
+        """
+        try:
+            values = json.loads((run / "config.json").read_text())
+            return cls(**{field.name: values[field.name] for field in fields(cls)})
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{run} isn't a run folder: its config.json is missing or damaged") from error

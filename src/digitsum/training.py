@@ -1,0 +1,199 @@
+"""The training loop, on Lightning Fabric.
+
+    for row in fit(Config(data="mnist", epochs=5), Path("runs/first")):
+        print(row)   # after each epoch, when its checkpoint is on disk
+
+One `state` dict is what is saved and what is resumed. Whatever is random in an epoch follows from the seed
+and the number of the epoch alone, so a resumed run repeats, bit for bit, what an uninterrupted one does.
+"""
+
+import csv
+import logging
+import math
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.nn.functional import nll_loss
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from digitsum import mnist
+from digitsum.augmentation import augment
+from digitsum.config import Config
+from digitsum.evaluation import evaluate
+from digitsum.files import replacing
+from digitsum.networks import NETWORKS
+from digitsum.pairs import DigitSumDataset, Item, split_loaders
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+LOGGED = ("digit_nll", "sum_nll", "digit_accuracy", "sum_accuracy", "joint_accuracy")
+Row = dict[str, float]
+
+
+def fit(config: Config, run: Path) -> Iterator[Row]:
+    """Train, or go on training, the run in the folder `run`, and yield a row of `metrics.csv` an epoch.
+
+    After each epoch `checkpoint.ckpt` and `metrics.csv` are on disk, and after the last `model.safetensors`;
+    `config.json` is there from the start.
+
+    Raises
+    ------
+    ValueError
+        Data, settings or a checkpoint that can't be used.
+    FloatingPointError
+        The loss isn't finite any more.
+    """
+    fabric = Fabric(accelerator="auto", devices=1, precision=_precision(config))
+    train_loader, held_out_loader = load_parts(config)
+    state = _start(fabric, config)
+    if (run / "checkpoint.ckpt").exists():
+        _resume(fabric, state, run / "checkpoint.ckpt")
+    config.save(run)
+    averaged = state["average"].module
+    for epoch in range(state["epoch"], config.epochs):
+        start = time.perf_counter()
+        train_loss = _train_epoch(fabric, state, train_loader, config)
+        evaluation = evaluate(averaged, held_out_loader, config.data, "held-out")
+        row = {
+            "epoch": epoch + 1,
+            "train_loss": train_loss,
+            **{name: getattr(evaluation, name) for name in LOGGED},
+            "learning_rate": state["optimizer"].param_groups[0]["lr"],
+            "seconds": time.perf_counter() - start,
+        }
+        state["epoch"] = epoch + 1
+        state["log"].append(row)
+        _write_metrics(run / "metrics.csv", state["log"])
+        # last, so that an epoch which is in the checkpoint is in the log as well
+        with replacing(run / "checkpoint.ckpt") as file:
+            fabric.save(file, state)
+        yield row
+    averaged.save_pretrained(run)
+
+
+def _start(fabric: Fabric, config: Config) -> dict[str, Any]:
+    """Build everything that an epoch changes."""
+    torch.manual_seed(config.seed)
+    network = NETWORKS[config.network](config.width)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.config = asdict(config)
+    # ConcatNet's sum layer starts at a scale that decay would take away and small steps can't restore
+    kept = [weight for name, weight in network.named_parameters() if name.startswith("sum.")]
+    decayed = [weight for name, weight in network.named_parameters() if not name.startswith("sum.")]
+    groups: list[dict[str, Any]] = [{"params": kept, "weight_decay": 0.0}, {"params": decayed}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.8, 0.95), weight_decay=config.weight_decay, fused=True)
+    model, optimizer = fabric.setup(network, optimizer)
+    # made after the set-up, on the device; its batch statistics are averaged as the weights are
+    average = AveragedModel(network, avg_fn=moving_average(config.average), use_buffers=True)
+    return {"network": model, "average": average, "optimizer": optimizer, "epoch": 0, "log": []}
+
+
+def load_parts(config: Config) -> tuple[DataLoader[Item], DataLoader[Item]]:
+    """Load the training part and the held-out part of a run's data."""
+    digits = mnist.load(config.data, folder=config.data_dir)
+    return split_loaders(
+        DigitSumDataset(digits, config.seed), config.train_fraction, config.batch_size, config.seed
+    )
+
+
+def one_cycle(step: int, steps: int, peak: float) -> float:
+    """Give the learning rate of a step: up in a line over a tenth of the steps, down in half a cosine.
+
+    After Smith and Topin, 2017, arXiv:1708.07120, with the cosine that has become usual.
+
+    >>> [round(one_cycle(step, 100, peak=1.0), 2) for step in (0, 5, 10, 55, 100)]
+    [0.1, 0.55, 1.0, 0.5, 0.0]
+    """
+    warm = 0.1 * steps
+    if step < warm:
+        return peak * (0.1 + 0.9 * step / warm)
+    return peak * (1 + math.cos(math.pi * (step - warm) / (steps - warm))) / 2
+
+
+def _train_epoch(fabric: Fabric, state: dict[str, Any], loader: DataLoader[Item], config: Config) -> float:
+    """Train for an epoch and return the mean loss of its images."""
+    network, optimizer, epoch = state["network"], state["optimizer"], state["epoch"]
+    _seed_epoch(loader, config, seed=10_000 * config.seed + epoch)
+    total, images, steps = torch.zeros((), device=fabric.device), 0, config.epochs * len(loader)
+    network.train()
+    console = Console(stderr=True)
+    batches = track(
+        loader, f"epoch {epoch + 1}", transient=True, console=console, disable=not console.is_terminal
+    )
+    for step, batch in enumerate(batches, start=epoch * len(loader)):
+        (image, addend), (digit, sum_) = fabric.to_device(batch)
+        for group in optimizer.param_groups:
+            group["lr"] = one_cycle(step, steps, config.learning_rate)
+        log_digit, log_sum = network(augment(image) if config.augment else image, addend)
+        loss = config.digit_weight * nll_loss(log_digit, digit) + config.sum_weight * nll_loss(log_sum, sum_)
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        optimizer.step()
+        state["average"].update_parameters(network)
+        total += loss.detach() * len(image)
+        images += len(image)
+    mean = total.item() / images
+    if not math.isfinite(mean):
+        raise FloatingPointError(f"the loss of epoch {epoch + 1} isn't finite: try a lower --learning-rate")
+    return mean
+
+
+def moving_average(keep: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Give the function that moves averaged weights, of which a step keeps the share `keep`, to new ones.
+
+    The first steps keep less, or a short run's average would still be full of its random start.
+
+    >>> average = moving_average(0.75)
+    >>> average(torch.tensor(0.0), torch.tensor(16.0), 6).item()  # keeps 7 / 16
+    9.0
+    >>> average(torch.tensor(0.0), torch.tensor(16.0), 1000).item()
+    4.0
+    """
+
+    def average(averaged: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+        share = min(keep, (1 + int(count)) / (10 + int(count)))
+        return averaged + (1 - share) * (new - averaged)
+
+    return average
+
+
+def _seed_epoch(loader: DataLoader[Item], config: Config, seed: int) -> None:
+    torch.manual_seed(seed)
+    loader.generator.manual_seed(seed)
+    if config.addends == "fresh":
+        loader.dataset.deal(seed)  # type: ignore[attr-defined]
+
+
+def _precision(config: Config) -> Literal["bf16-mixed", "32-true"]:
+    """Choose bfloat16 where the hardware multiplies it: elsewhere it is emulated, and slower."""
+    if config.precision != "auto":
+        return config.precision
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return "bf16-mixed" if fast else "32-true"
+
+
+def _resume(fabric: Fabric, state: dict[str, Any], checkpoint: Path) -> None:
+    try:
+        fabric.load(checkpoint, state, weights_only=True)
+    except (EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{checkpoint} is damaged or of another network: {error}") from error
+
+
+def _write_metrics(path: Path, rows: list[Row]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)

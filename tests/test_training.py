@@ -1,0 +1,153 @@
+import csv
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+from digitsum.config import Config
+from digitsum.networks import DigitSumNet
+from digitsum.training import fit, load_parts, one_cycle
+
+
+@pytest.fixture
+def config(pictures: Path) -> Config:
+    return Config(data=str(pictures), epochs=2, batch_size=5, width=4)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return DigitSumNet.from_pretrained(run).state_dict()
+
+
+def files(run: Path) -> list[str]:
+    return sorted(path.name for path in run.iterdir())
+
+
+def test_fit_learns_and_logs_each_epoch(pictures: Path, tmp_path: Path) -> None:
+    config = Config(data=str(pictures), augment=False, epochs=30, batch_size=8, width=8)
+    log = list(fit(config, tmp_path / "run"))
+    assert [row["epoch"] for row in log] == list(range(1, 31))
+    assert log[-1]["train_loss"] < 0.1 * log[0]["train_loss"]
+    assert log[-1]["digit_accuracy"] == 1
+    assert log[-1]["sum_accuracy"] == log[-1]["joint_accuracy"] >= 0.9  # 32 of the 100 pairs were seen
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    assert rows == log
+
+
+def test_fit_leaves_a_whole_run_folder(config: Config, tmp_path: Path) -> None:
+    rows = fit(config, tmp_path / "run")
+    next(rows)
+    assert files(tmp_path / "run") == ["checkpoint.ckpt", "config.json", "metrics.csv"]
+    list(rows)
+    assert files(tmp_path / "run") == ["checkpoint.ckpt", "config.json", "metrics.csv", "model.safetensors"]
+    assert Config.load(tmp_path / "run") == config
+
+
+@pytest.mark.parametrize("network", ["concat", "exact"])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_one_epoch_and_a_resumed_one_give_bit_for_bit_two(
+    config: Config, tmp_path: Path, network: Literal["concat", "exact"], fresh: bool
+) -> None:
+    config = replace(config, network=network, augment=fresh, addends="fresh" if fresh else "table")
+    whole = list(fit(config, tmp_path / "whole"))
+
+    interrupted = fit(config, tmp_path / "parts")
+    next(interrupted)
+    interrupted.close()
+    resumed = list(fit(Config.load(tmp_path / "parts"), tmp_path / "parts"))
+
+    assert [row["epoch"] for row in resumed] == [2]
+    assert {**resumed[0], "seconds": 0} == {**whole[1], "seconds": 0}
+    for name, weight in weights(tmp_path / "whole").items():
+        assert torch.equal(weight, weights(tmp_path / "parts")[name]), name
+
+
+def test_another_seed_gives_other_weights(config: Config, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        list(fit(replace(config, seed=seed), tmp_path / str(seed)))
+    assert not torch.equal(weights(tmp_path / "0")["conv1.weight"], weights(tmp_path / "1")["conv1.weight"])
+
+
+def test_exact_net_learns_the_digit_from_sums_alone_and_concat_net_does_not(tmp_path: Path) -> None:
+    accuracy = {}
+    for network in ("exact", "concat"):
+        config = Config(network=network, width=8, epochs=3, digit_weight=0, augment=False)
+        *_, last = fit(config, tmp_path / network)
+        accuracy[network] = last["digit_accuracy"]
+    assert accuracy["exact"] > 0.9
+    assert accuracy["concat"] < 0.3
+
+
+def test_fit_stops_when_the_loss_is_not_finite(config: Config, tmp_path: Path) -> None:
+    config = replace(config, learning_rate=1e20)
+    with pytest.raises(
+        FloatingPointError, match=r"^the loss of epoch 1 isn't finite: try a lower --learning"
+    ):
+        list(fit(config, tmp_path / "run"))
+    assert files(tmp_path / "run") == ["config.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"damaged"])
+def test_fit_refuses_a_damaged_checkpoint(config: Config, tmp_path: Path, content: bytes) -> None:
+    next(fit(config, tmp_path / "run"))
+    (tmp_path / "run" / "checkpoint.ckpt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint.ckpt is damaged or of another network: "):
+        next(fit(config, tmp_path / "run"))
+
+
+def test_fit_refuses_a_checkpoint_that_runs_code(config: Config, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    next(fit(config, tmp_path / "run"))
+    torch.save({"network": Bomb()}, tmp_path / "run" / "checkpoint.ckpt")
+    with pytest.raises(ValueError, match=r"checkpoint.ckpt is damaged or of another network: "):
+        next(fit(config, tmp_path / "run"))
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_fit_of_data_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^the data are mnist5k, mnist or a folder"):
+        next(fit(Config(data=str(tmp_path / "nowhere")), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_load_parts_is_the_same_for_every_session_of_a_run(config: Config) -> None:
+    first, second = (load_parts(config) for _ in range(2))
+    assert [set(part.sampler) for part in first] == [set(part.sampler) for part in second]
+    assert not set(first[0].sampler) & set(first[1].sampler)
+
+
+def test_one_cycle_rises_in_a_line_and_falls_in_half_a_cosine() -> None:
+    rates = [one_cycle(step, 1000, peak=2.0) for step in range(1001)]
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[50] == pytest.approx(1.1)
+    assert rates[100] == pytest.approx(2.0)
+    assert rates[400] == pytest.approx(1 + math.cos(math.pi / 3))
+    assert rates[1000] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"data": "mnist5k"}'])
+def test_config_that_is_missing_or_damaged_is_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"^{tmp_path} isn't a run folder: its config.json is missing or"):
+        Config.load(tmp_path)
+
+
+def test_training_from_a_plain_script_prints_nothing_of_its_own(config: Config, tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from typing import Literal
+from digitsum.config import Config
+from digitsum.training import fit
+list(fit({config!r}, Path({str(tmp_path / "run")!r})))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == ("", "")
