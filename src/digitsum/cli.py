@@ -1,0 +1,307 @@
+"""The command line: each command parses, calls the library and prints.
+
+A user's mistake ends with exit code 2, a failure with 1, an interruption with 130; each says one sentence.
+"""
+
+import json
+import sys
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+from digitsum.config import Config
+
+if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
+    from digitsum.evaluation import Evaluation
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataDir = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel="Data",
+        metavar="FOLDER",
+        help="Where MNIST's files are, raw or gzipped.",
+        show_default="$DIGITSUM_DATA, else the user's cache, filled by a download",
+    ),
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        fail(f"{error}: pip install 'digitsum[train]'", 1)
+    except ValueError as error:
+        fail(str(error), 2)
+    except (OSError, ArithmeticError) as error:
+        fail(str(error), 1)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say in one sentence what went wrong, and end."""
+    print(f"digitsum: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.callback()
+def digitsum() -> None:
+    """Read a handwritten digit and add a number to it: one network, two inputs, two outputs."""
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    data: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel="Data",
+            metavar="NAME",
+            help="**mnist5k**, the 5,000 embedded images; **mnist**, all 60,000; or a folder with sub-folders"
+            " 0 to 9 of pictures, 28 x 28, light on dark.",
+        ),
+    ] = Config.data,
+    data_dir: DataDir = Config.data_dir,
+    train_fraction: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel="Data", help="The share of the images to train on; the rest is held out."
+        ),
+    ] = Config.train_fraction,
+    addends: Annotated[
+        Literal["table", "fresh"],
+        typer.Option(
+            rich_help_panel="Data",
+            help="Each image keeps its addend of the pair table, or is dealt a new one each epoch.",
+        ),
+    ] = Config.addends,
+    augment: Annotated[
+        bool, typer.Option(rich_help_panel="Data", help="Rotate, scale, shear, shift and bend each image.")
+    ] = Config.augment,
+    network: Annotated[
+        Literal["concat", "exact"],
+        typer.Option(
+            rich_help_panel="Network",
+            help="**concat**, the reference, or **exact**, which adds by probability and can't misadd.",
+        ),
+    ] = Config.network,
+    width: Annotated[
+        int,
+        typer.Option(
+            rich_help_panel="Network",
+            min=1,
+            help="Channels of the first convolution; the others have two or three times as many.",
+        ),
+    ] = Config.width,
+    epochs: Annotated[
+        int, typer.Option(rich_help_panel="Training", min=1, help="How often to see each image.")
+    ] = Config.epochs,
+    batch_size: Annotated[
+        int, typer.Option(rich_help_panel="Training", min=1, help="Images a step.")
+    ] = Config.batch_size,
+    learning_rate: Annotated[
+        float, typer.Option(rich_help_panel="Training", min=0, help="The highest of the one-cycle schedule.")
+    ] = Config.learning_rate,
+    weight_decay: Annotated[
+        float, typer.Option(rich_help_panel="Training", min=0, help="AdamW's.")
+    ] = Config.weight_decay,
+    average: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel="Training",
+            min=0,
+            max=1,
+            help="How much of the averaged weights, which are evaluated and saved, a step keeps.",
+        ),
+    ] = Config.average,
+    digit_weight: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel="Training",
+            min=0,
+            help="The weight of the digit's loss; 0: learn from sums alone.",
+        ),
+    ] = Config.digit_weight,
+    sum_weight: Annotated[
+        float, typer.Option(rich_help_panel="Training", min=0, help="The weight of the sum's loss.")
+    ] = Config.sum_weight,
+    precision: Annotated[
+        Literal["auto", "bf16-mixed", "32-true"],
+        typer.Option(rich_help_panel="Training", help="auto: bfloat16 where the hardware has it."),
+    ] = Config.precision,
+    seed: Annotated[
+        int, typer.Option(rich_help_panel="Training", min=0, help="Decides all that is random.")
+    ] = Config.seed,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel="Run",
+            metavar="FOLDER",
+            help="The run folder, new or empty.",
+            show_default="runs/NETWORK-DATE-TIME",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel="Run", metavar="RUN", help="Go on with an interrupted run, with its settings."
+        ),
+    ] = None,
+) -> None:
+    """Train a network, then evaluate it on the images it was not trained on.
+
+    Each epoch logs the training loss and, for the held-out images with all ten addends, the loss of both
+    outputs and how often the digit, the sum and both are right. The run folder then holds:
+
+    - config.json, the settings
+    - metrics.csv, the log
+    - checkpoint.ckpt, for --resume
+    - model.safetensors, the trained network
+    - evaluation.json, the final figures
+
+    For example:
+
+    - digitsum train
+    - digitsum train --data mnist --epochs 5 --no-augment
+    - digitsum train --network exact --digit-weight 0
+    - digitsum train --resume runs/first
+    """
+    settings = {name: value for name, value in context.params.items() if name not in ("out", "resume")}
+    if resume:
+        if any(_is_given(context, name) for name in [*settings, "out"]):
+            raise ValueError("--resume takes every setting from the run: leave the other options out")
+        _train(Config.load(resume), resume)
+        return
+    run = out or Path("runs", f"{network}-{datetime.now():%Y%m%d-%H%M%S}")
+    if run.exists() and any(run.iterdir()):
+        raise ValueError(f"{run} isn't empty: choose another --out, or go on with --resume {run}")
+    _train(Config(**settings), run)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _train(config: Config, run: Path) -> None:
+    from digitsum.training import fit
+
+    print(_LOG_HEADER)
+    epoch = 0.0
+    try:
+        for row in fit(config, run):
+            epoch = row["epoch"]
+            print(_LOG_ROW.format_map(row), flush=True)
+    except KeyboardInterrupt:
+        fail(f"interrupted after epoch {epoch}: go on with digitsum train --resume {run}", 130)
+    evaluation = _evaluate(run)
+    evaluation.save(run / "evaluation.json")
+    _show(evaluation)
+    print(f"\nrun folder: {run}")
+
+
+_LOG_HEADER = "epoch  train loss  digit loss  sum loss     digit       sum     joint  seconds"
+_LOG_ROW = (
+    "{epoch:5}  {train_loss:10.4f}  {digit_nll:10.4f}  {sum_nll:8.4f}"
+    "  {digit_accuracy:8.2%}  {sum_accuracy:8.2%}  {joint_accuracy:8.2%}  {seconds:7.1f}"
+)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_WEIGHTS",
+            help="A run folder, a folder of saved weights, or **exact** or **concat**, the package's own.",
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="As for train.", show_default="the run's own"),
+    ] = None,
+    split: Annotated[
+        Literal["train", "test"],
+        typer.Option(help="Which split of --data; mnist alone has a test split."),
+    ] = "train",
+    data_dir: DataDir = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+    ] = False,
+) -> None:
+    """Try every image with all ten addends and say how right both outputs are.
+
+    Without --data the images are those that the run held out.
+
+    For example:
+
+    - digitsum evaluate runs/first
+    - digitsum evaluate exact --data mnist --split test
+    """
+    evaluation = _evaluate(folder, data, split, data_dir)
+    if as_json:
+        print(json.dumps(asdict(evaluation)))
+    else:
+        _show(evaluation)
+
+
+def _evaluate(
+    folder: Path, data: str | None = None, split: str = "train", data_dir: str | None = None
+) -> "Evaluation":
+    from digitsum import mnist
+    from digitsum.evaluation import evaluate
+    from digitsum.networks import NETWORKS, DigitSumNet, load
+    from digitsum.pairs import DigitSumDataset, loader
+    from digitsum.training import load_parts
+
+    network = load(str(folder)) if str(folder) in NETWORKS else DigitSumNet.from_pretrained(folder)
+    if data:
+        return evaluate(network, loader(DigitSumDataset(mnist.load(data, split, data_dir))), data, split)
+    if str(folder) in NETWORKS:
+        raise ValueError(f"{folder} comes with the package: name the images, as in --data mnist --split test")
+    config = Config.load(folder)
+    _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config)
+    return evaluate(network, held_out, config.data, "held-out")
+
+
+def _show(evaluation: "Evaluation") -> None:
+    e = evaluation
+    rows = [
+        ("digit", e.digit_accuracy, "{:.2%} to {:.2%}".format(*e.digit_ci95)),
+        ("sum", e.sum_accuracy, "{:.2%} to {:.2%}".format(*e.sum_ci95)),
+        ("joint", e.joint_accuracy, "both right"),
+        ("consistency", e.consistency, "predicted sum = predicted digit + addend"),
+        ("misread", e.misread, "sum wrong because the digit is"),
+        ("misadded", e.misadded, "sum wrong although the digit is right"),
+    ]
+    print(
+        f"\n{e.network}, {e.parameters:,} parameters, on {e.data} {e.split}:"
+        f" {e.images:,} images x 10 addends = {e.trials:,} trials in {e.seconds:.1f} s\n"
+    )
+    for name, share, note in rows:
+        print(f"{name:<12}{share:8.2%}   {note}")
+
+
+@app.command()
+def data(
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download MNIST into the user's cache, verified.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """List the data sets and where they are, and fetch what isn't there."""
+    from digitsum import mnist
+
+    if fetch:
+        mnist.fetch()
+    for source in mnist.available(data_dir):
+        print(f"{source.name:<8}  {source.split:<5}  {source.images:>6,} images  {source.where}")

@@ -1,0 +1,243 @@
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from digitsum import cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process and give its exit code, output and errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["digitsum", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ending:
+            cli.main()
+        return ending.value.code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def trained(run: Run, pictures: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    code, _, _ = run("train", "--data", pictures, "--epochs", 2, "--width", 4, "--out", folder)
+    assert code == 0
+    return folder
+
+
+# What is loaded
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import digitsum"], ["-m", "digitsum", "--help"]])
+def test_import_and_help_load_nothing_heavy(arguments: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", *arguments]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    modules = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in loaded.splitlines()}
+    assert "digitsum" in modules
+    assert not modules & {"torch", "pandas", "mlxtend", "lightning_fabric", "scipy", "numpy"}
+
+
+def test_public_names_are_found_when_asked_for() -> None:
+    import digitsum
+
+    for name in digitsum.__all__:
+        assert getattr(digitsum, name) is not None
+
+
+# train
+
+
+def test_train_prints_log_evaluation_and_run_folder(run: Run, pictures: Path, tmp_path: Path) -> None:
+    code, output, errors = run(
+        "train", "--data", pictures, "--epochs", 2, "--width", 4, "--out", tmp_path / "run"
+    )
+    lines = output.splitlines()
+    assert (code, errors) == (0, "")
+    assert lines[0].split("  ")[:3] == ["epoch", "train loss", "digit loss"]
+    assert [line.split()[0] for line in lines[1:3]] == ["1", "2"]
+    assert f"on {pictures} held-out: 8 images x 10 addends = 80 trials" in output
+    assert [line.split()[0] for line in lines[6:12]] == [
+        "digit",
+        "sum",
+        "joint",
+        "consistency",
+        "misread",
+        "misadded",
+    ]
+    assert lines[-1] == f"run folder: {tmp_path / 'run'}"
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "checkpoint.ckpt",
+        "config.json",
+        "evaluation.json",
+        "metrics.csv",
+        "model.safetensors",
+    ]
+
+
+def test_train_help_shows_every_default(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, output, _ = run("train", "--help")
+    assert code == 0
+    options = [line.split()[1] for line in output.splitlines() if line.startswith("│ --")]
+    without = {"--resume", "--help"}
+    assert output.count("[default: ") == len(set(options) - without) == 17
+
+
+def test_train_resumes_a_run(run: Run, trained: Path) -> None:
+    before = json.loads((trained / "evaluation.json").read_text())
+    (trained / "evaluation.json").unlink()
+    code, _, _ = run("train", "--resume", trained)
+    after = json.loads((trained / "evaluation.json").read_text())
+    assert code == 0
+    assert {**before, "seconds": 0} == {**after, "seconds": 0}
+
+
+def test_train_interrupted_says_how_to_resume(pictures: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "digitsum", "train", "--data", pictures, "--width", "4"]
+    process = subprocess.Popen(
+        [*command, "--epochs", "100000", "--out", tmp_path / "run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("    3"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    last = int(output.splitlines()[-1].split()[0]) if output else 3
+    assert errors == (
+        f"digitsum: interrupted after epoch {last}: go on with digitsum train --resume {tmp_path / 'run'}\n"
+    )
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1:]
+    assert int(rows[-1].split(",")[0]) in (last, last + 1)  # an epoch may be saved and not yet printed
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
+
+
+def test_train_on_a_terminal_draws_a_progress_bar(pictures: Path, tmp_path: Path) -> None:
+    terminal, screen = pty.openpty()
+    command = [sys.executable, "-m", "digitsum", "train", "--data", pictures, "--width", "4"]
+    process = subprocess.Popen(
+        [*command, "--epochs", "2", "--out", tmp_path / "run"],
+        stdout=subprocess.DEVNULL,
+        stderr=screen,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )
+    assert process.wait(timeout=60) == 0
+    os.close(screen)
+    assert b"epoch 2" in os.read(terminal, 100_000)
+    os.close(terminal)
+
+
+# evaluate
+
+
+def test_evaluate_gives_the_figures_of_the_training(run: Run, trained: Path) -> None:
+    saved = json.loads((trained / "evaluation.json").read_text())
+    code, output, _ = run("evaluate", trained, "--json")
+    assert code == 0
+    assert {**json.loads(output), "seconds": 0} == {**saved, "seconds": 0}
+
+
+def test_evaluate_on_other_data(run: Run, trained: Path, pictures: Path) -> None:
+    code, output, _ = run("evaluate", trained, "--data", pictures)
+    assert code == 0
+    assert f"on {pictures} train: 40 images x 10 addends = 400 trials" in output
+
+
+# data
+
+
+def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DIGITSUM_DATA", raising=False)
+    code, output, _ = run("data")
+    assert code == 0
+    assert [line.split()[:3] for line in output.splitlines()] == [
+        ["mnist5k", "train", "5,000"],
+        ["mnist", "train", "60,000"],
+        ["mnist", "test", "10,000"],
+    ]
+
+
+# Mistakes and failures
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data", "nowhere"], "the data are mnist5k, mnist or a folder with sub-folders 0 to 9"),
+        (["train", "--data", "mnist", "--data-dir", "nowhere"], "in nowhere, which is no folder: leave out"),
+        (
+            ["train", "--train-fraction", "1.5"],
+            "a training fraction of 1.5 doesn't leave some of 5000 images",
+        ),
+        (["train", "--resume", "nowhere"], "nowhere isn't a run folder: its config.json is missing or dam"),
+        (["train", "--resume", "run", "--epochs", "9"], "--resume takes every setting from the run: leave"),
+        (["train", "--out", "full"], "full isn't empty: choose another --out, or go on with --resume full"),
+        (
+            ["evaluate", "exact"],
+            "exact comes with the package: name the images, as in --data mnist --split test",
+        ),
+        (["evaluate", "nowhere"], "nowhere doesn't hold a trained DigitSumNet: "),
+    ],
+)
+def test_mistakes_print_one_sentence_and_exit_with_2(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
+    code, output, errors = run(*arguments)
+    assert code == 2
+    assert errors.startswith("digitsum: ")
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert output in ("", cli._LOG_HEADER + "\n")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["full", "full/thesis.txt"]
+
+
+def test_unknown_option_exits_with_2(run: Run) -> None:
+    code, _, errors = run("train", "--epoch", "3")
+    assert code == 2
+    assert "No such option" in errors
+
+
+def test_failed_download_prints_one_sentence_and_exits_with_1(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("DIGITSUM_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("digitsum.mnist.MIRRORS", ("http://127.0.0.1:9/",))
+    code, _, errors = run("data", "--fetch")
+    assert code == 1
+    assert errors.startswith("digitsum: train-images-idx3-ubyte.gz came from no mirror: http://127.0.0.1:9/")
+    assert errors.endswith("--data-dir FOLDER, or use the embedded images, --data mnist5k\n")
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_loss_that_is_not_finite_exits_with_1(run: Run, pictures: Path, tmp_path: Path) -> None:
+    options = ("--data", pictures, "--width", 4, "--batch-size", 5, "--learning-rate", "1e20")
+    code, _, errors = run("train", *options, "--out", tmp_path / "run")
+    assert code == 1
+    assert errors == "digitsum: the loss of epoch 1 isn't finite: try a lower --learning-rate\n"
+
+
+def test_missing_library_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delitem(sys.modules, "digitsum.training", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, _, errors = run("train", "--out", tmp_path / "run")
+    assert code == 1
+    assert errors == "digitsum: import of torch halted; None in sys.modules: pip install 'digitsum[train]'\n"
