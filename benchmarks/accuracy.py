@@ -1,0 +1,74 @@
+"""How right is each network? Several seeds on MNIST, each read once on the official test split.
+
+python benchmarks/accuracy.py reference [--seeds 3] [--runs runs/accuracy]
+
+The rows are the configs below; the seeds of a row that is there already are not trained again.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from digitsum import mnist
+from digitsum.config import Config
+from digitsum.evaluation import evaluate
+from digitsum.networks import DigitSumNet
+from digitsum.pairs import DigitSumDataset, loader
+from digitsum.training import fit
+
+ROWS = {
+    "reference": Config(data="mnist", augment=False, epochs=5),
+    "exact": Config(
+        data="mnist",
+        train_fraction=0.98,
+        network="exact",
+        epochs=30,
+        batch_size=256,
+        learning_rate=4e-3,
+        weight_decay=0.05,
+        average=0.995,
+    ),
+    "concat": Config(data="mnist", train_fraction=0.98, width=48, epochs=24, average=0.995),
+}
+FIGURES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency", "digit_ece", "sum_ece")
+
+
+def main() -> None:
+    """Print a line a seed, then their mean and standard deviation."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("row", choices=ROWS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"))
+    options = parser.parse_args()
+    names = [*FIGURES, "sum, epoch 1*", "minutes"]
+    print("seed" + "".join(f"{name.removesuffix('_accuracy'):>15}" for name in names))
+    lines = []
+    for seed in range(options.seeds):
+        config = replace(ROWS[options.row], seed=seed)
+        lines.append(measure(config, options.runs / options.row / f"seed{seed}"))
+        _print(f"{seed:>4}", lines[-1])
+    _print("mean", np.mean(lines, axis=0))
+    _print("  sd", np.std(lines, axis=0, ddof=1))
+    print("* on the held-out images")
+
+
+def measure(config: Config, run: Path) -> np.ndarray:
+    """Train a run and read the official test split: figures in per cent, then minutes of training."""
+    list(fit(config, run))
+    log = np.genfromtxt(run / "metrics.csv", delimiter=",", names=True)
+    test = loader(DigitSumDataset(mnist.load("mnist", "test")))
+    evaluation = evaluate(DigitSumNet.from_pretrained(run), test, "mnist", "test")
+    figures = [getattr(evaluation, name) for name in FIGURES]
+    return np.array(
+        [*(100 * share for share in [*figures, log["sum_accuracy"][0]]), log["seconds"].sum() / 60]
+    )
+
+
+def _print(name: str, values: np.ndarray) -> None:
+    print(name + "".join(f"{value:15.3f}" for value in values), flush=True)
+
+
+if __name__ == "__main__":
+    main()

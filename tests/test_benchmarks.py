@@ -1,0 +1,114 @@
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import nll_loss, one_hot
+
+from digitsum import mnist
+from digitsum.config import Config
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+fusion, robustness = import_module("fusion"), import_module("robustness")
+
+IMAGE = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+ADDEND = one_hot(torch.tensor([0, 3, 7, 9]), 10).float()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.from_numpy(mnist.load().images[:100])
+
+
+@pytest.mark.parametrize("name", robustness.CORRUPTIONS)
+def test_a_stronger_corruption_is_farther_from_the_image(images: torch.Tensor, name: str) -> None:
+    _, strengths = robustness.CORRUPTIONS[name]
+    corrupted = [robustness.corrupt(images, name, strength) for strength in strengths]
+    assert all(result.shape == images.shape and result.dtype == torch.uint8 for result in corrupted)
+    distances = [(result.float() - images.float()).square().mean().item() for result in corrupted]
+    assert 0 < distances[0] < distances[1] < distances[2]
+
+
+@pytest.mark.parametrize("name", robustness.CORRUPTIONS)
+def test_a_corruption_repeats_itself(images: torch.Tensor, name: str) -> None:
+    strength = robustness.CORRUPTIONS[name][1][0]
+    first, again = (robustness.corrupt(images[:10], name, strength) for _ in range(2))
+    assert torch.equal(first, again)
+
+
+def test_rotation_by_90_degrees_is_numpys_to_either_side() -> None:
+    rotated = robustness.corrupt(IMAGE, "rotation, degrees", 90).numpy().astype(int)
+    left, right = (np.rot90(IMAGE.numpy(), times, axes=(2, 3)) for times in (1, -1))
+    is_left, is_right = (abs(rotated - side).max(axis=(1, 2, 3)) <= 1 for side in (left, right))
+    assert (is_left ^ is_right).all()
+
+
+def test_strokes_grow_and_shrink_by_the_pixels_named() -> None:
+    image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    image[..., 10:16] = 255
+    ink = image.float().sum(dim=3).mean() / 255
+    thicker = robustness.corrupt(image, "thicker, pixels a side", 0.6).float().sum(dim=3).mean() / 255
+    thinner = robustness.corrupt(image, "thinner, pixels a side", 0.6).float().sum(dim=3).mean() / 255
+    assert thicker - ink == pytest.approx(1.2, abs=0.1)
+    assert ink - thinner == pytest.approx(1.2, abs=0.1)
+
+
+def test_a_sheet_of_corruptions_shows_the_image_first_in_each_row() -> None:
+    sheet = np.asarray(robustness.draw(IMAGE[:1]))
+    rows = len(robustness.CORRUPTIONS)
+    assert sheet.shape == (56 * rows, 240 + 4 * 56)
+    np.testing.assert_array_equal(sheet[::2, 240:296:2], np.tile(IMAGE[0, 0], (rows, 1)))
+
+
+@pytest.mark.parametrize("variant", fusion.VARIANTS.values())
+def test_a_variant_gives_probabilities(variant: type) -> None:
+    for log_probabilities, classes in zip(variant()(IMAGE, ADDEND), (10, 19), strict=True):
+        assert log_probabilities.shape == (4, classes)
+        torch.testing.assert_close(log_probabilities.exp().sum(dim=1), torch.ones(4))
+
+
+def test_regression_answers_with_the_rounded_numbers() -> None:
+    network = fusion.Regression()
+    encoded = network.encode(IMAGE)
+    with torch.no_grad():
+        network.digit.bias.copy_(torch.tensor([3.3]))
+        network.sum.bias.copy_(torch.tensor([11.6]))
+        network.digit.weight.zero_()
+        network.sum.weight.zero_()
+    log_digit, log_sum = network.answer(encoded, ADDEND)
+    assert log_digit.argmax(dim=1).tolist() == [3] * 4
+    assert log_sum.argmax(dim=1).tolist() == [12] * 4
+    loss = network.loss(encoded, ADDEND, torch.full((4,), 3), torch.full((4,), 11))
+    assert loss.item() == pytest.approx((0.3**2 + 0.6**2) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("variant", "passes"), [(fusion.Plain, True), (fusion.Argmax, False)])
+def test_the_argmax_keeps_the_gradient_of_the_sum_from_the_image(variant: type, passes: bool) -> None:
+    network = variant()
+    _, log_sum = network(IMAGE, ADDEND)
+    nll_loss(log_sum, torch.arange(4)).backward()
+    gradient = network.image[0].weight.grad
+    assert (gradient is not None and gradient.any().item()) == passes
+
+
+def test_train_measures_each_epoch(pictures: Path) -> None:
+    figures = fusion.train(fusion.Exact, Config(data=str(pictures), epochs=2, batch_size=8))
+    digit, sum_, joint, consistency = figures.T
+    assert digit.shape == (2,)
+    assert (digit == sum_).all()
+    assert (digit == joint).all()
+    assert (consistency == 100).all()
+
+
+def test_the_table_and_the_plot_show_every_variant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = {name: np.tile([99.0, 90.0, 89.0, 91.0], (2, 3, 1)) for name in fusion.VARIANTS}
+    fusion.print_table(figures)
+    rows = capsys.readouterr().out.splitlines()[3:]
+    cells = "| 99.00 ± 0.00 | 90.00 ± 0.00 | 89.00 ± 0.00 | 91.00 ± 0.00 |"
+    assert rows == [f"| {name} | {epoch} {cells}" for name in fusion.VARIANTS for epoch in (1, 3)]
+    fusion.plot(figures, tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").stat().st_size > 10_000
