@@ -10,7 +10,7 @@ from torch.nn.functional import nll_loss, one_hot
 
 from digitsum import mnist, networks
 from digitsum.evaluation import evaluate
-from digitsum.networks import ConcatNet, DigitSumNet, ExactNet, load
+from digitsum.networks import ConcatNet, DigitSumNet, ExactNet, load, normalise
 from digitsum.pairs import DigitSumDataset, loader
 
 IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 1, 28, 28), dtype=np.uint8))
@@ -79,6 +79,27 @@ def test_pixels_are_scaled_once(network: ConcatNet) -> None:
     network.encode(torch.tensor([0, 255], dtype=torch.uint8).repeat(392).view(1, 1, 28, 28))
     background, ink = (0 - 0.1307) / 0.3081, (1 - 0.1307) / 0.3081
     np.testing.assert_allclose(seen[0].unique(), [background, ink], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["brighter", "paler", "both"])
+def test_brightness_and_contrast_of_an_image_change_nothing(name: str) -> None:
+    image = torch.randint(0, 101, (3, 1, 28, 28))
+    changed = {"brighter": image + 100, "paler": 2 * image, "both": 2 * image + 50}[name]
+    torch.testing.assert_close(normalise(changed.byte()), normalise(image.byte()))
+
+
+def test_an_image_of_one_colour_is_background(either: DigitSumNet) -> None:
+    black, grey = (torch.full((1, 1, 28, 28), ink, dtype=torch.uint8) for ink in (0, 128))
+    assert torch.equal(either.encode(grey), either.encode(black))
+    assert either.encode(grey).isfinite().all()
+
+
+def test_both_outputs_of_the_trained_concat_net_agree_where_the_digit_is_in_doubt(network: ConcatNet) -> None:
+    scores = torch.zeros(1, 10)
+    scores[0, 3], scores[0, 8] = 5.0, 4.8  # a blunt softmax would measure 3.9
+    for training, total in ((True, 3.84 + 6), (False, 3 + 6)):
+        _, log_sum = network.train(training).answer(scores, torch.eye(10)[[6]])
+        assert log_sum.argmax() == round(total)
 
 
 def test_gradient_of_the_sum_alone_reaches_the_convolutions(network: ConcatNet) -> None:

@@ -31,7 +31,11 @@ class DigitSumNet(nn.Module, ABC):
     ----------
     config : dict
         What `config.json` says: the network's name and width, and whatever made it, as training adds.
+    started : tuple of str
+        The layers whose starting values already do their work: training should change them slowly.
     """
+
+    started: tuple[str, ...] = ()
 
     def __init__(self, network: str, width: int) -> None:
         super().__init__()
@@ -106,13 +110,15 @@ class ConcatNet(DigitSumNet):
     a network takes many epochs to find that. This one starts there:
 
     - The image layer's ten units are scores of the digits. They enter the concatenation twice: as they are,
-      for the digit layer, and as softmax(SHARPNESS scores), which is nearly one-hot, so it measures d. (One
-      layer, two activations, like the concatenated ReLU of Shang et al., 2016, arXiv:1603.05201.) A softmax
-      less sharp would add a 5 where the image may be a 3 or an 8, and the two outputs would disagree.
+      for the digit layer, and as softmax(sharpness * scores), which is nearly one-hot, so it measures d. (One
+      layer, two activations, like the concatenated ReLU of Shang et al., 2016, arXiv:1603.05201.) A blunt
+      softmax adds a 5 where the image may be a 3 or an 8, and the two outputs disagree. A sharp one hardly
+      passes a gradient. So it is sharper once training is over.
     - The addend layer has a softmax too, and starts as the identity.
     - The digit layer starts by handing the scores on, the sum layer as the identity above.
 
-    All of it stays trainable, and the gradient of the sum's loss reaches the convolutions.
+    All of it stays trainable, and the gradient of the sum's loss reaches the convolutions. But the layers
+    that start right should learn slowly (`started`): what they change makes the two outputs disagree.
 
     Parameters
     ----------
@@ -120,8 +126,10 @@ class ConcatNet(DigitSumNet):
         Channels of the first convolution; the second has twice as many.
     """
 
-    SHARPNESS = 8.0
+    SHARPNESS = 8.0  # in training
+    EVAL_SHARPNESS = 64.0
     GAP = 5.0  # nats between the scores of the right sum and of its neighbours, before training
+    started = ("addend", "digit", "sum")
 
     def __init__(self, width: int = 32) -> None:
         super().__init__("concat", width)
@@ -157,7 +165,8 @@ class ConcatNet(DigitSumNet):
         """Join the scores with the addend; two linear layers answer."""
         # float32 under autocast too: bfloat16 would round the sum's large scores by whole units
         with torch.autocast(encoded.device.type, enabled=False):
-            digit = F.softmax(self.SHARPNESS * encoded, dim=1)
+            sharpness = self.SHARPNESS if self.training else self.EVAL_SHARPNESS
+            digit = F.softmax(sharpness * encoded, dim=1)
             number = F.softmax(self.addend(addend.float()), dim=1)
             joined = torch.cat([encoded, digit, number], dim=1)  # [N, 30]
             return F.log_softmax(self.digit(joined), dim=1), F.log_softmax(self.sum(joined), dim=1)
@@ -216,8 +225,17 @@ def _block(inputs: int, outputs: int, kernel: int, padding: int = 1, pool: bool 
 
 
 def normalise(image: Tensor) -> Tensor:
-    """Scale pixels of 0 to 255 to the mean 0 and standard deviation 1 of MNIST's training images."""
-    return (image.float() / 255 - MEAN) / STD
+    """Scale pixels so that each image spans 0 to 1, then to the mean 0 and deviation 1 of MNIST.
+
+    An image of MNIST spans its range anyway; one that is brighter or paler becomes what it should be. An
+    image of one colour has nothing to span, and counts as background.
+
+    >>> normalise(torch.tensor([[[[60, 90, 80]]]], dtype=torch.uint8)) * STD + MEAN
+    tensor([[[[0.0000, 1.0000, 0.6667]]]])
+    """
+    image = image.float()
+    low, high = image.amin(dim=(1, 2, 3), keepdim=True), image.amax(dim=(1, 2, 3), keepdim=True)
+    return ((image - low) / (high - low).clamp_min(1) - MEAN) / STD
 
 
 def load(name: str = "exact") -> DigitSumNet:
