@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from digitsum.evaluation import calibration_error, evaluate, run_trials, wilson_interval
+from digitsum.evaluation import calibration_error, evaluate, reliability, run_trials, wilson_interval
 from digitsum.mnist import Digits
 from digitsum.pairs import DigitSumDataset, loader
 
@@ -142,3 +143,14 @@ def test_calibration_error_of_a_case_made_by_hand() -> None:
     right = np.array([[1, 1, 1, 1], [1, 0, 0, 0]], bool)
     # in (0.93, 1] 3 of 3 right at 2.9 / 3, in (0.47, 0.53] 2 of 4 at 0.5, in (0, 0.07] 0 of 1 at 0.05
     assert calibration_error(confidence, right) == pytest.approx((3 - 2.9 + 0 + 0.05) / 8)
+
+
+def test_reliability_agrees_with_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.2, 1, 1000)
+    right = random.uniform(size=1000) < confidence
+    table = reliability(confidence, right, bins=10)
+    accuracy, mean = calibration_curve(right, confidence, n_bins=10)
+    np.testing.assert_allclose(table["accuracy"], accuracy)
+    np.testing.assert_allclose(table["confidence"], mean)
+    assert table["trials"].sum() == 1000

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -129,11 +130,8 @@ def run_trials(network: DigitSumNet, batches: Iterable[Item]) -> Trials:
     rows = []
     for (image, _), (label, _) in batches:
         label = label.to(device)
-        scores = network.encode(image.to(device)).repeat_interleave(10, dim=0)  # [10 N, 10], image by image
-        addend = torch.arange(10, device=device).repeat(len(image))  # [10 N]
-        log_digit, log_sum = network.answer(scores, one_hot(addend, 10).float())
-        digit = label.repeat_interleave(10)
-        row = (label, *_answers(log_digit, digit), *_answers(log_sum, digit + addend))
+        log_digit, log_sum, digit, sum_ = answer_every_addend(network, image.to(device), label)
+        row = (label, *_answers(log_digit, digit), *_answers(log_sum, sum_))
         rows.append([column.cpu().numpy() for column in row])
     network.train(training)
     if not rows:
@@ -142,6 +140,22 @@ def run_trials(network: DigitSumNet, batches: Iterable[Item]) -> Trials:
     if not (np.isfinite(trials.digit_nll).all() and np.isfinite(trials.sum_nll).all()):
         raise FloatingPointError("the network's answers aren't finite: train it with a lower --learning-rate")
     return trials
+
+
+def answer_every_addend(
+    network: DigitSumNet, image: Tensor, label: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Answer N images with all ten addends, image by image, encoding each once.
+
+    Returns
+    -------
+    tuple
+        log P(digit) [10 N, 10] and log P(sum) [10 N, 19]; the right digits and sums, int64 [10 N].
+    """
+    encoded = network.encode(image).repeat_interleave(10, dim=0)
+    digit = label.repeat_interleave(10)
+    addend = torch.arange(10, device=image.device).repeat(len(image))
+    return *network.answer(encoded, one_hot(addend, 10).float()), digit, digit + addend
 
 
 def _answers(log_probabilities: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -195,16 +209,39 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
     return max(low, 0.0), min(high, 1.0)
 
 
-def calibration_error(confidence: Array, right: Array, bins: int = 15) -> float:
+def calibration_error(confidence: Array, right: Array) -> float:
     """Give the expected calibration error (Guo et al., 2017, arXiv:1706.04599).
 
-    The mean distance between confidence and accuracy over equally wide bins of confidence, (0, 1/15] to
-    (14/15, 1], weighted by how many trials fall into each.
+    The mean distance between confidence and accuracy over the bins of `reliability`, weighted by how many
+    trials fall into each.
 
     >>> calibration_error(np.array([0.75, 0.75]), np.array([True, False]))
     0.25
     """
-    confidence, right = confidence.ravel().astype(float), right.ravel()
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(place, confidence - right, minlength=bins)
-    return float(np.abs(gap).sum() / len(right))
+    table = reliability(confidence, right)
+    gap = table["trials"] * (table["confidence"] - table["accuracy"]).abs()
+    return float(gap.sum() / table["trials"].sum())
+
+
+def reliability(confidence: Array, right: Array, bins: int = 15) -> pd.DataFrame:
+    """Compare confidence with accuracy in equally wide bins of confidence, (0, 1/15] to (14/15, 1].
+
+    Parameters
+    ----------
+    confidence, right
+        Of one shape: the probability of each answer, and whether it is right.
+
+    Returns
+    -------
+    DataFrame
+        A row a bin that isn't empty: its upper `bound`, its `trials`, their mean `confidence` and `accuracy`.
+
+    >>> reliability(np.array([0.75, 0.75, 0.3]), np.array([True, False, True]), bins=2)
+       bound  trials  confidence  accuracy
+    0    0.5       1        0.30       1.0
+    1    1.0       2        0.75       0.5
+    """
+    trials = pd.DataFrame({"confidence": confidence.ravel().astype(float), "right": right.ravel()})
+    trials["bound"] = np.ceil(trials["confidence"] * bins).clip(1, bins) / bins
+    by_bin = trials.groupby("bound", as_index=False)
+    return by_bin.agg(trials=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
