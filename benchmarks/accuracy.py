@@ -18,19 +18,27 @@ from digitsum.networks import DigitSumNet
 from digitsum.pairs import DigitSumDataset, loader
 from digitsum.training import fit
 
+REFERENCE = Config(data="mnist", augment=False, epochs=5)
+EXACT = Config(
+    data="mnist",
+    train_fraction=0.98,
+    damage=True,
+    network="exact",
+    epochs=32,
+    learning_rate=4e-3,
+    weight_decay=0.05,
+    average=0.995,
+)
 ROWS = {
-    "reference": Config(data="mnist", augment=False, epochs=5),
-    "exact": Config(
-        data="mnist",
-        train_fraction=0.98,
-        network="exact",
-        epochs=30,
-        batch_size=256,
-        learning_rate=4e-3,
-        weight_decay=0.05,
-        average=0.995,
-    ),
-    "concat": Config(data="mnist", train_fraction=0.98, width=48, epochs=24, average=0.995),
+    "reference": REFERENCE,
+    "concat": Config(data="mnist", train_fraction=0.98, width=48, epochs=20, average=0.995),
+    "exact": EXACT,
+    "exact-from-sums": replace(EXACT, digit_weight=0.0, sum_weight=1.0),
+    "concat-from-sums": replace(REFERENCE, digit_weight=0.0),
+    "exact-plain": replace(EXACT, augment=False, damage=False, epochs=12),
+    "exact-5000": replace(EXACT, data="mnist5k", damage=False, epochs=120),
+    "tiny": replace(EXACT, damage=False, width=5, epochs=60),
+    "smallest": replace(EXACT, damage=False, width=3, epochs=60),
 }
 FIGURES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency", "digit_ece", "sum_ece")
 

@@ -35,7 +35,7 @@ from torch.optim.swa_utils import AveragedModel
 from digitsum.config import Config
 from digitsum.evaluation import evaluate
 from digitsum.networks import ConcatNet, DigitSumNet, ExactNet, normalise
-from digitsum.training import load_parts, moving_average, one_cycle
+from digitsum.training import load_parts, make_optimizer, moving_average, one_cycle, set_rate
 
 FIGURES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")
 BF16 = torch.cpu.get_capabilities().get("avx512_bf16", False)  # elsewhere it is emulated, and slower
@@ -226,15 +226,13 @@ def train(variant: Callable[[], Variant], config: Config) -> np.ndarray:
     network = variant()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(network, avg_fn=moving_average(config.average))
-    optimizer = torch.optim.AdamW(
-        network.parameters(), betas=(0.8, 0.95), weight_decay=config.weight_decay, fused=True
-    )
+    optimizer = make_optimizer(network, config)
     train_loader, held_out_loader = load_parts(config)
     steps, rows = config.epochs * len(train_loader), []
     for epoch in range(config.epochs):
         for step, batch in enumerate(train_loader, start=epoch * len(train_loader)):
             (image, addend), (digit, sum_) = batch
-            optimizer.param_groups[0]["lr"] = one_cycle(step, steps, config.learning_rate)
+            set_rate(optimizer, one_cycle(step, steps, config.learning_rate))
             with torch.autocast("cpu", torch.bfloat16, enabled=BF16):
                 encoded = network.encode(image)
             loss = network.loss(encoded, addend, digit, sum_)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, gaussian_filter
 
 from digitsum import augmentation
-from digitsum.augmentation import augment
+from digitsum.augmentation import damage, distort
 
 IMAGE = torch.zeros(300, 1, 28, 28, dtype=torch.uint8)
 IMAGE[:, :, 8:20, 11:17] = 255
@@ -17,34 +17,67 @@ def _nothing_random(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_nothing_random")
-def test_augment_of_strength_zero_changes_nothing() -> None:
-    np.testing.assert_allclose(augment(IMAGE), IMAGE.float(), atol=0.01)
+def test_distort_of_strength_zero_changes_nothing() -> None:
+    np.testing.assert_allclose(distort(IMAGE), IMAGE.float(), atol=0.01)
 
 
 @pytest.mark.usefixtures("_nothing_random")
-def test_augment_rotates_as_scipy_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distort_rotates_as_scipy_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augmentation, "ROTATION", 0.3)
     monkeypatch.setattr(torch, "rand", lambda *size, device: torch.ones(*size, device=device))  # the bound
     cos, sin = np.cos(0.3), np.sin(0.3)
     matrix = np.array([[cos, sin], [-sin, cos]])  # SciPy counts rows first
     centre = np.array([13.5, 13.5])
     expected = affine_transform(IMAGE[0, 0].numpy().astype(float), matrix, centre - matrix @ centre, order=1)
-    np.testing.assert_allclose(augment(IMAGE[:1])[0, 0], expected, atol=0.1)
+    np.testing.assert_allclose(distort(IMAGE[:1])[0, 0], expected, atol=0.1)
 
 
-def test_augment_differs_for_each_image_and_follows_the_seed() -> None:
+def test_distort_differs_for_each_image_and_follows_the_seed() -> None:
     torch.manual_seed(0)
-    first = augment(IMAGE)
+    first = distort(IMAGE)
     torch.manual_seed(0)
-    again = augment(IMAGE)
+    again = distort(IMAGE)
     assert torch.equal(first, again)
     assert not torch.equal(first[0], first[1])
 
 
-def test_augment_keeps_the_range_and_most_of_the_ink() -> None:
+def test_distort_keeps_the_range_and_most_of_the_ink() -> None:
     torch.manual_seed(0)
-    result = augment(IMAGE)
+    result = distort(IMAGE)
     assert (result.dtype, result.shape) == (torch.float32, IMAGE.shape)
     assert result.min() >= 0
     assert result.max() <= 255.01
     assert result.mean().item() == pytest.approx(IMAGE.float().mean().item(), rel=0.05)
+
+
+def test_damage_does_one_thing_to_each_eighth_and_leaves_the_rest() -> None:
+    torch.manual_seed(0)
+    whole = IMAGE[:80]
+    noisy, speckled, _, covered, *rest = damage(whole).split(10)
+    assert torch.equal(torch.cat(rest), whole[40:].float())
+    assert (noisy != whole[:10]).any(dim=(1, 2, 3)).all()
+    assert set(speckled.unique().tolist()) == {0, 255}
+    assert (speckled != whole[:10]).any()
+    assert (covered <= whole[:10]).all()
+    lost = (covered != whole[:10]).sum(dim=(1, 2, 3))
+    assert 0 < lost.max() <= augmentation.COVER**2
+
+
+def test_damage_blurs_as_scipy_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation, "BLUR", (1.0, 1.0))
+    blurred = damage(IMAGE[:8])[2, 0]
+    np.testing.assert_allclose(blurred, gaussian_filter(IMAGE[0, 0].numpy().astype(float), 1.0), atol=0.1)
+
+
+def test_damage_keeps_the_range_and_follows_the_seed() -> None:
+    torch.manual_seed(0)
+    first = damage(IMAGE)
+    torch.manual_seed(0)
+    assert torch.equal(damage(IMAGE), first)
+    assert first.min() == 0
+    assert first.max().item() == pytest.approx(255)
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_damage_of_a_batch_too_small_for_an_eighth_changes_nothing(count: int) -> None:
+    assert torch.equal(damage(IMAGE[:count]), IMAGE[:count].float())

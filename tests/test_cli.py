@@ -90,7 +90,7 @@ def test_train_help_shows_every_default(run: Run, monkeypatch: pytest.MonkeyPatc
     assert code == 0
     options = [line.split()[1] for line in output.splitlines() if line.startswith("│ --")]
     without = {"--resume", "--help"}
-    assert output.count("[default: ") == len(set(options) - without) == 17
+    assert output.count("[default: ") == len(set(options) - without) == 18
 
 
 def test_train_resumes_a_run(run: Run, trained: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from digitsum.config import Config
-from digitsum.networks import DigitSumNet
-from digitsum.training import fit, load_parts, one_cycle
+from digitsum.networks import ConcatNet, DigitSumNet
+from digitsum.training import fit, load_parts, make_optimizer, one_cycle, set_rate
 
 
 @pytest.fixture
@@ -53,7 +53,9 @@ def test_fit_leaves_a_whole_run_folder(config: Config, tmp_path: Path) -> None:
 def test_one_epoch_and_a_resumed_one_give_bit_for_bit_two(
     config: Config, tmp_path: Path, network: Literal["concat", "exact"], fresh: bool
 ) -> None:
-    config = replace(config, network=network, augment=fresh, addends="fresh" if fresh else "table")
+    config = replace(
+        config, network=network, augment=fresh, damage=fresh, addends="fresh" if fresh else "table"
+    )
     whole = list(fit(config, tmp_path / "whole"))
 
     interrupted = fit(config, tmp_path / "parts")
@@ -122,6 +124,18 @@ def test_load_parts_is_the_same_for_every_session_of_a_run(config: Config) -> No
     first, second = (load_parts(config) for _ in range(2))
     assert [set(part.sampler) for part in first] == [set(part.sampler) for part in second]
     assert not set(first[0].sampler) & set(first[1].sampler)
+
+
+def test_layers_that_start_right_learn_slowly_and_do_not_decay(config: Config) -> None:
+    network = ConcatNet(width=4)
+    optimizer = make_optimizer(network, config)
+    set_rate(optimizer, 0.5)
+    usual, slow = optimizer.param_groups
+    assert (usual["lr"], usual["weight_decay"]) == (0.5, config.weight_decay)
+    assert (slow["lr"], slow["weight_decay"]) == (0.05, 0)
+    heads = [*network.addend.parameters(), *network.digit.parameters(), *network.sum.parameters()]
+    assert set(map(id, slow["params"])) == set(map(id, heads))
+    assert len(usual["params"]) + len(slow["params"]) == len(list(network.parameters()))
 
 
 def test_one_cycle_rises_in_a_line_and_falls_in_half_a_cosine() -> None:

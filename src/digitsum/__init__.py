@@ -12,7 +12,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules={"mnist"},
     submod_attrs={
-        "augmentation": ["augment"],
+        "augmentation": ["damage", "distort"],
+        "calibration": ["calibrate"],
         "config": ["Config"],
         "evaluation": ["Evaluation", "evaluate"],
         "mnist": ["Digits"],

@@ -1,4 +1,4 @@
-"""Distortions of a batch of images, on the device it is on: each image is another one every epoch."""
+"""Distortions and damages of a batch of images, on its device: each image is another one every epoch."""
 
 import math
 
@@ -13,8 +13,14 @@ SHIFT = 1.5  # pixels
 ELASTIC = 0.6  # pixels, the standard deviation at each knot
 KNOTS = 5  # of the elastic distortion, along each axis
 
+DAMAGED = 1 / 8  # of a batch, by each of the four damages; the rest stays clean
+NOISE = 0.35  # of white, the largest standard deviation
+IMPULSES = 0.2  # of the pixels, the largest share
+BLUR = (0.3, 1.7)  # pixels, the standard deviation
+COVER = 7  # pixels, the largest side
 
-def augment(image: Tensor) -> Tensor:
+
+def distort(image: Tensor) -> Tensor:
     """Rotate, scale, shear, shift and bend each image at random.
 
     The affine part is drawn uniformly; the elastic part (after Simard, Steinkraus and Platt, 2003,
@@ -38,6 +44,25 @@ def augment(image: Tensor) -> Tensor:
     return F.grid_sample(image.float(), grid + bend.permute(0, 2, 3, 1), align_corners=False)
 
 
+def damage(image: Tensor) -> Tensor:
+    """Give an eighth of the batch each normal noise, black and white pixels, a blur, and a covered square.
+
+    Parameters
+    ----------
+    image
+        uint8 or float32 [N, 1, 28, 28], in random order: the first half is damaged.
+
+    Returns
+    -------
+    Tensor
+        float32 [N, 1, 28, 28], pixels from 0 to 255, not rounded.
+    """
+    damages = (_add_noise, _add_impulses, _blur, _cover)
+    count = int(DAMAGED * len(image))
+    parts = image.float().split([count] * len(damages) + [len(image) - count * len(damages)])
+    return torch.cat([change(part) for change, part in zip(damages, parts, strict=False)] + [parts[-1]])
+
+
 def _affine(count: int, device: torch.device) -> Tensor:
     """Draw affine maps, [N, 2, 3], in coordinates from -1 to 1: 14 pixels are 1."""
 
@@ -54,3 +79,34 @@ def _affine(count: int, device: torch.device) -> Tensor:
         ],
         dim=1,
     )
+
+
+def _each(image: Tensor) -> Tensor:
+    """Draw a number between 0 and 1 for each image, [N, 1, 1, 1]."""
+    return torch.rand(len(image), 1, 1, 1, device=image.device)
+
+
+def _add_noise(image: Tensor) -> Tensor:
+    return (image + 255 * NOISE * _each(image) * torch.randn_like(image)).clamp(0, 255)
+
+
+def _add_impulses(image: Tensor) -> Tensor:
+    chance, share = torch.rand_like(image), IMPULSES * _each(image)
+    return image.masked_fill(chance < share / 2, 0).masked_fill(chance > 1 - share / 2, 255)
+
+
+def _blur(image: Tensor) -> Tensor:
+    """Blur all by the same normal distribution, along one axis, then the other."""
+    least, most = BLUR
+    sigma = least + (most - least) * torch.rand((), device=image.device)
+    kernel = torch.exp(-(torch.arange(-4, 5, device=image.device) ** 2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, 9)
+    return F.conv2d(F.conv2d(image, kernel, padding=(0, 4)), kernel.mT, padding=(4, 0))
+
+
+def _cover(image: Tensor) -> Tensor:
+    """Hide a square of each image, its centre at least 2 pixels from the edge."""
+    centre = 2 + 24 * torch.rand(len(image), 2, 1, device=image.device)
+    far = (torch.arange(28, device=image.device) - centre).abs()  # [N, 2, 28]
+    row, column = (far < COVER / 2 * _each(image)[:, 0]).unbind(dim=1)  # [N, 28] each
+    return image.masked_fill((row[:, :, None] & column[:, None])[:, None], 0)

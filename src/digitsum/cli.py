@@ -87,6 +87,12 @@ def train(
     augment: Annotated[
         bool, typer.Option(rich_help_panel="Data", help="Rotate, scale, shear, shift and bend each image.")
     ] = Config.augment,
+    damage: Annotated[
+        bool,
+        typer.Option(
+            rich_help_panel="Data", help="Add noise to, speckle, blur or partly cover half of the images."
+        ),
+    ] = Config.damage,
     network: Annotated[
         Literal["concat", "exact"],
         typer.Option(

@@ -21,6 +21,7 @@ class Config:
     train_fraction: float = 0.8
     addends: Literal["table", "fresh"] = "table"
     augment: bool = True
+    damage: bool = False
     network: Literal["concat", "exact"] = "concat"
     width: int = 32
     epochs: int = 40

@@ -27,11 +27,12 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from digitsum import mnist
-from digitsum.augmentation import augment
+from digitsum.augmentation import damage, distort
+from digitsum.calibration import calibrate
 from digitsum.config import Config
 from digitsum.evaluation import evaluate
 from digitsum.files import replacing
-from digitsum.networks import NETWORKS
+from digitsum.networks import NETWORKS, DigitSumNet
 from digitsum.pairs import DigitSumDataset, Item, split_loaders
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -78,6 +79,7 @@ def fit(config: Config, run: Path) -> Iterator[Row]:
         with replacing(run / "checkpoint.ckpt") as file:
             fabric.save(file, state)
         yield row
+    calibrate(averaged, held_out_loader)
     averaged.save_pretrained(run)
 
 
@@ -87,15 +89,29 @@ def _start(fabric: Fabric, config: Config) -> dict[str, Any]:
     network = NETWORKS[config.network](config.width)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.config = asdict(config)
-    # ConcatNet's sum layer starts at a scale that decay would take away and small steps can't restore
-    kept = [weight for name, weight in network.named_parameters() if name.startswith("sum.")]
-    decayed = [weight for name, weight in network.named_parameters() if not name.startswith("sum.")]
-    groups: list[dict[str, Any]] = [{"params": kept, "weight_decay": 0.0}, {"params": decayed}]
-    optimizer = torch.optim.AdamW(groups, betas=(0.8, 0.95), weight_decay=config.weight_decay, fused=True)
-    model, optimizer = fabric.setup(network, optimizer)
+    model, optimizer = fabric.setup(network, make_optimizer(network, config))
     # made after the set-up, on the device; its batch statistics are averaged as the weights are
     average = AveragedModel(network, avg_fn=moving_average(config.average), use_buffers=True)
     return {"network": model, "average": average, "optimizer": optimizer, "epoch": 0, "log": []}
+
+
+def make_optimizer(network: DigitSumNet, config: Config) -> torch.optim.Optimizer:
+    """Make the optimizer; each group's learning rate is its `pace` times the schedule's (`set_rate`).
+
+    Layers that start right learn slowly, and don't decay: no small step could restore their scale.
+    """
+    slow: list[Tensor] = []
+    usual: list[Tensor] = []
+    for name, parameter in network.named_parameters():
+        (slow if name.split(".")[0] in network.started else usual).append(parameter)
+    groups = [{"params": usual, "pace": 1.0}, {"params": slow, "pace": 0.1, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=(0.8, 0.95), weight_decay=config.weight_decay, fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of each group: `rate`, times the group's pace."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["pace"] * rate
 
 
 def load_parts(config: Config) -> tuple[DataLoader[Item], DataLoader[Item]]:
@@ -132,9 +148,12 @@ def _train_epoch(fabric: Fabric, state: dict[str, Any], loader: DataLoader[Item]
     )
     for step, batch in enumerate(batches, start=epoch * len(loader)):
         (image, addend), (digit, sum_) = fabric.to_device(batch)
-        for group in optimizer.param_groups:
-            group["lr"] = one_cycle(step, steps, config.learning_rate)
-        log_digit, log_sum = network(augment(image) if config.augment else image, addend)
+        set_rate(optimizer, one_cycle(step, steps, config.learning_rate))
+        if config.augment:
+            image = distort(image)
+        if config.damage:
+            image = damage(image)
+        log_digit, log_sum = network(image, addend)
         loss = config.digit_weight * nll_loss(log_digit, digit) + config.sum_weight * nll_loss(log_sum, sum_)
         optimizer.zero_grad()
         fabric.backward(loss)
