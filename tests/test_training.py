@@ -8,6 +8,8 @@ from typing import Literal
 
 import pytest
 import torch
+from PIL import Image
+from torch.nn.functional import one_hot
 
 from digitsum.config import Config
 from digitsum.networks import ConcatNet, DigitSumNet
@@ -83,6 +85,24 @@ def test_exact_net_learns_the_digit_from_sums_alone_and_concat_net_does_not(tmp_
         accuracy[network] = last["digit_accuracy"]
     assert accuracy["exact"] > 0.9
     assert accuracy["concat"] < 0.3
+
+
+def test_a_teacher_takes_the_place_of_the_digits_label(pictures: Path, tmp_path: Path) -> None:
+    def contrary(image: torch.Tensor) -> torch.Tensor:
+        """Say that an image whose first pixel is n shows 9 - n."""
+        return one_hot(9 - image[:, 0, 0, 0].long(), 10).float()
+
+    for path in pictures.glob("*/*.png"):
+        picture = Image.open(path)
+        picture.putpixel((0, 0), int(path.parent.name))
+        picture.save(path)
+    config = Config(
+        str(pictures), network="exact", augment=False, epochs=30, batch_size=8, width=4, sum_weight=0
+    )
+    *_, untaught = fit(config, tmp_path / "untaught")
+    *_, taught = fit(config, tmp_path / "taught", contrary)
+    assert untaught["digit_accuracy"] == 1
+    assert taught["digit_accuracy"] == 0
 
 
 def test_fit_stops_when_the_loss_is_not_finite(config: Config, tmp_path: Path) -> None:

@@ -39,13 +39,22 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 LOGGED = ("digit_nll", "sum_nll", "digit_accuracy", "sum_accuracy", "joint_accuracy")
 Row = dict[str, float]
+Teacher = Callable[[Tensor], Tensor]
 
 
-def fit(config: Config, run: Path) -> Iterator[Row]:
+def fit(config: Config, run: Path, teacher: Teacher | None = None) -> Iterator[Row]:
     """Train, or go on training, the run in the folder `run`, and yield a row of `metrics.csv` an epoch.
 
-    After each epoch `checkpoint.ckpt` and `metrics.csv` are on disk, and after the last `model.safetensors`;
-    `config.json` is there from the start.
+    After each epoch `checkpoint.ckpt` and `metrics.csv` are on disk, and after the last `model.safetensors`,
+    calibrated on the held-out images; `config.json` is there from the start.
+
+    Parameters
+    ----------
+    config, run
+        The settings, and the folder, new or of an interrupted run.
+    teacher
+        Gives P(digit), float32 [N, 10], of images, [N, 1, 28, 28] of 0 to 255, which then takes the place of
+        the digit's label (Hinton, Vinyals and Dean, 2015, arXiv:1503.02531).
 
     Raises
     ------
@@ -63,7 +72,7 @@ def fit(config: Config, run: Path) -> Iterator[Row]:
     averaged = state["average"].module
     for epoch in range(state["epoch"], config.epochs):
         start = time.perf_counter()
-        train_loss = _train_epoch(fabric, state, train_loader, config)
+        train_loss = _train_epoch(fabric, state, train_loader, config, teacher)
         evaluation = evaluate(averaged, held_out_loader, config.data, "held-out")
         row = {
             "epoch": epoch + 1,
@@ -136,7 +145,13 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
     return peak * (1 + math.cos(math.pi * (step - warm) / (steps - warm))) / 2
 
 
-def _train_epoch(fabric: Fabric, state: dict[str, Any], loader: DataLoader[Item], config: Config) -> float:
+def _train_epoch(
+    fabric: Fabric,
+    state: dict[str, Any],
+    loader: DataLoader[Item],
+    config: Config,
+    teacher: Teacher | None,
+) -> float:
     """Train for an epoch and return the mean loss of its images."""
     network, optimizer, epoch = state["network"], state["optimizer"], state["epoch"]
     _seed_epoch(loader, config, seed=10_000 * config.seed + epoch)
@@ -154,7 +169,13 @@ def _train_epoch(fabric: Fabric, state: dict[str, Any], loader: DataLoader[Item]
         if config.damage:
             image = damage(image)
         log_digit, log_sum = network(image, addend)
-        loss = config.digit_weight * nll_loss(log_digit, digit) + config.sum_weight * nll_loss(log_sum, sum_)
+        if teacher is None:
+            digit_loss = nll_loss(log_digit, digit)
+        else:
+            with torch.no_grad(), fabric.autocast():
+                read = teacher(image)
+            digit_loss = -(read * log_digit).sum(dim=1).mean()
+        loss = config.digit_weight * digit_loss + config.sum_weight * nll_loss(log_sum, sum_)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()

@@ -1,0 +1,39 @@
+"""Do the probabilities mean what they say? Reliability of both outputs on the official test split of MNIST.
+
+python benchmarks/calibration.py exact concat
+
+Each network is one that comes with the package or a folder with a saved one.
+"""
+
+import argparse
+
+import numpy as np
+
+from digitsum import mnist
+from digitsum.evaluation import calibration_error, reliability, run_trials
+from digitsum.networks import NETWORKS, DigitSumNet, load
+from digitsum.pairs import DigitSumDataset, loader
+
+
+def main() -> None:
+    """Print, for each network and output, a row a bin of confidence, and the expected calibration error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="+", metavar="NETWORK")
+    options = parser.parse_args()
+    batches = loader(DigitSumDataset(mnist.load("mnist", "test")))
+    for name in options.networks:
+        network = load(name) if name in NETWORKS else DigitSumNet.from_pretrained(name)
+        trials = run_trials(network, batches)
+        digit = trials.label[:, None]
+        show(f"{name}, digit", trials.digit_confidence, trials.digit == digit)
+        show(f"{name}, sum", trials.sum_confidence, trials.sum == digit + np.arange(10))
+
+
+def show(title: str, confidence: np.ndarray, right: np.ndarray) -> None:
+    """Print the table of an output."""
+    table = reliability(confidence, right).to_string(index=False, float_format="%.4f")
+    print(f"{title}: expected calibration error {calibration_error(confidence, right):.2%}\n{table}\n")
+
+
+if __name__ == "__main__":
+    main()
