@@ -31,14 +31,14 @@ EXACT = Config(
 )
 ROWS = {
     "reference": REFERENCE,
-    "concat": Config(data="mnist", train_fraction=0.98, width=48, epochs=20, average=0.995),
+    "concat": Config(data="mnist", train_fraction=0.98, width=48, epochs=16, average=0.995),
     "exact": EXACT,
     "exact-from-sums": replace(EXACT, digit_weight=0.0, sum_weight=1.0),
     "concat-from-sums": replace(REFERENCE, digit_weight=0.0),
     "exact-plain": replace(EXACT, augment=False, damage=False, epochs=12),
-    "exact-5000": replace(EXACT, data="mnist5k", damage=False, epochs=120),
-    "tiny": replace(EXACT, damage=False, width=5, epochs=60),
-    "smallest": replace(EXACT, damage=False, width=3, epochs=60),
+    "exact-5000": replace(EXACT, data="mnist5k", damage=False, epochs=80),
+    "tiny": replace(EXACT, damage=False, width=5, epochs=40),
+    "smallest": replace(EXACT, damage=False, width=3, epochs=40),
 }
 FIGURES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency", "digit_ece", "sum_ece")
 

@@ -24,7 +24,10 @@ from digitsum.training import Teacher, fit
 
 ASSETS = Path(__file__).parents[1] / "src" / "digitsum" / "assets"
 TEACHERS = 3
-STUDENTS = {"exact": ROWS["exact"], "concat": replace(ROWS["concat"], damage=True)}
+STUDENTS = {
+    "exact": replace(ROWS["exact"], epochs=24),
+    "concat": replace(ROWS["concat"], damage=True, epochs=12),
+}
 CARD = """# {name}: the trained {network} network that comes with digitsum
 
 `digitsum.load("{name}")` gives it, offline. Inputs: images, uint8 [N, 1, 28, 28], 0 background, 255 ink;
