@@ -1,8 +1,8 @@
-"""How right is each network? Several seeds on MNIST, each read once on the official test split.
+"""How right is each network? Several seeds, each read once on the official test split of MNIST.
 
 python benchmarks/accuracy.py reference [--seeds 3] [--runs runs/accuracy]
 
-The rows are the configs below; the seeds of a row that is there already are not trained again.
+The rows are the configs below, chosen on held-out training images. A run that is there is not trained again.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import numpy as np
 from digitsum import mnist
 from digitsum.config import Config
 from digitsum.evaluation import evaluate
-from digitsum.networks import DigitSumNet
+from digitsum.networks import NETWORKS, DigitSumNet
 from digitsum.pairs import DigitSumDataset, loader
 from digitsum.training import fit
 
@@ -50,15 +50,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"))
     options = parser.parse_args()
+    config = ROWS[options.row]
+    parameters = sum(weight.numel() for weight in NETWORKS[config.network](config.width).parameters())
+    print(f"{options.row}: {parameters:,} parameters, {config.epochs} epochs of {config.data}")
     names = [*FIGURES, "sum, epoch 1*", "minutes"]
     print("seed" + "".join(f"{name.removesuffix('_accuracy'):>15}" for name in names))
     lines = []
     for seed in range(options.seeds):
-        config = replace(ROWS[options.row], seed=seed)
-        lines.append(measure(config, options.runs / options.row / f"seed{seed}"))
+        run = options.runs / options.row / f"seed{seed}"
+        lines.append(measure(replace(config, seed=seed), run))
         _print(f"{seed:>4}", lines[-1])
     _print("mean", np.mean(lines, axis=0))
-    _print("  sd", np.std(lines, axis=0, ddof=1))
+    if len(lines) > 1:
+        _print("  sd", np.std(lines, axis=0, ddof=1))
     print("* on the held-out images")
 
 
