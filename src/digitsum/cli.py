@@ -178,7 +178,7 @@ def train(
 
     - digitsum train
     - digitsum train --data mnist --epochs 5 --no-augment
-    - digitsum train --network exact --digit-weight 0
+    - digitsum train --network exact --digit-weight 0 --sum-weight 1
     - digitsum train --resume runs/first
     """
     settings = {name: value for name, value in context.params.items() if name not in ("out", "resume")}
