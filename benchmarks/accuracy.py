@@ -13,7 +13,7 @@ import numpy as np
 
 from digitsum import mnist
 from digitsum.config import Config
-from digitsum.evaluation import evaluate
+from digitsum.evaluation import Evaluation, evaluate
 from digitsum.networks import NETWORKS, DigitSumNet
 from digitsum.pairs import DigitSumDataset, loader
 from digitsum.training import fit
@@ -70,12 +70,16 @@ def measure(config: Config, run: Path) -> np.ndarray:
     """Train a run and read the official test split: figures in per cent, then minutes of training."""
     list(fit(config, run))
     log = np.genfromtxt(run / "metrics.csv", delimiter=",", names=True)
-    test = loader(DigitSumDataset(mnist.load("mnist", "test")))
-    evaluation = evaluate(DigitSumNet.from_pretrained(run), test, "mnist", "test")
+    evaluation = read_test_split(DigitSumNet.from_pretrained(run))
     figures = [getattr(evaluation, name) for name in FIGURES]
     return np.array(
         [*(100 * share for share in [*figures, log["sum_accuracy"][0]]), log["seconds"].sum() / 60]
     )
+
+
+def read_test_split(network: DigitSumNet) -> Evaluation:
+    """Evaluate a network on the official test split of MNIST."""
+    return evaluate(network, loader(DigitSumDataset(mnist.load("mnist", "test"))), "mnist", "test")
 
 
 def _print(name: str, values: np.ndarray) -> None:

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accuracy import ROWS
+from accuracy import ROWS, read_test_split
 from torch import Tensor
 
 from digitsum import mnist
 from digitsum.config import Config
-from digitsum.evaluation import Evaluation, evaluate
+from digitsum.evaluation import Evaluation
 from digitsum.networks import DigitSumNet
-from digitsum.pairs import DigitSumDataset, loader
 from digitsum.training import Teacher, fit
 
 ASSETS = Path(__file__).parents[1] / "src" / "digitsum" / "assets"
@@ -93,7 +92,7 @@ def place(name: str, run: Path, teacher: Teacher) -> None:
     """Train a student, measure it and place it in the package."""
     train(STUDENTS[name], run, teacher)
     network = DigitSumNet.from_pretrained(run)
-    evaluation = evaluate(network, loader(DigitSumDataset(mnist.load("mnist", "test"))), "mnist", "test")
+    evaluation = read_test_split(network)
     network.save_pretrained(ASSETS / name)
     evaluation.save(ASSETS / name / "evaluation.json")
     (ASSETS / name / "README.md").write_text(card(name, run, evaluation))
