@@ -113,7 +113,7 @@ def make_optimizer(network: DigitSumNet, config: Config) -> torch.optim.Optimize
     usual: list[Tensor] = []
     for name, parameter in network.named_parameters():
         (slow if name.split(".")[0] in network.started else usual).append(parameter)
-    groups = [{"params": usual, "pace": 1.0}, {"params": slow, "pace": 0.03, "weight_decay": 0.0}]
+    groups = [{"params": usual, "pace": 1.0}, {"params": slow, "pace": 0.01, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, betas=(0.8, 0.95), weight_decay=config.weight_decay, fused=True)
 
 
