@@ -11,7 +11,7 @@ import numpy as np
 
 from digitsum import mnist
 from digitsum.evaluation import calibration_error, reliability, run_trials
-from digitsum.networks import NETWORKS, DigitSumNet, load
+from digitsum.networks import load
 from digitsum.pairs import DigitSumDataset, loader
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     options = parser.parse_args()
     batches = loader(DigitSumDataset(mnist.load("mnist", "test")))
     for name in options.networks:
-        network = load(name) if name in NETWORKS else DigitSumNet.from_pretrained(name)
+        network = load(name)
         trials = run_trials(network, batches)
         digit = trials.label[:, None]
         show(f"{name}, digit", trials.digit_confidence, trials.digit == digit)

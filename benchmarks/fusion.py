@@ -46,6 +46,7 @@ FEATURES = 64  # of the image
 class Variant(DigitSumNet):
     """A way to join the two inputs: a network with its loss."""
 
+    name = "variant"
     sum_weight = 1.0
 
     def loss(self, encoded: Tensor, addend: Tensor, digit: Tensor, sum_: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ class Scored(Variant):
     """What the others share: they encode the image, then score digits and sums."""
 
     def __init__(self) -> None:
-        super().__init__(type(self).__name__.lower(), WIDTH)
+        super().__init__(WIDTH)
         self.image = image_encoder()
 
     def encode(self, image: Tensor) -> Tensor:
@@ -225,7 +226,7 @@ def train(variant: Callable[[], Variant], config: Config) -> np.ndarray:
     torch.manual_seed(config.seed)
     network = variant()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(network, avg_fn=moving_average(config.average))
+    average = AveragedModel(network, multi_avg_fn=moving_average(config.average))
     optimizer = make_optimizer(network, config)
     train_loader, held_out_loader = load_parts(config)
     steps, rows = config.epochs * len(train_loader), []

@@ -24,7 +24,7 @@ from torch import Tensor
 from digitsum import mnist
 from digitsum.evaluation import evaluate
 from digitsum.mnist import Digits
-from digitsum.networks import NETWORKS, DigitSumNet, load
+from digitsum.networks import DigitSumNet, load
 from digitsum.pairs import DigitSumDataset, loader
 
 
@@ -161,9 +161,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="+", metavar="NETWORK")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
-    networks = [
-        load(name) if name in NETWORKS else DigitSumNet.from_pretrained(name) for name in options.networks
-    ]
+    networks = [load(name) for name in options.networks]
     test = mnist.load("mnist", "test")
     images = torch.from_numpy(test.images)
     if options.picture:

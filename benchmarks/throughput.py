@@ -43,7 +43,6 @@ def main() -> None:
 def bare_epochs(train: DigitSumDataset, config: Config) -> Iterator[float]:
     """Train on tensors, nothing else, and yield each epoch's seconds."""
     network = ConcatNet(config.width)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     addends = one_hot(train.addends, 10).float()
     while True:

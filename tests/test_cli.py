@@ -5,11 +5,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from digitsum import cli
+from digitsum import cli, mnist
+from digitsum.config import PRESETS, Config
+from digitsum.prediction import Predictor
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -33,6 +37,16 @@ def trained(run: Run, pictures: Path, tmp_path: Path) -> Path:
     code, _, _ = run("train", "--data", pictures, "--epochs", 2, "--width", 4, "--out", folder)
     assert code == 0
     return folder
+
+
+@pytest.fixture
+def digit_pictures(tmp_path: Path) -> list[Path]:
+    """A 0, a 3 and a 7 of the embedded images."""
+    digits = mnist.load()
+    paths = [tmp_path / f"{digit}.png" for digit in (0, 3, 7)]
+    for digit, path in zip((0, 3, 7), paths, strict=True):
+        Image.fromarray(digits.images[digits.labels == digit][9, 0]).save(path)
+    return paths
 
 
 # What is loaded
@@ -80,6 +94,7 @@ def test_train_prints_log_evaluation_and_run_folder(run: Run, pictures: Path, tm
         "config.json",
         "evaluation.json",
         "metrics.csv",
+        "model.onnx",
         "model.safetensors",
     ]
 
@@ -89,8 +104,17 @@ def test_train_help_shows_every_default(run: Run, monkeypatch: pytest.MonkeyPatc
     code, output, _ = run("train", "--help")
     assert code == 0
     options = [line.split()[1] for line in output.splitlines() if line.startswith("│ --")]
-    without = {"--resume", "--help"}
+    without = {"--preset", "--resume", "--help"}
     assert output.count("[default: ") == len(set(options) - without) == 18
+
+
+def test_train_preset_is_a_start_that_options_change(run: Run, pictures: Path, tmp_path: Path) -> None:
+    options = ("--data", pictures, "--width", 4, "--batch-size", 8, "--train-fraction", 0.8)
+    code, output, _ = run("train", "--preset", "fast", *options, "--out", tmp_path / "run")
+    assert code == 0
+    assert output.splitlines()[3].startswith("fast, ")
+    changed = {"data": str(pictures), "width": 4, "batch_size": 8, "train_fraction": 0.8}
+    assert Config.load(tmp_path / "run") == replace(PRESETS["fast"], **changed)
 
 
 def test_train_resumes_a_run(run: Run, trained: Path) -> None:
@@ -156,6 +180,67 @@ def test_evaluate_on_other_data(run: Run, trained: Path, pictures: Path) -> None
     assert f"on {pictures} train: 40 images x 10 addends = 400 trials" in output
 
 
+# export and predict
+
+
+def test_export_writes_a_model_that_predict_reads(run: Run, trained: Path, tmp_path: Path) -> None:
+    code, output, _ = run("export", trained, "--to", tmp_path / "mine.onnx")
+    assert code == 0
+    assert output.startswith(f"{tmp_path / 'mine.onnx'}: probabilities within ")
+    mine, runs = (Predictor(path).about for path in (tmp_path / "mine.onnx", trained))
+    assert mine == runs
+    assert mine["figures"]["images"] == 8
+
+
+def test_predict_prints_a_line_a_picture(run: Run, digit_pictures: list[Path]) -> None:
+    code, output, errors = run("predict", *digit_pictures, "--addend", 9)
+    assert (code, errors) == (0, "")
+    rows = [line.split() for line in output.splitlines()]
+    assert rows[0] == ["digit", "certain", "sum", "certain", "picture"]
+    assert [row[0] for row in rows[1:]] == ["0", "3", "7"]
+    assert [row[2] for row in rows[1:]] == ["9", "12", "16"]
+    assert [row[4] for row in rows[1:]] == list(map(str, digit_pictures))
+
+
+def test_predict_json_prints_an_object_a_picture(run: Run, digit_pictures: list[Path]) -> None:
+    code, output, _ = run("predict", *digit_pictures, "-a", 2, "--model", "concat", "--json")
+    answers = [json.loads(line) for line in output.splitlines()]
+    assert code == 0
+    assert [(answer["digit"], answer["sum"]) for answer in answers] == [(0, 2), (3, 5), (7, 9)]
+    for answer, path in zip(answers, digit_pictures, strict=True):
+        assert (answer["picture"], answer["addend"], answer["uncertain"]) == (str(path), 2, False)
+        assert answer["digit_probabilities"][answer["digit"]] == answer["digit_probability"]
+        assert answer["sum_probabilities"][answer["sum"]] == answer["sum_probability"]
+
+
+def test_predict_names_a_bad_picture_and_reads_the_others(
+    run: Run, digit_pictures: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "text.png").write_text("not a picture")
+    pictures = [digit_pictures[1], tmp_path / "text.png", tmp_path / "missing.png", digit_pictures[2]]
+    code, output, errors = run("predict", *pictures, "-a", 1)
+    assert code == 2
+    assert [line.split()[0] for line in output.splitlines()[1:]] == ["3", "7"]
+    assert [line.startswith("digitsum: ") for line in errors.splitlines()] == [True, True]
+    assert "text.png isn't a usable picture: " in errors
+    assert "missing.png" in errors.splitlines()[1]
+
+
+def test_predict_reads_the_standard_input(digit_pictures: list[Path]) -> None:
+    command = [sys.executable, "-m", "digitsum", "predict", "-", "-a", "5"]
+    with digit_pictures[2].open("rb") as picture:
+        done = subprocess.run(command, stdin=picture, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1].split()[::2] == ["7", "12", "-"]
+
+
+def test_predict_loads_no_torch(digit_pictures: list[Path]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "digitsum", "predict", digit_pictures[0], "-a", "1"]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    modules = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in loaded.splitlines()}
+    assert "onnxruntime" in modules
+    assert not modules & {"torch", "pandas", "mlxtend", "lightning_fabric", "scipy"}
+
+
 # data
 
 
@@ -189,7 +274,21 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
             ["evaluate", "exact"],
             "exact comes with the package: name the images, as in --data mnist --split test",
         ),
-        (["evaluate", "nowhere"], "nowhere doesn't hold a trained DigitSumNet: "),
+        (
+            ["evaluate", "nowhere"],
+            "there is no network 'nowhere': name exact, concat, or a folder that holds",
+        ),
+        (["evaluate", "full"], "full doesn't hold a trained DigitSumNet: "),
+        (["predict", "x.png", "y.png", "-a", "10"], "an addend is a whole number from 0 to 9, not 10"),
+        (["export", "nowhere"], "there is no network 'nowhere': name exact, concat, or a folder that holds"),
+        (
+            ["predict", "full/thesis.txt", "-a", "7", "--model", "best"],
+            "there is no model 'best': name exact",
+        ),
+        (
+            ["predict", "x.png", "-a", "7", "--model", "full/thesis.txt"],
+            "thesis.txt isn't an ONNX file of dig",
+        ),
     ],
 )
 def test_mistakes_print_one_sentence_and_exit_with_2(

@@ -10,7 +10,7 @@ from torch.nn.functional import nll_loss, one_hot
 
 from digitsum import mnist, networks
 from digitsum.evaluation import evaluate
-from digitsum.networks import ConcatNet, DigitSumNet, ExactNet, load, normalise
+from digitsum.networks import ConcatNet, DigitSumNet, ExactNet, FastNet, load, normalise
 from digitsum.pairs import DigitSumDataset, loader
 
 IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 1, 28, 28), dtype=np.uint8))
@@ -32,7 +32,7 @@ def exact() -> ExactNet:
     return ExactNet().eval()
 
 
-@pytest.fixture(params=[ConcatNet, ExactNet])
+@pytest.fixture(params=[ConcatNet, ExactNet, FastNet])
 def either(request: pytest.FixtureRequest) -> DigitSumNet:
     torch.manual_seed(0)
     network: DigitSumNet = request.param()
@@ -219,6 +219,16 @@ def test_exact_gradients_are_finite_for_certain_and_soft_addends(exact: ExactNet
         assert addend.grad.isfinite().all()
 
 
+# FastNet
+
+
+def test_fast_net_has_30_026_parameters_and_two_convolutions() -> None:
+    network = FastNet()
+    by_hand = 36 * 32 + 2 * 32 + 9 * 32 * 64 + 2 * 64 + (64 * 16 + 1) * 10
+    assert sum(parameter.numel() for parameter in network.parameters()) == by_hand == 30_026
+    assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 2
+
+
 # The package's own
 
 
@@ -250,7 +260,6 @@ def test_weights_of_the_package_have_the_figures_of_their_card(name: str) -> Non
 
 
 def test_load_of_another_name_says_which_there_are() -> None:
-    with pytest.raises(
-        ValueError, match=r"^the package's trained networks are concat and exact, not 'best'$"
-    ):
+    message = "^there is no network 'best': name exact, concat, or a folder that holds one$"
+    with pytest.raises(ValueError, match=message):
         load("best")

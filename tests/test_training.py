@@ -152,7 +152,7 @@ def test_layers_that_start_right_learn_slowly_and_do_not_decay(config: Config) -
     set_rate(optimizer, 0.5)
     usual, slow = optimizer.param_groups
     assert (usual["lr"], usual["weight_decay"]) == (0.5, config.weight_decay)
-    assert (slow["lr"], slow["weight_decay"]) == (0.015, 0)
+    assert (slow["lr"], slow["weight_decay"]) == (0.005, 0)
     heads = [*network.addend.parameters(), *network.digit.parameters(), *network.sum.parameters()]
     assert set(map(id, slow["params"])) == set(map(id, heads))
     assert len(usual["params"]) + len(slow["params"]) == len(list(network.parameters()))

@@ -15,10 +15,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "augmentation": ["damage", "distort"],
         "calibration": ["calibrate"],
         "config": ["Config"],
+        "export": ["to_onnx"],
         "evaluation": ["Evaluation", "evaluate"],
         "mnist": ["Digits"],
         "networks": ["ConcatNet", "DigitSumNet", "ExactNet", "load"],
+        "imaging": ["read_picture"],
         "pairs": ["DigitSumDataset", "deal", "pair_table", "split_loaders"],
+        "prediction": ["Prediction", "Predictor"],
         "training": ["fit"],
     },
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from digitsum.config import Config
+from digitsum.config import PRESETS, Config
 
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
     from digitsum.evaluation import Evaluation
@@ -31,6 +31,14 @@ DataDir = Annotated[
         metavar="FOLDER",
         help="Where MNIST's files are, raw or gzipped.",
         show_default="$DIGITSUM_DATA, else the user's cache, filled by a download",
+    ),
+]
+
+RunOrWeights = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN_OR_WEIGHTS",
+        help="A run folder, a folder of saved weights, or **exact** or **concat**, the package's own.",
     ),
 ]
 
@@ -94,10 +102,11 @@ def train(
         ),
     ] = Config.damage,
     network: Annotated[
-        Literal["concat", "exact"],
+        Literal["concat", "exact", "fast"],
         typer.Option(
             rich_help_panel="Network",
-            help="**concat**, the reference, or **exact**, which adds by probability and can't misadd.",
+            help="**concat**, the reference; **exact**, which adds by probability and can't misadd; or"
+            " **fast**, a small exact one.",
         ),
     ] = Config.network,
     width: Annotated[
@@ -147,6 +156,14 @@ def train(
     seed: Annotated[
         int, typer.Option(rich_help_panel="Training", min=0, help="Decides all that is random.")
     ] = Config.seed,
+    preset: Annotated[
+        Literal["fast"] | None,
+        typer.Option(
+            rich_help_panel="Run",
+            help="Settings to start from instead of the defaults. **fast**: 99 % right on both outputs as"
+            " soon as possible, one epoch of MNIST with the fast network.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -173,24 +190,28 @@ def train(
     - checkpoint.ckpt, for --resume
     - model.safetensors, the trained network
     - evaluation.json, the final figures
+    - model.onnx, the trained network for use without torch
 
     For example:
 
     - digitsum train
     - digitsum train --data mnist --epochs 5 --no-augment
     - digitsum train --network exact --digit-weight 0 --sum-weight 1
+    - digitsum train --preset fast
     - digitsum train --resume runs/first
     """
-    settings = {name: value for name, value in context.params.items() if name not in ("out", "resume")}
+    given = {name: value for name, value in context.params.items() if _is_given(context, name)}
     if resume:
-        if any(_is_given(context, name) for name in [*settings, "out"]):
+        if given.keys() != {"resume"}:
             raise ValueError("--resume takes every setting from the run: leave the other options out")
         _train(Config.load(resume), resume)
         return
-    run = out or Path("runs", f"{network}-{datetime.now():%Y%m%d-%H%M%S}")
+    settings = {name: value for name, value in given.items() if name not in ("preset", "out")}
+    config = replace(PRESETS[preset] if preset else Config(), **settings)
+    run = out or Path("runs", f"{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
     if run.exists() and any(run.iterdir()):
         raise ValueError(f"{run} isn't empty: choose another --out, or go on with --resume {run}")
-    _train(Config(**settings), run)
+    _train(config, run)
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -199,6 +220,8 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _train(config: Config, run: Path) -> None:
+    from digitsum.export import to_onnx
+    from digitsum.networks import load
     from digitsum.training import fit
 
     print(_LOG_HEADER)
@@ -209,9 +232,10 @@ def _train(config: Config, run: Path) -> None:
             print(_LOG_ROW.format_map(row), flush=True)
     except KeyboardInterrupt:
         fail(f"interrupted after epoch {epoch}: go on with digitsum train --resume {run}", 130)
-    evaluation = _evaluate(run)
+    evaluation = _evaluate(str(run))
     evaluation.save(run / "evaluation.json")
     _show(evaluation)
+    to_onnx(load(run), run / "model.onnx", evaluation)
     print(f"\nrun folder: {run}")
 
 
@@ -224,13 +248,7 @@ _LOG_ROW = (
 
 @app.command()
 def evaluate(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN_OR_WEIGHTS",
-            help="A run folder, a folder of saved weights, or **exact** or **concat**, the package's own.",
-        ),
-    ],
+    name: RunOrWeights,
     data: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="As for train.", show_default="the run's own"),
@@ -253,7 +271,7 @@ def evaluate(
     - digitsum evaluate runs/first
     - digitsum evaluate exact --data mnist --split test
     """
-    evaluation = _evaluate(folder, data, split, data_dir)
+    evaluation = _evaluate(name, data, split, data_dir)
     if as_json:
         print(json.dumps(asdict(evaluation)))
     else:
@@ -261,20 +279,20 @@ def evaluate(
 
 
 def _evaluate(
-    folder: Path, data: str | None = None, split: str = "train", data_dir: str | None = None
+    name: str, data: str | None = None, split: str = "train", data_dir: str | None = None
 ) -> "Evaluation":
     from digitsum import mnist
     from digitsum.evaluation import evaluate
-    from digitsum.networks import NETWORKS, DigitSumNet, load
+    from digitsum.networks import load
     from digitsum.pairs import DigitSumDataset, loader
     from digitsum.training import load_parts
 
-    network = load(str(folder)) if str(folder) in NETWORKS else DigitSumNet.from_pretrained(folder)
+    network = load(name)
     if data:
         return evaluate(network, loader(DigitSumDataset(mnist.load(data, split, data_dir))), data, split)
-    if str(folder) in NETWORKS:
-        raise ValueError(f"{folder} comes with the package: name the images, as in --data mnist --split test")
-    config = Config.load(folder)
+    if not Path(name).is_dir():
+        raise ValueError(f"{name} comes with the package: name the images, as in --data mnist --split test")
+    config = Config.load(Path(name))
     _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config)
     return evaluate(network, held_out, config.data, "held-out")
 
@@ -295,6 +313,83 @@ def _show(evaluation: "Evaluation") -> None:
     )
     for name, share, note in rows:
         print(f"{name:<12}{share:8.2%}   {note}")
+
+
+@app.command()
+def predict(
+    pictures: Annotated[
+        list[str],
+        typer.Argument(metavar="PICTURE...", help="Files, each with one digit; - is the standard input."),
+    ],
+    addend: Annotated[int, typer.Option("--addend", "-a", help="The number to add, 0 to 9.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL", help="**exact**, **concat**, a file that export wrote, or a run folder."
+        ),
+    ] = "exact",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a picture instead of a table.")
+    ] = False,
+) -> None:
+    """Read the digit in each picture and add a number to it.
+
+    A picture may be a drawing, a scan or a photo. One that can't be read is named, the others are read, and
+    the exit code is 2.
+
+    For example:
+
+    - digitsum predict photo.jpg scan.png --addend 7
+    - cat photo.jpg | digitsum predict - --addend 7 --json
+    """
+    from digitsum.prediction import Predictor, check_addends
+
+    check_addends(addend, 1)  # else each picture would be refused for it
+    predictor = Predictor(model)
+    if not as_json:
+        print(_PREDICTION.format("digit", "certain", "sum", "certain", "picture"))
+    failed = False
+    for name in pictures:
+        try:
+            answer = predictor.predict(sys.stdin.buffer if name == "-" else name, addend)
+        except (ValueError, OSError) as error:
+            print(f"digitsum: {error}", file=sys.stderr)
+            failed = True
+            continue
+        if as_json:
+            print(json.dumps({"picture": name, "addend": addend} | answer.to_dict()))
+        else:
+            shares = (f"{share:.2%}" for share in (answer.digit_probability, answer.sum_probability))
+            note = "  (uncertain)" if answer.uncertain else ""
+            print(_PREDICTION.format(answer.digit, next(shares), answer.sum, next(shares), name + note))
+    if failed:
+        sys.exit(2)
+
+
+_PREDICTION = "{:>5}  {:>8}  {:>3}  {:>8}  {}"
+
+
+@app.command()
+def export(
+    name: RunOrWeights,
+    to: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it.")] = Path("model.onnx"),
+) -> None:
+    """Write a network as an ONNX file, checked against torch, for use without torch.
+
+    Its inputs are `image`, uint8 [N, 1, 28, 28], and `addend`, int64 [N]; its outputs, probabilities, are
+    `digit`, float32 [N, 10], and `sum`, float32 [N, 19].
+
+    For example:
+
+    - digitsum export runs/first --to first.onnx
+    """
+    from digitsum.evaluation import Evaluation
+    from digitsum.export import to_onnx
+    from digitsum.networks import find, load
+
+    saved = find(name) / "evaluation.json"
+    difference = to_onnx(load(name), to, Evaluation.load(saved) if saved.exists() else None)
+    print(f"{to}: probabilities within {difference:.1g} of torch's")
 
 
 @app.command()

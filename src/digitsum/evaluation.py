@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,20 @@ class Evaluation:
         """Write the evaluation as JSON, whole or not at all."""
         with replacing(path) as file:
             file.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            It is missing or damaged.
+        """
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} isn't the file of an evaluation: {error}") from error
 
 
 def evaluate(network: DigitSumNet, batches: Iterable[Item], data: str, split: str) -> Evaluation:

@@ -39,6 +39,7 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 LOGGED = ("digit_nll", "sum_nll", "digit_accuracy", "sum_accuracy", "joint_accuracy")
 Row = dict[str, float]
+Weights = tuple[Tensor, ...] | list[Tensor]
 Teacher = Callable[[Tensor], Tensor]
 
 
@@ -96,11 +97,10 @@ def _start(fabric: Fabric, config: Config) -> dict[str, Any]:
     """Build everything that an epoch changes."""
     torch.manual_seed(config.seed)
     network = NETWORKS[config.network](config.width)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.config = asdict(config)
     model, optimizer = fabric.setup(network, make_optimizer(network, config))
     # made after the set-up, on the device; its batch statistics are averaged as the weights are
-    average = AveragedModel(network, avg_fn=moving_average(config.average), use_buffers=True)
+    average = AveragedModel(network, multi_avg_fn=moving_average(config.average), use_buffers=True)
     return {"network": model, "average": average, "optimizer": optimizer, "epoch": 0, "log": []}
 
 
@@ -188,21 +188,27 @@ def _train_epoch(
     return mean
 
 
-def moving_average(keep: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+def moving_average(keep: float) -> Callable[[Weights, Weights, Tensor | int], None]:
     """Give the function that moves averaged weights, of which a step keeps the share `keep`, to new ones.
 
-    The first steps keep less, or a short run's average would still be full of its random start.
+    The first steps keep less, or a short run's average would still be full of its random start. Whole
+    numbers, which count batches, are taken over.
 
-    >>> average = moving_average(0.75)
-    >>> average(torch.tensor(0.0), torch.tensor(16.0), 6).item()  # keeps 7 / 16
-    9.0
-    >>> average(torch.tensor(0.0), torch.tensor(16.0), 1000).item()
-    4.0
+    >>> average, averaged = moving_average(0.75), [torch.tensor(0.0)]
+    >>> average(averaged, [torch.tensor(16.0)], 6)  # keeps 7 / 16
+    >>> averaged
+    [tensor(9.)]
+    >>> average(averaged, [torch.tensor(17.0)], 1000)
+    >>> averaged
+    [tensor(11.)]
     """
 
-    def average(averaged: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+    def average(averaged: Weights, new: Weights, count: Tensor | int) -> None:
         share = min(keep, (1 + int(count)) / (10 + int(count)))
-        return averaged + (1 - share) * (new - averaged)
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, new, 1 - share)  # all at once, a fifth of the time of one by one
+        else:
+            torch._foreach_copy_(averaged, new)
 
     return average
 

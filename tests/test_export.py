@@ -1,0 +1,64 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from torch.nn.functional import one_hot
+
+from digitsum import export, mnist
+from digitsum.evaluation import evaluate
+from digitsum.networks import NETWORKS, load
+from digitsum.pairs import DigitSumDataset, loader
+
+
+@pytest.fixture(params=NETWORKS)
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[export.DigitSumNet, Path]:
+    torch.manual_seed(0)
+    network = NETWORKS[request.param](width=4)
+    export.to_onnx(network, tmp_path / "model.onnx")
+    return network, tmp_path / "model.onnx"
+
+
+def test_model_keeps_the_contract(written: tuple[export.DigitSumNet, Path]) -> None:
+    session = ort.InferenceSession(written[1])
+    ends = {end.name: (end.type, end.shape[1:]) for end in [*session.get_inputs(), *session.get_outputs()]}
+    assert ends == {
+        "image": ("tensor(uint8)", [1, 28, 28]),
+        "addend": ("tensor(int64)", []),
+        "digit": ("tensor(float)", [10]),
+        "sum": ("tensor(float)", [19]),
+    }
+    assert [path.name for path in written[1].parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_model_answers_as_torch_does(written: tuple[export.DigitSumNet, Path], count: int) -> None:
+    network, path = written
+    image, addend = mnist.load().images[:: 5000 // count], np.arange(count) % 10
+    digit, sum_ = ort.InferenceSession(path).run(["digit", "sum"], {"image": image, "addend": addend})
+    with torch.no_grad():
+        log_digit, log_sum = network(
+            torch.from_numpy(image.copy()), one_hot(torch.from_numpy(addend), 10).float()
+        )
+    np.testing.assert_allclose(digit, log_digit.exp(), atol=1e-4)
+    np.testing.assert_allclose(sum_, log_sum.exp(), atol=1e-4)
+    np.testing.assert_allclose(sum_.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_metadata_says_what_the_model_is(tmp_path: Path, digits: mnist.Digits) -> None:
+    network = NETWORKS["fast"](width=4)
+    evaluation = evaluate(network, loader(DigitSumDataset(digits)), "noise", "train")
+    export.to_onnx(network, tmp_path / "model.onnx", replace(evaluation, digit_accuracy=0.125))
+    metadata = ort.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    assert metadata["network"] == "fast"
+    assert int(metadata["parameters"]) == sum(parameter.numel() for parameter in network.parameters())
+    assert '"data": "noise", "split": "train", "images": 40, "digit_accuracy": 0.125,' in metadata["figures"]
+
+
+def test_model_that_answers_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(ArithmeticError, match=r"its probabilities differ from torch's by .* at most -1 is"):
+        export.to_onnx(load("concat"), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,167 @@
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import one_hot
+
+from digitsum import mnist
+from digitsum.evaluation import evaluate
+from digitsum.networks import load
+from digitsum.pairs import DigitSumDataset, loader
+from digitsum.prediction import CERTAIN, CHUNK, Prediction, Predictor, check_addends
+
+PACKAGED = ("exact", "concat")
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor("exact", threads=1)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    """Ten embedded images, the digits 0 to 9, uint8 [10, 28, 28]."""
+    digits = mnist.load()
+    return np.stack([digits.images[digits.labels == digit][9, 0] for digit in range(10)])
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_model_answers_as_the_packaged_weights_do(name: str) -> None:
+    images, addends = mnist.load().images[::10], np.arange(500) % 10
+    digits, sums = Predictor(name, threads=1).probabilities(images, addends)
+    with torch.no_grad():
+        log_digit, log_sum = load(name)(
+            torch.from_numpy(images.copy()), one_hot(torch.from_numpy(addends), 10).float()
+        )
+    np.testing.assert_allclose(digits, log_digit.exp(), atol=1e-5)
+    np.testing.assert_allclose(sums, log_sum.exp(), atol=1e-5)
+
+
+@pytest.mark.skipif(not os.environ.get("DIGITSUM_DATA"), reason="needs MNIST's files: set DIGITSUM_DATA")
+@pytest.mark.parametrize("name", PACKAGED)
+def test_predictor_gives_the_evaluations_figure_on_the_test_split(name: str) -> None:
+    test = mnist.load("mnist", "test")
+    predictor, right = Predictor(name), np.zeros(2)
+    for addend in range(10):
+        digits, sums = predictor.probabilities(test.images, np.full(len(test.images), addend))
+        right += [
+            (digits.argmax(1) == test.labels).sum(),
+            (sums.argmax(1) == test.labels + addend).sum(),
+        ]
+    evaluation = evaluate(load(name), loader(DigitSumDataset(test)), "mnist", "test")
+    assert tuple(right / 100_000) == (evaluation.digit_accuracy, evaluation.sum_accuracy)
+
+
+def test_model_says_what_it_is(predictor: Predictor) -> None:
+    assert predictor.about["network"] == "exact"
+    assert predictor.about["parameters"] == sum(weight.numel() for weight in load("exact").parameters())
+    assert predictor.about["figures"]["digit_accuracy"] > 0.99
+
+
+def test_prediction_holds_the_most_probable_answers(predictor: Predictor, images: np.ndarray) -> None:
+    answer = predictor.predict(images[4], 8)
+    assert (answer.digit, answer.sum) == (4, 12)
+    assert answer.digit_probability == answer.digit_probabilities.max() == answer.digit_probabilities[4]
+    assert answer.sum_probability == answer.sum_probabilities.max() == answer.sum_probabilities[12]
+    assert (answer.digit_probabilities.shape, answer.sum_probabilities.shape) == ((10,), (19,))
+
+
+@pytest.mark.parametrize(
+    ("digit", "sum_", "uncertain"),
+    [(CERTAIN, CERTAIN, False), (CERTAIN - 0.01, 1.0, True), (1.0, CERTAIN - 0.01, True)],
+)
+def test_answer_is_uncertain_if_either_probability_is_low(digit: float, sum_: float, uncertain: bool) -> None:
+    assert Prediction(1, 2, digit, sum_, np.zeros(10), np.zeros(19)).uncertain is uncertain
+
+
+def test_every_kind_of_picture_gives_the_same_answer(
+    predictor: Predictor, images: np.ndarray, tmp_path: Path
+) -> None:
+    file = io.BytesIO()
+    picture = Image.fromarray(images[7])
+    picture.save(file, "PNG")
+    (tmp_path / "seven.png").write_bytes(file.getvalue())
+    kinds = [
+        images[7],
+        images[7].astype(np.float32) / 255,
+        picture,
+        file.getvalue(),
+        tmp_path / "seven.png",
+        str(tmp_path / "seven.png"),
+    ]
+    for answer in predictor.predict_all(kinds, 5):
+        assert (answer.digit, answer.sum) == (7, 12)
+        np.testing.assert_array_equal(
+            answer.digit_probabilities, predictor.predict(images[7], 5).digit_probabilities
+        )
+
+
+@pytest.mark.parametrize("addends", [3, np.arange(10), list(range(9, -1, -1))])
+def test_an_array_of_images_is_read_each_with_its_addend(
+    predictor: Predictor, images: np.ndarray, addends: Any
+) -> None:
+    answers = predictor.predict_all(images, addends)
+    assert [answer.digit for answer in answers] == list(range(10))
+    assert [answer.sum for answer in answers] == list(np.arange(10) + addends)
+
+
+def test_no_picture_gives_no_answer(predictor: Predictor) -> None:
+    assert predictor.predict_all([], 3) == []
+
+
+def test_more_images_than_a_chunk_give_what_each_alone_does(predictor: Predictor) -> None:
+    images, addends = mnist.load().images[: CHUNK + 3], np.arange(CHUNK + 3) % 10
+    digits, sums = predictor.probabilities(images, addends)
+    for i in (0, CHUNK - 1, CHUNK, CHUNK + 2):
+        digit, sum_ = predictor.probabilities(images[i : i + 1], addends[i : i + 1])
+        np.testing.assert_allclose(digits[i], digit[0], atol=1e-6)
+        np.testing.assert_allclose(sums[i], sum_[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("addend", [-1, 10, 2.5, 7.0, "7", None, True, np.float32(1), [1, 2], 10**30])
+def test_addend_that_is_no_whole_number_from_0_to_9_is_refused(
+    predictor: Predictor, images: np.ndarray, addend: Any
+) -> None:
+    with pytest.raises(ValueError, match=r"an addend is a whole number from 0 to 9, not|as many addends"):
+        predictor.predict(images[0], addend)
+
+
+@pytest.mark.parametrize("addend", [np.int64(9), np.uint8(9), 9])
+def test_addend_of_any_integer_type_is_taken(addend: Any) -> None:
+    checked = check_addends(addend, 2)
+    assert checked.dtype == np.int64
+    assert checked.tolist() == [9, 9]
+
+
+def test_wrong_count_of_addends_is_refused(predictor: Predictor, images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="10 pictures need as many addends, or one for all, not 3"):
+        predictor.predict_all(images, [1, 2, 3])
+
+
+def test_missing_model_is_named() -> None:
+    with pytest.raises(ValueError, match="there is no model 'best': name exact, concat, an ONNX file"):
+        Predictor("best")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model"])
+def test_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.onnx isn't an ONNX file of digitsum: "):
+        Predictor(tmp_path)
+
+
+def test_model_of_another_program_is_refused(tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "identity", [value], [result])
+    opset = [onnx.helper.make_opsetid("", 20)]
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=opset), tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match=r"other\.onnx isn't an ONNX file of digitsum: 'network'"):
+        Predictor(tmp_path / "other.onnx")
