@@ -25,13 +25,14 @@ MAX_PIXELS = 40_000_000
 
 WORKING = 500  # pixels: a longer side is shrunk to at most this before the ink is found
 PAPER = 1 / 3  # of the longer side: what is dark and narrower is ink, what is wider is paper or shadow
+AROUND = 1 / 9  # of the longer side: as far lie a pixel's surroundings, to which it is light or dark
 DARKEST = 1 / 2  # of the brightest paper: a deeper shadow isn't evened out, as that would magnify its noise
 FAINTEST = 0.1  # of the paper's brightness: less contrast is no ink
 SPECK = 0.1  # of the largest stroke's area: a smaller piece is dust
 SMALLEST = 1 / 40  # of the longer side: a smaller digit is a speck too
 RIM = 2  # pixels around a stroke that keep their grey levels
 LARGE = 100  # pixels, the longer side of the digit when its strokes are measured and thickened
-STROKE = 8  # pixels of LARGE: thinner strokes are made as thick; 95 % of MNIST's are between 6 and 14
+STROKE = 8  # pixels of LARGE: thinner strokes are made as thick; nine in ten of MNIST's are 7 to 14
 BOX = 20  # pixels, the longer side of the digit in the end
 SIDE = 28  # pixels, of the image in the end
 
@@ -68,9 +69,11 @@ def read_picture(picture: Picture) -> UInt8Array:
     Raises
     ------
     ValueError
-        It isn't such a picture, is damaged or too large, or shows no ink.
+        It isn't such a picture, is damaged or too large, or shows no digit.
     OSError
         The path can't be read.
+    TypeError
+        It is nothing that holds a picture.
 
     Examples
     --------
@@ -100,6 +103,9 @@ def _read(picture: Picture) -> bytes | Image.Image | npt.NDArray[Any]:
             return file.read(MAX_BYTES + 1)
     if isinstance(picture, bytes | Image.Image | np.ndarray):
         return picture
+    if not hasattr(picture, "read"):
+        kind = type(picture).__name__
+        raise TypeError(f"a picture is a path, bytes, an open file, a Pillow image or an array, not a {kind}")
     return picture.read(MAX_BYTES + 1)
 
 
@@ -113,7 +119,7 @@ def _decode(source: bytes | Image.Image | npt.NDArray[Any]) -> Grey:
             _check_size(*image.size)
             return _grey(ImageOps.exif_transpose(image))
         except UnidentifiedImageError as error:
-            raise ValueError(f"it is no {', '.join(FORMATS)} file; save it as PNG or JPEG") from error
+            raise ValueError(f"it is none of {', '.join(FORMATS)}; save it as PNG or JPEG") from error
         except Image.DecompressionBombError as error:
             raise ValueError(f"it has more than {MAX_PIXELS} pixels; make it smaller") from error
         except ValueError:
@@ -156,7 +162,9 @@ def _check_size(width: int, height: int) -> None:
 def _check_range(array: npt.NDArray[Any], most: int) -> None:
     low, high = array.min(), array.max()
     if not (low >= 0 and high <= most):  # which NaN isn't either
-        raise ValueError(f"its {array.dtype} numbers should be from 0 to {most}, not from {low} to {high}")
+        raise ValueError(
+            f"its {array.dtype} numbers should be scaled to 0 to {most}, but are {low} to {high}"
+        )
 
 
 def _grey(image: Image.Image) -> Grey:
@@ -176,12 +184,16 @@ def _grey(image: Image.Image) -> Grey:
 
 
 def _prepare(grey: Grey) -> UInt8Array:
-    rounded = np.rint(grey).astype(np.uint8)
-    if grey.shape == (SIDE, SIDE) and 0 < np.count_nonzero(rounded) < rounded.size / 2:
-        return rounded  # as MNIST's are
+    if _is_prepared(grey):
+        return np.rint(grey).astype(np.uint8)
     grey = _shrink(grey)
     ink = _find_ink(grey if _is_dark_on_light(grey) else 255 - grey)
     return _centre(_fit(_thicken(_crop(ink)), BOX))
+
+
+def _is_prepared(grey: Grey) -> bool:
+    """Tell whether the picture looks as all of MNIST do: bright ink, and most pixels exactly black."""
+    return grey.shape == (SIDE, SIDE) and bool(grey.max() > 127 and np.median(grey) == 0)
 
 
 def _shrink(grey: Grey) -> Grey:
@@ -198,18 +210,17 @@ def _is_dark_on_light(grey: Grey) -> bool:
 
     That is the sign of the third moment: a shadow, which is as much too dark as too light, adds nothing.
     """
-    return bool(np.sum((grey - _local_mean(grey, max(grey.shape) // 4)) ** 3) <= 0)
+    radius = int(max(grey.shape) * AROUND)
+    return bool(np.sum((grey - _mean_around(grey, radius)) ** 3) <= 0)
 
 
-def _local_mean(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
-    """Average the square around each pixel, as far as it lies in the picture, from sums of rectangles."""
-    sums = np.pad(grey.cumsum(0, np.float64).cumsum(1), ((1, 0), (1, 0)))
-    rows, columns = np.arange(grey.shape[0]), np.arange(grey.shape[1])
-    top, bottom = np.maximum(rows - radius, 0), np.minimum(rows + radius + 1, len(rows))
-    left, right = np.maximum(columns - radius, 0), np.minimum(columns + radius + 1, len(columns))
-    strips = sums[bottom] - sums[top]
-    total: npt.NDArray[np.float64] = strips[:, right] - strips[:, left]
-    return total / np.outer(bottom - top, right - left)
+def _mean_around(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
+    """Average the square around each pixel; beyond the edge the picture goes on as at the edge."""
+    size = 2 * radius + 1
+    wide = np.pad(grey, radius, mode="edge")
+    sums = np.pad(wide.cumsum(0, np.float64).cumsum(1), ((1, 0), (1, 0)))  # of all above and to the left
+    strips = sums[size:] - sums[:-size]
+    return cast(npt.NDArray[np.float64], (strips[:, size:] - strips[:, :-size]) / size**2)
 
 
 def _find_ink(grey: Grey) -> Grey:
