@@ -1,0 +1,352 @@
+"""Any picture of one handwritten digit, prepared as MNIST's images were.
+
+    image = read_picture("photo.jpg")   # uint8 [28, 28], 0 background, 255 ink
+
+MNIST's own steps are the last ones: the digit is scaled to fit a box of 20 x 20, with grey levels from
+averaging areas, and its centre of mass is put at the centre of 28 x 28 ("The MNIST database of handwritten
+digits", LeCun, Cortes and Burges). The steps before them find the ink. All are plain sums, largest values
+and averages of areas, so that a web page can repeat them on a canvas.
+"""
+
+import io
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # what Pillow may decode: the fewer, the safer
+MAX_BYTES = 40_000_000
+MAX_PIXELS = 40_000_000
+
+WORKING = 500  # pixels: a longer side is shrunk to at most this before the ink is found
+PAPER = 1 / 3  # of the longer side: what is dark and narrower is ink, what is wider is paper or shadow
+AROUND = 1 / 9  # of the longer side: as far lie a pixel's surroundings, to which it is light or dark
+DARKEST = 1 / 2  # of the brightest paper: a deeper shadow isn't evened out, as that would magnify its noise
+FAINTEST = 0.1  # of the paper's brightness: less contrast is no ink
+SPECK = 0.1  # of the largest stroke's area: a smaller piece is dust
+SMALLEST = 1 / 40  # of the longer side: a smaller digit is a speck too
+RIM = 2  # pixels around a stroke that keep their grey levels
+LARGE = 100  # pixels, the longer side of the digit when its strokes are measured and thickened
+STROKE = 8  # pixels of LARGE: thinner strokes are made as thick; nine in ten of MNIST's are 7 to 14
+BOX = 20  # pixels, the longer side of the digit in the end
+SIDE = 28  # pixels, of the image in the end
+
+Picture = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | npt.NDArray[Any]
+UInt8Array = npt.NDArray[np.uint8]
+Grey = npt.NDArray[np.float32]
+
+# the filters for warnings belong to the whole process: two threads that change them would mix them up
+_quiet = threading.Lock()
+
+
+def read_picture(picture: Picture) -> UInt8Array:
+    """Read a picture of one digit, drawn, scanned or photographed, and prepare it as MNIST's images were.
+
+    Dark ink on light paper and light ink on a dark board are both found, on an uneven background too.
+    Transparency counts as white paper, and a photo is turned as its EXIF data say. Dust, and what touches the
+    picture's edge beside a digit, is left out. Very thin strokes are thickened.
+
+    A picture that looks as MNIST's, 28 x 28 with most pixels exactly black, comes back unchanged. Of an
+    animation the first frame is read: a phone's JPEG, too, may hide further frames behind the photo.
+
+    Parameters
+    ----------
+    picture
+        The path of a file, its bytes, the file opened for reading bytes, a Pillow image, or an array
+        [H, W], [H, W, 3] or [H, W, 4], bool, uint8, uint16 or float from 0 to 1, where 0 is black. A file is
+        PNG, JPEG, GIF, BMP, TIFF or WEBP, of at most 40 million bytes and pixels.
+
+    Returns
+    -------
+    uint8 array, [28, 28]
+        0 is background, 255 is ink.
+
+    Raises
+    ------
+    ValueError
+        It isn't such a picture, is damaged or too large, or shows no digit.
+    OSError
+        The path can't be read.
+    TypeError
+        It is nothing that holds a picture.
+
+    Examples
+    --------
+    >>> page = np.full((300, 400), 230, np.uint8)
+    >>> page[100:200, 50:60] = 40  # a one, dark on light, far from the centre
+    >>> image = read_picture(page)
+    >>> image.shape, image.dtype, image.max()
+    ((28, 28), dtype('uint8'), np.uint8(255))
+    >>> [np.ptp(axis) + 1 for axis in np.nonzero(image)]  # 20 rows, as in MNIST
+    [np.int64(20), np.int64(2)]
+    """
+    name = picture if isinstance(picture, str | os.PathLike) else "the picture"
+    source = _read(picture)
+    try:
+        return _prepare(_decode(source))
+    except ValueError as error:
+        raise ValueError(f"{name} isn't a usable picture: {error}") from error
+
+
+# From a file or an array to grey levels
+
+
+def _read(picture: Picture) -> bytes | Image.Image | npt.NDArray[Any]:
+    """Read a file, at most one byte more than is allowed."""
+    if isinstance(picture, str | os.PathLike):
+        with Path(picture).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    if isinstance(picture, bytes | Image.Image | np.ndarray):
+        return picture
+    if not hasattr(picture, "read"):
+        kind = type(picture).__name__
+        raise TypeError(f"a picture is a path, bytes, an open file, a Pillow image or an array, not a {kind}")
+    return picture.read(MAX_BYTES + 1)
+
+
+def _decode(source: bytes | Image.Image | npt.NDArray[Any]) -> Grey:
+    """Give grey levels [H, W], 0 black to 255 white, of a picture that is turned upright."""
+    # a decoder can fail in many ways, and it warns of what is an error here or doesn't matter
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = _open(source)
+            _check_size(*image.size)
+            return _grey(ImageOps.exif_transpose(image))
+        except UnidentifiedImageError as error:
+            raise ValueError(f"it is none of {', '.join(FORMATS)}; save it as PNG or JPEG") from error
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"it has more than {MAX_PIXELS} pixels; make it smaller") from error
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"it is damaged: {error or type(error).__name__}") from error
+
+
+def _open(source: bytes | Image.Image | npt.NDArray[Any]) -> Image.Image:
+    """Open the picture; of a file only the header is read."""
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if len(source) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES} bytes; make it smaller")
+    return Image.open(io.BytesIO(source), formats=FORMATS)
+
+
+def _from_array(array: npt.NDArray[Any]) -> Image.Image:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ValueError(f"an array should be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
+    _check_size(array.shape[1], array.shape[0])
+    if array.dtype.kind == "f":
+        _check_range(array, 1)
+        colours = array.ndim == 3
+        array = np.rint(255 * array).astype(np.uint8) if colours else array.astype(np.float32)
+    elif array.dtype not in (np.bool, np.uint8) and (array.dtype != np.uint16 or array.ndim == 3):
+        raise ValueError(f"an array should be uint8 from 0 to 255 or float from 0 to 1, not {array.dtype}")
+    return Image.fromarray(array)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"it has {width} x {height} pixels, more than {MAX_PIXELS}; make it smaller")
+    if width * height == 0:
+        raise ValueError(f"it has {width} x {height} pixels, so it shows nothing")
+
+
+def _check_range(array: npt.NDArray[Any], most: int) -> None:
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= most):  # which NaN isn't either
+        raise ValueError(
+            f"its {array.dtype} numbers should be scaled to 0 to {most}, but are {low} to {high}"
+        )
+
+
+def _grey(image: Image.Image) -> Grey:
+    """Give grey levels, 0 to 255, with the fractions that 16 bits or floats have."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        most = 1 if image.mode == "F" else 65_535
+        array = np.asarray(image)
+        _check_range(array, most)
+        return array.astype(np.float32) * np.float32(255 / most)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("L"), np.float32)
+
+
+# From grey levels to MNIST
+
+
+def _prepare(grey: Grey) -> UInt8Array:
+    if _is_prepared(grey):
+        return np.rint(grey).astype(np.uint8)
+    grey = _shrink(grey)
+    ink = _find_ink(grey if _is_dark_on_light(grey) else 255 - grey)
+    return _centre(_fit(_thicken(_crop(ink)), BOX))
+
+
+def _is_prepared(grey: Grey) -> bool:
+    """Tell whether the picture looks as all of MNIST do: bright ink, and most pixels exactly black."""
+    return grey.shape == (SIDE, SIDE) and bool(grey.max() > 127 and np.median(grey) == 0)
+
+
+def _shrink(grey: Grey) -> Grey:
+    """Average blocks of k x k pixels, so that the longer side has at most WORKING."""
+    k = -(-max(grey.shape) // WORKING)
+    down, right = min(k, grey.shape[0]), min(k, grey.shape[1])
+    height, width = grey.shape[0] // down, grey.shape[1] // right
+    blocks = grey[: height * down, : width * right].reshape(height, down, width, right)
+    return cast(Grey, blocks.mean(axis=(1, 3)))
+
+
+def _is_dark_on_light(grey: Grey) -> bool:
+    """Tell whether what stands out from its surroundings is darker than they are.
+
+    That is the sign of the third moment: a shadow, which is as much too dark as too light, adds nothing.
+    """
+    radius = int(max(grey.shape) * AROUND)
+    return bool(np.sum((grey - _mean_around(grey, radius)) ** 3) <= 0)
+
+
+def _mean_around(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
+    """Average the square around each pixel; beyond the edge the picture goes on as at the edge."""
+    size = 2 * radius + 1
+    wide = np.pad(grey, radius, mode="edge")
+    sums = np.pad(wide.cumsum(0, np.float64).cumsum(1), ((1, 0), (1, 0)))  # of all above and to the left
+    strips = sums[size:] - sums[:-size]
+    return cast(npt.NDArray[np.float64], (strips[:, size:] - strips[:, :-size]) / size**2)
+
+
+def _find_ink(grey: Grey) -> Grey:
+    """Give the amount of ink, 0 to 1, of each pixel of dark ink on light paper.
+
+    The ink's depth is the mean of all depths weighted by their fourth powers: unlike Otsu's threshold it
+    finds few ink pixels among many of noisy paper, and unlike the deepest pixel it isn't led by one of them.
+    """
+    paper = _close(grey, int(max(grey.shape) * PAPER / 2))
+    depth = (paper - grey) / np.maximum(paper, max(DARKEST * paper.max(), 1))
+    depth = np.maximum(depth - np.median(depth), 0)  # the paper's noise makes `paper` too bright throughout
+    ink = np.sum(depth**5) / max(np.sum(depth**4), 1e-9)
+    if ink < FAINTEST:
+        raise ValueError("no ink stands out from its background (what is transparent counts as white)")
+    digit = _choose(depth > ink / 2)
+    return np.minimum(depth / ink, 1) * _highest(digit, RIM)
+
+
+def _close(grey: Grey, radius: int) -> Grey:
+    """Give the paper's brightness: what is dark and narrower than the square is filled from around it."""
+    wide = np.pad(grey, radius, mode="edge")
+    closed = -_highest(-_highest(wide, radius), radius)
+    return closed[radius : radius + grey.shape[0], radius : radius + grey.shape[1]]
+
+
+def _highest(array: Grey, radius: int) -> Grey:
+    """Give the highest value in the square around each pixel; beyond the edge it goes on as at the edge."""
+    for _ in range(2):  # along the rows, then, transposed, along the columns
+        array = np.pad(array, ((0, 0), (radius, radius)), mode="edge")
+        reach = 1
+        while reach < 2 * radius + 1:  # each pixel knows the highest of `reach` pixels from itself on
+            step = min(reach, 2 * radius + 1 - reach)
+            array = np.maximum(array[:, :-step], array[:, step:])
+            reach += step
+        array = array.T
+    return array
+
+
+def _choose(mask: npt.NDArray[np.bool]) -> Grey:
+    """Keep the pieces of ink that make the digit: 1 there, 0 elsewhere."""
+    pieces = _pieces(mask)
+    inside = [piece for piece in pieces if not _touches_edge(piece, mask.shape)]
+    # an edge of the table, a shadow or a neighbouring digit, unless only dust lies inside
+    if max(map(len, inside), default=0) >= SPECK * max(map(len, pieces)):
+        pieces = inside
+    largest = max(pieces, key=len)
+    if max(np.ptp(largest, axis=0)) < SMALLEST * max(mask.shape) or len(largest) < sum(map(len, pieces)) / 4:
+        raise ValueError("no digit stands out from the specks on its background; write it larger and darker")
+    digit = np.zeros(mask.shape, np.float32)
+    for piece in pieces:
+        if len(piece) >= SPECK * len(largest):
+            digit[tuple(piece.T)] = 1
+    return digit
+
+
+def _pieces(mask: npt.NDArray[np.bool]) -> list[npt.NDArray[np.intp]]:
+    """Give the connected pieces, each the rows and columns [n, 2] of its pixels; corners connect too."""
+    width = mask.shape[1] + 2
+    steps = [down + right for down in (-width, 0, width) for right in (-1, 0, 1)]
+    left = bytearray(np.pad(mask, 1).tobytes())  # the pixels that no piece has yet
+    pieces = []
+    for start in np.flatnonzero(np.pad(mask, 1)).tolist():
+        piece = [start] * left[start]
+        left[start] = 0
+        for pixel in piece:  # which grows meanwhile
+            found = [pixel + step for step in steps if left[pixel + step]]
+            for new in found:
+                left[new] = 0
+            piece += found
+        if piece:
+            pieces.append(np.stack(np.divmod(piece, width), axis=1) - 1)
+    return pieces
+
+
+def _touches_edge(piece: npt.NDArray[np.intp], shape: tuple[int, ...]) -> bool:
+    return bool(np.any(piece == 0) or np.any(piece == np.array(shape) - 1))
+
+
+def _crop(ink: Grey) -> Grey:
+    """Cut the digit out; half a stroke's ink is its edge."""
+    strong = ink > 1 / 2
+    rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _thicken(ink: Grey) -> Grey:
+    """Make strokes at least as thick as MNIST's thin ones; a thinner one would turn faint in 28 x 28.
+
+    The thickness of a stroke is twice its area by its outline, the sum of all differences of neighbours.
+    """
+    if max(ink.shape) > LARGE:
+        ink = _fit(ink, LARGE)
+    wide = np.pad(ink, 1)
+    outline = np.abs(np.diff(wide, axis=0)).sum() + np.abs(np.diff(wide, axis=1)).sum()
+    missing = STROKE / LARGE * max(ink.shape) - 2 * ink.sum() / outline
+    radius = max(int(missing / 2 + 0.5), 0)
+    return _highest(np.pad(ink, radius), radius)
+
+
+def _fit(ink: Grey, longer: int) -> Grey:
+    """Scale by averaging areas, so that the longer side has `longer` pixels."""
+    height, width = (max(int(size * longer / max(ink.shape) + 0.5), 1) for size in ink.shape)
+    return cast(Grey, _overlaps(ink.shape[0], height) @ ink @ _overlaps(ink.shape[1], width).T)
+
+
+def _overlaps(before: int, after: int) -> Grey:
+    """Tell which part of each of `after` pixels lies on each of `before` pixels, [after, before].
+
+    >>> _overlaps(3, 2).round(2)
+    array([[0.67, 0.33, 0.  ],
+           [0.  , 0.33, 0.67]], dtype=float32)
+    """
+    edges = np.arange(after + 1)[:, np.newaxis] * before / after
+    pixels = np.arange(before)
+    parts = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+    return (parts.clip(0) * after / before).astype(np.float32)
+
+
+def _centre(ink: Grey) -> UInt8Array:
+    """Put the centre of mass on the pixel (14, 14), as in MNIST, unless the digit would be cut off."""
+    image = np.zeros((SIDE, SIDE), np.uint8)
+    place = []
+    for axis, size in enumerate(ink.shape):
+        mass = ink.sum(axis=1 - axis)
+        centre = int(mass @ np.arange(size) / mass.sum() + 0.501)  # errors of rounding shouldn't decide a tie
+        place.append(min(max(SIDE // 2 - centre, 0), SIDE - size))
+    top, left = place
+    image[top : top + ink.shape[0], left : left + ink.shape[1]] = 255 * ink / ink.max() + 0.5
+    return image

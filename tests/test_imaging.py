@@ -1,0 +1,470 @@
+import io
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from digitsum import imaging, mnist, networks
+from digitsum.imaging import read_picture
+
+REAL_MNIST = os.environ.get("DIGITSUM_DATA")
+needs_mnist = pytest.mark.skipif(not REAL_MNIST, reason="needs MNIST: set DIGITSUM_DATA to its folder")
+
+# a seven, black on white, 60 x 30 pixels in a page of 120 x 100
+PAGE = np.full((120, 100), 255, np.uint8)
+PAGE[30:90, 60:70] = 0
+PAGE[30:40, 40:70] = 0
+SEVEN = read_picture(PAGE)
+
+Chance = np.random.Generator
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> mnist.Digits:
+    """The 5,000 embedded images, of MNIST's training split."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        return mnist.load()
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def extent(image: np.ndarray) -> tuple[int, ...]:
+    """The first and last row, then column, with ink."""
+    rows, columns = np.nonzero(image)
+    return rows.min(), rows.max(), columns.min(), columns.max()
+
+
+# MNIST's own procedure
+
+
+def test_a_digit_fills_20_pixels_and_its_mass_is_at_the_centre() -> None:
+    rows, columns = np.nonzero(SEVEN)
+    assert (SEVEN.shape, SEVEN.dtype, SEVEN.max()) == ((28, 28), np.uint8, 255)
+    assert np.ptp(rows) + 1 == 20
+    assert np.ptp(columns) + 1 == 10  # half as wide as high
+    mass = SEVEN / SEVEN.sum()
+    assert np.round(mass.sum(axis=1) @ np.arange(28)) == 14
+    assert np.round(mass.sum(axis=0) @ np.arange(28)) == 14
+
+
+def test_the_box_and_the_centre_of_mnist_are_found_again(digits: mnist.Digits) -> None:
+    agreement = []
+    for image in digits.images[:200, 0]:
+        page = np.full((44, 40), 255, np.uint8)
+        page[11:39, 5:33] = 255 - image
+        there = read_picture(page)
+        assert np.ptp(np.nonzero(there), axis=1).max() + 1 == 20
+        agreement.append(np.corrcoef(there.ravel(), image.ravel())[0, 1])
+    # a faint first row or a centre between two pixels moves some images by one pixel
+    assert np.median(agreement) > 0.99
+    assert np.mean(agreement) > 0.95
+
+
+def test_grey_levels_are_averages_of_areas() -> None:
+    page = np.full((220, 200), 255, np.uint8)
+    page[20:80, 20:80] = 0  # 60 x 60 becomes 20 x 20, so 3 x 3 become one
+    page[20:21, 20:23] = 255
+    image = read_picture(page)
+    assert image[4, 4] == 170  # 6 of 9
+    assert (image[4:24, 4:24] == 255).sum() == 399
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (7, 13), (50, 9), (30, 30)])
+def test_fit_keeps_the_mean_and_gives_every_pixel_its_area(shape: tuple[int, int]) -> None:
+    ink = np.random.default_rng(0).random(shape, np.float32)
+    scaled = imaging._fit(ink, 20)
+    height, width = scaled.shape
+    assert max(height, width) == 20
+    # each pixel repeated so often that both grids divide it
+    fine = np.repeat(np.repeat(ink, height, axis=0), width, axis=1)
+    expected = fine.reshape(height, shape[0], width, shape[1]).mean(axis=(1, 3))
+    np.testing.assert_allclose(scaled, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 5, 30])
+def test_highest_and_mean_around_agree_with_every_square(radius: int) -> None:
+    array = np.random.default_rng(0).random((9, 14), np.float32)
+    wide = np.pad(array, radius, mode="edge")
+    squares = np.lib.stride_tricks.sliding_window_view(wide, (2 * radius + 1,) * 2)
+    np.testing.assert_array_equal(imaging._highest(array, radius), squares.max(axis=(2, 3)))
+    np.testing.assert_allclose(imaging._mean_around(array, radius), squares.mean(axis=(2, 3)), rtol=1e-5)
+
+
+def test_pieces_connect_over_corners_and_not_over_the_edge() -> None:
+    mask = np.array([[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 1]], bool)
+    found = sorted(sorted(map(tuple, piece.tolist())) for piece in imaging._pieces(mask))
+    assert found == [[(0, 0), (1, 1)], [(0, 3)], [(2, 3)]]
+
+
+def test_an_image_of_mnist_comes_back_unchanged(digits: mnist.Digits) -> None:
+    for image in digits.images[:, 0]:
+        assert read_picture(image).tobytes() == image.tobytes()
+
+
+@needs_mnist
+def test_the_official_test_images_come_back_unchanged() -> None:
+    images = mnist.load("mnist", "test", folder=REAL_MNIST).images[:, 0]
+    assert all(read_picture(image).tobytes() == image.tobytes() for image in images)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_an_image_of_mnist_comes_back_unchanged_from_a_file(
+    digits: mnist.Digits, kind: str, mode: str
+) -> None:
+    image = digits.images[0, 0]
+    file = encoded(Image.fromarray(image).convert(mode), kind)
+    np.testing.assert_array_equal(read_picture(file), image)
+    np.testing.assert_array_equal(read_picture(image / 255), image)
+
+
+def test_an_image_of_mnist_drawn_dark_on_light_is_prepared_as_any_picture(digits: mnist.Digits) -> None:
+    image = digits.images[0, 0]
+    prepared = read_picture(255 - image)
+    assert (prepared == 0).mean() > 0.5
+    assert np.corrcoef(prepared.ravel(), image.ravel())[0, 1] > 0.9
+
+
+# How right the prepared pictures are read
+
+
+def drawn(image: np.ndarray, chance: Chance) -> np.ndarray:
+    """Draw the image 5 to 9 times as large, off-centre on a page: the share of ink, float [H, W]."""
+    size = 28 * int(chance.integers(5, 10))
+    large = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+    height, width = (int(size * chance.uniform(1.1, 1.8)) for _ in range(2))
+    top, left = int(chance.integers(0, height - size)), int(chance.integers(0, width - size))
+    page = np.zeros((height, width), np.float32)
+    page[top : top + size, left : left + size] = np.asarray(large) / 255
+    return page
+
+
+def photo(page: np.ndarray) -> bytes:
+    return encoded(Image.fromarray(np.rint(page.clip(0, 255)).astype(np.uint8)), "JPEG", quality=85)
+
+
+def shade(page: np.ndarray, chance: Chance) -> np.ndarray:
+    """Brightness from 1 to 0.5 across the page, in any direction."""
+    angle = chance.uniform(0, 2 * np.pi)
+    row, column = np.ogrid[: page.shape[0], : page.shape[1]]
+    along = np.sin(angle) * row / page.shape[0] + np.cos(angle) * column / page.shape[1]
+    return 1 - 0.5 * (along - along.min()) / np.ptp(along)
+
+
+def black_on_white(ink: np.ndarray, chance: Chance) -> bytes:
+    return photo(255 * (1 - ink))
+
+
+def shadow(ink: np.ndarray, chance: Chance) -> bytes:
+    return photo(240 * (1 - 0.85 * ink) * shade(ink, chance))
+
+
+def noisy_pencil(ink: np.ndarray, chance: Chance) -> bytes:
+    return photo((200 - 50 * ink) * shade(ink, chance) + chance.normal(0, 6, ink.shape))
+
+
+def blackboard(ink: np.ndarray, chance: Chance) -> bytes:
+    return photo((40 + 170 * ink) * shade(ink, chance) + chance.normal(0, 8, ink.shape))
+
+
+def on_a_table(ink: np.ndarray, chance: Chance) -> bytes:
+    page = np.pad(235 * (1 - 0.85 * ink), ((30, 0), (0, 40)), constant_values=50)
+    return photo(page * shade(page, chance) + chance.normal(0, 5, page.shape))
+
+
+def yellow_ink(ink: np.ndarray, chance: Chance) -> bytes:
+    return photo(255 - ink[..., np.newaxis] * (255 - np.array([250, 220, 40])))
+
+
+def dust(ink: np.ndarray, chance: Chance) -> bytes:
+    ink = ink.copy()
+    ink[tuple(chance.integers(0, ink.shape, (20, 2)).T)] = 1
+    return photo(255 * (1 - ink))
+
+
+def transparent(ink: np.ndarray, chance: Chance) -> bytes:
+    picture = np.zeros((*ink.shape, 4), np.uint8)
+    picture[..., 3] = 255 * ink
+    return encoded(Image.fromarray(picture), "PNG")
+
+
+WAYS = [black_on_white, shadow, noisy_pencil, blackboard, on_a_table, yellow_ink, dust, transparent]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_digits_drawn_large_are_read_right(
+    digits: mnist.Digits, way: Callable[[np.ndarray, Chance], bytes]
+) -> None:
+    chance, count = np.random.default_rng(0), 20
+    pictures = [way(drawn(image, chance), chance) for image in digits.images[:count, 0]]
+    images = torch.from_numpy(np.stack([read_picture(picture) for picture in pictures])[:, np.newaxis])
+    with torch.no_grad():
+        read = networks.load("exact").encode(images).argmax(dim=1)
+    assert (read.numpy() == digits.labels[:count]).sum() >= count - 1
+
+
+def test_dust_and_what_touches_the_edge_change_nothing() -> None:
+    page = PAGE.copy()
+    page[10:12, 80:82] = page[110, 20] = 0  # dust
+    page[:, 97:] = page[117:] = 0  # the edge of the table
+    np.testing.assert_array_equal(read_picture(page), SEVEN)
+
+
+def test_a_digit_that_touches_the_edge_is_read_all_the_same() -> None:
+    page = np.full((120, 100), 255, np.uint8)
+    page[0:60, 30:40] = page[0:10, 10:40] = 0
+    np.testing.assert_array_equal(read_picture(page), SEVEN)
+
+
+def test_light_on_dark_is_as_dark_on_light() -> None:
+    np.testing.assert_array_equal(read_picture(255 - PAGE), SEVEN)
+
+
+def test_a_thin_line_is_thickened_and_a_thick_one_is_not() -> None:
+    def stroke(width: int) -> np.ndarray:
+        page = np.full((500, 500), 255, np.uint8)
+        page[50:450, 250 : 250 + width] = 0
+        return read_picture(page)
+
+    # of 400 pixels, 32 are as thick as MNIST's thin strokes: 1.6 of 20
+    ink = [stroke(width).sum() / 255 / 20 for width in (2, 8, 32, 80)]
+    assert ink == pytest.approx([1.6, 1.6, 1.6, 4], abs=0.4)
+    assert all(stroke(width).max() == 255 for width in (2, 8, 32, 80))
+
+
+# Kinds of pictures
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "I", "I;16", "I;16B"]
+)
+def test_pillow_images_of_every_mode_are_read_alike(mode: str) -> None:
+    image = Image.fromarray(PAGE)
+    if mode in ("PA", "RGBa"):
+        image = image.convert("LA" if mode == "PA" else "RGBA")
+    picture = (
+        Image.fromarray(PAGE.astype(np.uint16) * 257).convert(mode)
+        if mode.startswith("I")
+        else image.convert(mode)
+    )
+    np.testing.assert_array_equal(read_picture(picture), SEVEN)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
+def test_files_are_read_from_a_path_bytes_and_a_file(tmp_path: Path, kind: str) -> None:
+    file = encoded(Image.fromarray(PAGE), kind)
+    path = tmp_path / "seven"  # a format is known by its content
+    path.write_bytes(file)
+    for picture in (path, str(path), file, io.BytesIO(file)):
+        np.testing.assert_array_equal(read_picture(picture), SEVEN)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_lossy_files_are_read_nearly_alike(kind: str, mode: str) -> None:
+    image = Image.fromarray(PAGE).convert(mode if kind == "JPEG" else "RGB")
+    difference = read_picture(encoded(image, kind)).astype(int) - SEVEN
+    assert np.abs(difference).max() <= 8
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        PAGE == 255,
+        PAGE.astype(np.uint16) * 257,
+        PAGE.astype(">u2") * 257,
+        PAGE / 255,
+        (PAGE / 255).astype(np.float16),
+        np.repeat(PAGE[..., np.newaxis], 3, axis=2),
+        np.repeat(PAGE[..., np.newaxis] / 255, 3, axis=2),
+        np.dstack([PAGE, PAGE, PAGE, np.full_like(PAGE, 255)]),
+        PAGE[::-1][::-1],
+    ],
+    ids=["bool", "uint16", "big-endian", "float64", "float16", "RGB", "float RGB", "RGBA", "view"],
+)
+def test_arrays_of_every_kind_are_read_alike(array: np.ndarray) -> None:
+    np.testing.assert_array_equal(read_picture(array), SEVEN)
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    # clipped to 255, the ink at 2,000 and the paper at 60,000 would be the same
+    deep = np.where(PAGE == 0, 2_000, 60_000).astype(np.uint16)
+    assert extent(read_picture(encoded(Image.fromarray(deep), "PNG"))) == extent(SEVEN)
+
+
+@pytest.mark.parametrize("palette", [False, True], ids=["RGBA", "palette"])
+def test_transparency_is_white_paper(palette: bool) -> None:
+    picture = np.zeros((*PAGE.shape, 4), np.uint8)  # black everywhere, the paper transparent
+    picture[..., 3] = 255 - PAGE
+    file = encoded(Image.fromarray(picture), "PNG")
+    if palette:
+        file = encoded(Image.fromarray(PAGE // 255), "PNG", transparency=1)  # two dark greys, one transparent
+    np.testing.assert_array_equal(read_picture(file), SEVEN)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_is_turned_as_its_exif_data_say(orientation: int) -> None:
+    turns = {  # how a viewer turns what is stored, so the inverse stores what a viewer shows upright
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,  # shown turned by 270 degrees anticlockwise
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    image, exif = Image.fromarray(PAGE), Image.Exif()
+    exif[0x0112] = orientation
+    stored = image.transpose(turns[orientation]) if orientation > 1 else image
+    np.testing.assert_array_equal(read_picture(encoded(stored, "PNG", exif=exif)), SEVEN)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animation_the_first_frame_is_read(kind: str) -> None:
+    frames = [Image.fromarray(PAGE).convert("RGB"), Image.fromarray(PAGE[::-1]).convert("RGB")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    file = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    np.testing.assert_array_equal(read_picture(file), SEVEN)
+
+
+def test_a_large_photo_is_read_as_a_small_one() -> None:
+    large = np.repeat(np.repeat(PAGE, 20, axis=0), 20, axis=1)
+    assert np.abs(read_picture(large).astype(int) - SEVEN).max() <= 32
+
+
+# What can't be read
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((28, 28), np.uint8), np.full((28, 28), 255, np.uint8), np.full((60, 40), 0.7), np.eye(1)],
+    ids=["black", "white", "grey", "one pixel"],
+)
+def test_a_blank_picture_is_refused(picture: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"^the picture isn't a usable picture: no ink stands out from its"):
+        read_picture(picture)
+
+
+@pytest.mark.parametrize("deviation", [1, 5, 20, 60])
+@pytest.mark.parametrize("size", [28, 200])
+def test_noise_is_refused(deviation: int, size: int) -> None:
+    noise = 128 + np.random.default_rng(0).normal(0, deviation, (size, size))
+    with pytest.raises(ValueError, match=r"no (ink|digit) stands out from"):
+        read_picture(noise.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_a_file_cut_short_is_refused_wherever_it_is_cut(kind: str) -> None:
+    whole = encoded(Image.fromarray(PAGE), kind)
+    for size in range(0, len(whole) * 3 // 4, max(len(whole) // 40, 1)):
+        with pytest.raises(ValueError, match=r"^the picture isn't a usable picture: it is (damaged|none of)"):
+            read_picture(whole[:size])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(kind: str) -> None:
+    whole, chance = encoded(Image.fromarray(PAGE), kind), np.random.default_rng(0)
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for place in chance.integers(0, min(len(damaged), 300), 3):
+            damaged[place] = chance.integers(256)
+        try:
+            assert read_picture(bytes(damaged)).shape == (28, 28)
+        except ValueError as error:
+            assert str(error).startswith("the picture isn't a usable picture: ")  # noqa: PT017
+
+
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "PDF"])
+def test_a_format_that_is_not_listed_is_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"it is none of PNG, JPEG, .*; save it as PNG or JPEG$"):
+        read_picture(encoded(Image.fromarray(PAGE), kind))
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((10_000, 9_000), r"it has 10000 x 9000 pixels, more than 40000000"),  # Pillow would warn
+        ((20_000, 10_000), r"it has more than 40000000 pixels"),  # Pillow refuses
+    ],
+)
+def test_too_many_pixels_are_refused_before_they_are_decoded(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], message: str
+) -> None:
+    file = encoded(Image.new("1", size), "PNG")
+    monkeypatch.setattr(imaging, "_grey", None)  # which decodes
+    with pytest.raises(
+        ValueError, match=rf"^the picture isn't a usable picture: {message}; make it smaller$"
+    ):
+        read_picture(file)
+
+
+def test_too_many_bytes_are_refused_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imaging, "MAX_BYTES", 1000)
+    file = io.BytesIO(encoded(Image.fromarray(PAGE), "BMP"))
+    with pytest.raises(ValueError, match=r"it has more than 1000 bytes; make it smaller$"):
+        read_picture(file)
+    assert file.tell() == 1001
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (PAGE.astype(float), r"float64 numbers should be scaled to 0 to 1, but are 0.0 to 255.0"),
+        (np.where(PAGE == 0, np.nan, 1), r"float64 numbers should be scaled to 0 to 1, but are nan to nan"),
+        (PAGE / 255 - 0.1, r"should be scaled to 0 to 1, but are -0.1 to 0.9"),
+        (PAGE.astype(np.int64), r"should be uint8 from 0 to 255 or float from 0 to 1, not int64"),
+        (PAGE[0], r"should be \[H, W\], \[H, W, 3\] or \[H, W, 4\], not \[100\]"),
+        (PAGE[..., np.newaxis], r"should be \[H, W\], .*, not \[120, 100, 1\]"),
+        (PAGE[:0], r"it has 100 x 0 pixels, so it shows nothing"),
+    ],
+)
+def test_an_array_of_another_kind_is_refused(array: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^the picture isn't a usable picture: .*{message}"):
+        read_picture(array)
+
+
+def test_numbers_of_32_bits_out_of_range_are_refused() -> None:
+    picture = Image.fromarray(PAGE.astype(np.int32) * 1000)
+    with pytest.raises(
+        ValueError, match=r"its int32 numbers should be scaled to 0 to 65535, but are 0 to 255000$"
+    ):
+        read_picture(picture)
+
+
+def test_an_error_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("no picture")
+    with pytest.raises(ValueError, match=rf"^{path} isn't a usable picture: it is none of"):
+        read_picture(path)
+
+
+def test_a_missing_path_is_an_os_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing\.png"):
+        read_picture(tmp_path / "missing.png")
+
+
+def test_what_is_no_picture_at_all_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match=r"^a picture is a path, bytes, .* or an array, not a NoneType$"):
+        read_picture(None)  # type: ignore[arg-type]
+
+
+def test_threads_leave_the_warnings_as_they_were() -> None:
+    before = list(warnings.filters)
+    file = encoded(Image.fromarray(PAGE), "PNG")
+    threads = [threading.Thread(target=read_picture, args=(file,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(warnings.filters) == before
