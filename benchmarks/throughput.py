@@ -1,60 +1,164 @@
-"""What do Dataset, sampler, DataLoader, Fabric, logging and checkpoints cost? An epoch beside a bare loop.
+"""How much of the chip does training use, and what does loading cost? Three ways, side by side.
 
-python benchmarks/throughput.py [--epochs 5]
+python benchmarks/throughput.py [--rounds 3]
 
-Both train the same network on the same 48,000 images with the same optimizer and precision, in turn. The
-epoch of `fit` contains the exhaustive evaluation of 12,000 held-out images and the writing of its files.
+Three ways to feed the same training step, in turn, the quickest of several rounds each:
+
+- bare: batches are gathered from tensors, nothing else
+- loader: DigitSumDataset, SubsetRandomSampler and DataLoader, as `digitsum train` has them
+- per sample: a Dataset that gives one image at a time, which DataLoader collates; what is usual
+
+"Share of the chip" is the time that the counted floating-point operations of the forward and backward pass
+would take at the rate of a large bfloat16 matrix product, over the time that training took. Then: loading
+alone, and the time and memory for 5,000, 60,000 and 600,000 images.
 """
 
 import argparse
-import tempfile
+import resource
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
+from timing import quickest
 from torch.nn.functional import nll_loss, one_hot
+from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
+from torch.utils.flop_counter import FlopCounterMode
 
 from digitsum import mnist
 from digitsum.config import Config
-from digitsum.networks import ConcatNet
-from digitsum.pairs import DigitSumDataset
-from digitsum.training import fit
+from digitsum.mnist import Digits
+from digitsum.networks import NETWORKS, DigitSumNet
+from digitsum.pairs import DigitSumDataset, Item, loader
+from digitsum.training import make_optimizer, set_rate
+
+BATCH = 128
+IMAGES = 12_800  # a round of training
+SIZE = 3072  # of the matrices whose product is the chip's rate
+Batches = Callable[[], Iterable[Item]]
 
 
 def main() -> None:
-    """Print the seconds of each epoch of both, and the medians."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=5)
+    """Print three tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    config = Config(data="mnist", augment=False, epochs=options.epochs)
-    train = DigitSumDataset(mnist.load("mnist"))
-    seconds = []
-    print("epoch  bare loop, s  fit, s")
-    with tempfile.TemporaryDirectory() as folder:
-        bare, ours = bare_epochs(train, config), fit(config, Path(folder))
-        for epoch in range(1, options.epochs + 1):
-            seconds.append((next(bare), next(ours)["seconds"]))
-            print(f"{epoch:>5}  {seconds[-1][0]:12.2f}  {seconds[-1][1]:6.2f}", flush=True)
-    print("median {:12.2f}  {:6.2f}".format(*np.median(seconds, axis=0)))
+    dataset = DigitSumDataset(mnist.load("mnist"))
+    ways: dict[str, Batches] = {
+        "bare": lambda: bare(dataset),
+        "loader": lambda: loader(dataset, BATCH, SubsetRandomSampler(range(IMAGES))),
+        "per sample": lambda: per_sample(dataset),
+    }
+    rate = quickest([matrix_product], options.rounds)[0]
+    print(f"bfloat16 matrix product: {2 * SIZE**3 / rate / 1e9:.0f} GFLOP/s\n")
+    print("training      way          images/s  share of the chip  times bare")
+    for name in ("exact", "concat", "fast"):
+        network = NETWORKS[name]()
+        ideal = flops(network, dataset) * rate / (2 * SIZE**3)  # seconds an image
+        step = training_step(network)
+        seconds = quickest([partial(run, step, way) for way in ways.values()], options.rounds)
+        for way, second in zip(ways, seconds, strict=True):
+            share = ideal * IMAGES / second
+            print(
+                f"{name:<12}  {way:<10}  {IMAGES / second:9.0f}  {share:17.0%}  {second / seconds[0]:10.2f}"
+            )
+    print("\nloading alone  images/s")
+    seconds = quickest([partial(run, ignore, way) for way in ways.values()], options.rounds)
+    for way, second in zip(ways, seconds, strict=True):
+        print(f"{way:<13}  {IMAGES / second:8.0f}")
+    print("\n images  dealing, s  an epoch's loading, s  pixels, MB  memory beside them, MB")
+    for count in (5_000, 60_000, 600_000):
+        print("{:>7}  {:10.2f}  {:21.2f}  {:10.0f}  {:22.0f}".format(count, *scaling(count)), flush=True)
 
 
-def bare_epochs(train: DigitSumDataset, config: Config) -> Iterator[float]:
-    """Train on tensors, nothing else, and yield each epoch's seconds."""
-    network = ConcatNet(config.width)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
-    addends = one_hot(train.addends, 10).float()
-    while True:
-        start = time.perf_counter()
-        for batch in torch.randperm(48_000).split(config.batch_size):
-            with torch.autocast("cpu", torch.bfloat16):
-                log_digit, log_sum = network(train.images[batch], addends[batch])
-            loss = nll_loss(log_digit, train.digits[batch]) + nll_loss(log_sum, train.sums[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        yield time.perf_counter() - start
+def matrix_product() -> torch.Tensor:
+    """Multiply two large matrices."""
+    return torch.full((SIZE, SIZE), 0.5, dtype=torch.bfloat16) @ torch.full(
+        (SIZE, SIZE), 0.5, dtype=torch.bfloat16
+    )
+
+
+def bare(dataset: DigitSumDataset) -> Iterator[Item]:
+    """Gather batches from the tensors."""
+    addends = one_hot(dataset.addends, 10).float()
+    for batch in torch.randperm(IMAGES).split(BATCH):
+        yield (dataset.images[batch], addends[batch]), (dataset.digits[batch], dataset.sums[batch])
+
+
+class OneByOne(Dataset[Item]):
+    """The usual data set: an item is one image with its addend."""
+
+    def __init__(self, dataset: DigitSumDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.dataset[index]
+
+
+def per_sample(dataset: DigitSumDataset) -> DataLoader[Item]:
+    """Load image by image."""
+    return DataLoader(OneByOne(dataset), BATCH, sampler=SubsetRandomSampler(range(IMAGES)))
+
+
+def training_step(network: DigitSumNet) -> Callable[[Item], None]:
+    """Make the function that trains with a batch, as `fit` does without distortions."""
+    optimizer = make_optimizer(network, Config(network=network.name))  # type: ignore[arg-type]
+    set_rate(optimizer, 1e-3)
+
+    def step(batch: Item) -> None:
+        (image, addend), (digit, sum_) = batch
+        with torch.autocast("cpu", torch.bfloat16):
+            log_digit, log_sum = network(image, addend)
+        loss = nll_loss(log_digit, digit) + Config.sum_weight * nll_loss(log_sum, sum_)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def flops(network: DigitSumNet, dataset: DigitSumDataset) -> float:
+    """Count the floating-point operations of the forward and backward pass of one image."""
+    (image, addend), (digit, sum_) = dataset[:BATCH]
+    with FlopCounterMode(display=False) as counter:
+        log_digit, log_sum = network(image, addend)
+        (nll_loss(log_digit, digit) + nll_loss(log_sum, sum_)).backward()
+    total: int = counter.get_total_flops()
+    return total / BATCH
+
+
+def run(action: Callable[[Item], object], batches: Batches) -> None:
+    """Do something with each batch."""
+    for batch in batches():
+        action(batch)
+
+
+def ignore(batch: Item) -> None:
+    """Do nothing."""
+
+
+def scaling(count: int) -> tuple[float, float, float, float]:
+    """Deal and load `count` images: seconds of both, megabytes of pixels and of what is beside them."""
+    digits = mnist.load()
+    images = np.resize(digits.images, (count, 1, 28, 28))
+    labels = np.resize(digits.labels, count)
+    before, start = peak_memory(), time.perf_counter()
+    dataset = DigitSumDataset(Digits(images, labels))
+    dealt = time.perf_counter()
+    for batch in loader(dataset, BATCH, SubsetRandomSampler(range(count))):
+        ignore(batch)
+    return dealt - start, time.perf_counter() - dealt, images.nbytes / 1e6, peak_memory() - before
+
+
+def peak_memory() -> float:
+    """Give the most memory that this process has had, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 if __name__ == "__main__":
