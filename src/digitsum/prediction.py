@@ -1,0 +1,202 @@
+"""Read pictures and add, without torch: ONNX Runtime does the arithmetic.
+
+    predictor = Predictor("exact")
+    answer = predictor.predict("photo.png", addend=7)
+    print(answer.digit, answer.sum, answer.sum_probability)
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from digitsum.imaging import Picture, read_picture
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on ONNX Runtime reports its use to its maker
+import onnxruntime as ort  # noqa: E402
+
+Array = npt.NDArray[Any]
+
+ASSETS = Path(__file__).parent / "assets"
+CERTAIN = 0.9  # an answer with a lower probability is called uncertain
+CHUNK = 64  # images that go through the network at once: what lies between layers then stays in the cache
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Both answers for a picture and an addend.
+
+    Attributes
+    ----------
+    digit, sum
+        The most probable digit, 0 to 9, and sum, 0 to 18.
+    digit_probability, sum_probability
+        How probable each is, 0 to 1.
+    digit_probabilities, sum_probabilities
+        Of all ten digits and all nineteen sums, float32 [10] and [19].
+    """
+
+    digit: int
+    sum: int
+    digit_probability: float
+    sum_probability: float
+    digit_probabilities: Array
+    sum_probabilities: Array
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether one of the two answers is less probable than `CERTAIN`."""
+        return min(self.digit_probability, self.sum_probability) < CERTAIN
+
+
+class Predictor:
+    """A trained network, ready to read pictures and add.
+
+    Parameters
+    ----------
+    model
+        "exact" or "concat", the package's own; an ONNX file that `digitsum export` wrote; or the folder of a
+        run, which has one.
+    threads
+        For one call; 0: one a core. Calls from several threads are safe.
+
+    Attributes
+    ----------
+    about : dict
+        What the file says of itself: `network`, `parameters`, `version`, and by name the `figures` of its
+        evaluation.
+
+    Raises
+    ------
+    ValueError
+        There is no such model, or the file isn't one.
+
+    >>> import numpy as np
+    >>> image = np.zeros((28, 28), np.uint8)
+    >>> image[4:24, 13:15] = 255  # a stroke from top to bottom
+    >>> answer = Predictor("exact").predict(image, addend=6)
+    >>> answer.digit, answer.sum, answer.uncertain
+    (1, 7, False)
+    """
+
+    def __init__(self, model: str | Path = "exact", threads: int = 0) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        file = find_model(model)
+        try:
+            # from bytes, which no other file can be part of
+            self._session = ort.InferenceSession(
+                file.read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            self.about: dict[str, Any] = {
+                "network": metadata["network"],
+                "parameters": int(metadata["parameters"]),
+                "version": metadata["version"],
+                "figures": json.loads(metadata["figures"]),
+            }
+        except Exception as error:  # ONNX Runtime's own have no common class but this
+            raise ValueError(f"{file} isn't an ONNX file of digitsum: {error}") from error
+
+    def predict(self, picture: Picture, addend: int) -> Prediction:
+        """Read one picture, of any kind that `read_picture` takes, and add.
+
+        Raises
+        ------
+        ValueError
+            A picture that can't be read, or an addend that isn't a whole number from 0 to 9.
+        OSError
+            A file that isn't there.
+        """
+        return self.predict_all([picture], [addend])[0]
+
+    def predict_all(
+        self, pictures: Sequence[Picture] | Array, addends: int | Sequence[int] | Array
+    ) -> list[Prediction]:
+        """Read many pictures, a list or an array [N, 28, 28], each with its addend or all with one.
+
+        Raises what `predict` does.
+        """
+        addends = check_addends(addends, len(pictures))
+        if not len(pictures):
+            return []
+        images = np.stack([read_picture(picture) for picture in pictures])
+        digits, sums = self.probabilities(images[:, None], addends)
+        return [_prediction(digit, sum_) for digit, sum_ in zip(digits, sums, strict=True)]
+
+    def probabilities(self, images: Array, addends: Array) -> tuple[Array, Array]:
+        """Answer for images that are as MNIST's: the fast way for very many.
+
+        Parameters
+        ----------
+        images
+            uint8 [N, 1, 28, 28], N at least 1.
+        addends
+            int64 [N], 0 to 9: unchecked (`check_addends`).
+
+        Returns
+        -------
+        tuple
+            P(digit), float32 [N, 10], and P(sum), float32 [N, 19].
+        """
+        chunks = [
+            self._session.run(
+                ["digit", "sum"],
+                {"image": images[start : start + CHUNK], "addend": addends[start : start + CHUNK]},
+            )
+            for start in range(0, len(images), CHUNK)
+        ]
+        digits, sums = zip(*chunks, strict=True)
+        return np.concatenate(digits), np.concatenate(sums)
+
+
+def find_model(model: str | Path) -> Path:
+    """Find the ONNX file of a name of the package's, a file or a run folder.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    for file in (ASSETS / model / "model.onnx", Path(model) / "model.onnx", Path(model)):
+        if file.is_file():
+            return file
+    raise ValueError(
+        f"there is no model {str(model)!r}: name exact, concat, an ONNX file, or a run folder that holds one"
+    )
+
+
+def check_addends(addends: int | Sequence[int] | Array, count: int) -> Array:
+    """Check addends and give them as int64 [count]; a single one stands for all.
+
+    Raises
+    ------
+    ValueError
+        One isn't a whole number from 0 to 9, or there are not `count` of them.
+
+    >>> check_addends(7, count=3)
+    array([7, 7, 7])
+    >>> check_addends([2.5], count=1)
+    Traceback (most recent call last):
+    ValueError: an addend is a whole number from 0 to 9, not 2.5
+    """
+    values = np.atleast_1d(np.asarray(addends, dtype=object))
+    if values.shape == (1,):
+        values = values.repeat(count)
+    if values.shape != (count,):
+        raise ValueError(f"{count} pictures need as many addends, or one for all, not {len(values)}")
+    for value in values:
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not (whole and 0 <= value <= 9):
+            raise ValueError(f"an addend is a whole number from 0 to 9, not {value!r}")
+    return values.astype(np.int64)
+
+
+def _prediction(digits: Array, sums: Array) -> Prediction:
+    digit, sum_ = int(digits.argmax()), int(sums.argmax())
+    return Prediction(digit, sum_, float(digits[digit]), float(sums[sum_]), digits, sums)
