@@ -11,6 +11,7 @@ refusal has the same shape, {"error": {"code": "invalid", "message": "one senten
 import asyncio
 import base64
 import hashlib
+import logging
 import math
 import os
 import re
@@ -21,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -47,6 +49,9 @@ MAX_PICTURES = 100  # of a request
 MAX_SECONDS = 20.0  # from the headers of a request to its answer
 MAX_REQUESTS = 64  # that one process predicts for at a time
 THREADS = os.cpu_count() or 1  # that decode pictures and predict
+
+# it warns of every malformed body, and a client could fill the log
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 CODES = {
     400: "malformed",
@@ -88,7 +93,10 @@ class Answer(BaseModel):
     digit_probability: float = Field(examples=[0.75])
     sum_probability: float = Field(examples=[0.75])
     digit_probabilities: list[float] = Field(
-        description="Of the digits 0 to 9.", min_length=10, max_length=10, examples=[[0] * 7 + [0.75, 0, 0.25]]
+        description="Of the digits 0 to 9.",
+        min_length=10,
+        max_length=10,
+        examples=[[0] * 7 + [0.75, 0, 0.25]],
     )
     sum_probabilities: list[float] = Field(
         description="Of the sums 0 to 18.",
@@ -214,6 +222,7 @@ class Observed:
         self.headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -242,8 +251,8 @@ def security_headers(page: str) -> dict[str, str]:
         for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", page, re.DOTALL)
     }
     policy = (
-        f"default-src 'none'; script-src 'sha256-{digests['script']}'; style-src 'sha256-{digests['style']}';"
-        " img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src 'sha256-{digests['script']}'; style-src 'sha256-{digests['style']}'; "
+        "img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return {
         "Content-Security-Policy": policy,
@@ -401,6 +410,7 @@ def create_app(model: str | Path = "exact") -> FastAPI:
     app = FastAPI(
         title="digitsum",
         description="Reads handwritten digits and adds.",
+        version=version("digitsum"),
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -418,9 +428,7 @@ def create_app(model: str | Path = "exact") -> FastAPI:
     return app
 
 
-def serve(
-    model: str | Path = "exact", host: str = "127.0.0.1", port: int = 8000, workers: int = 1
-) -> None:
+def serve(model: str | Path = "exact", host: str = "127.0.0.1", port: int = 8000, workers: int = 1) -> None:
     """Serve until the process is told to stop (TERM or INT); what was accepted is answered first.
 
     Raises
