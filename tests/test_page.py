@@ -38,7 +38,7 @@ FLAGS = [
 Points = list[tuple[float, float]]
 ONE: Points = [(0.5, 0.2), (0.48, 0.8)]
 SEVEN: Points = [(0.3, 0.25), (0.7, 0.25), (0.6, 0.5), (0.45, 0.8)]
-ANGLES = np.linspace(0, 2 * np.pi, 20)
+ANGLES = np.linspace(0, 2 * np.pi, 12)
 ZERO: Points = [(0.5 + 0.18 * np.sin(angle), 0.5 - 0.28 * np.cos(angle)) for angle in ANGLES]
 
 
@@ -99,7 +99,7 @@ def draw(page: "Page", points: Points) -> None:
     page.mouse.move(*places[0])
     page.mouse.down()
     for place in places[1:]:
-        page.mouse.move(*place, steps=4)
+        page.mouse.move(*place, steps=2)
     page.mouse.up()
 
 
