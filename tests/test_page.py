@@ -300,6 +300,7 @@ def test_the_page_says_when_the_service_is_gone_and_recovers(browser: "Browser")
     draw(page, SEVEN)
     expect(page.locator("#gone")).to_be_visible()
     expect_sentence(page, "?", 5, "?")
+    page.wait_for_timeout(300)  # until no question is on its way, so that the page has to look again
     service.start()
     expect_sentence(page, 7, 5, 12)
     expect(page.locator("#gone")).to_be_hidden()

@@ -162,7 +162,7 @@ class BoundedRoute(APIRoute):
         """Wrap what parses the body and calls the function."""
         handle = super().get_route_handler()
 
-        async def bounded(request: Request) -> Response:
+        async def within_bounds(request: Request) -> Response:
             state = request.app.state
             if state.requests >= MAX_REQUESTS:
                 raise HTTPException(429, "too many requests at a time; try again soon", {"Retry-After": "1"})
@@ -172,7 +172,7 @@ class BoundedRoute(APIRoute):
             finally:
                 state.requests -= 1
 
-        return bounded
+        return within_bounds
 
 
 async def _in_time(handle: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
