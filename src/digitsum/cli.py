@@ -406,3 +406,31 @@ def data(
         mnist.fetch()
     for source in mnist.available(data_dir):
         print(f"{source.name:<8}  {source.split:<5}  {source.images:>6,} images  {source.where}")
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="**exact** or **concat**, the package's own, an ONNX file, or the folder of a run, which has"
+            " one."
+        ),
+    ] = "exact",
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: on all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
+) -> None:
+    """Serve a web page to draw on, and an HTTP interface for programs.
+
+    For example:
+
+    - digitsum serve
+    - digitsum serve --model runs/first --port 9000 --workers 4
+    - curl -F pictures=@seven.png -F addends=5 http://127.0.0.1:8000/predict
+    """
+    try:
+        from digitsum import service
+    except ModuleNotFoundError as error:
+        fail(f"{error}: pip install 'digitsum[serve]'", 1)
+    service.serve(model, host, port, workers)

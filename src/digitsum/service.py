@@ -1,0 +1,456 @@
+"""A web page and an HTTP interface that read pictures of digits and add.
+
+    digitsum serve   # then open http://127.0.0.1:8000
+
+    curl -F pictures=@seven.png -F pictures=@two.jpg -F addends=5 http://127.0.0.1:8000/predict
+
+A request is answered whole or refused whole: one bad picture fails it, and the sentence says which. Every
+refusal has the same shape, {"error": {"code": "invalid", "message": "one sentence"}}.
+"""
+
+import asyncio
+import base64
+import hashlib
+import logging
+import math
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import uvicorn
+from fastapi import APIRouter, FastAPI, File, Form, HTTPException, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from pydantic import BaseModel, Field
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.supervisors import Multiprocess
+
+from digitsum.imaging import UInt8Array, read_picture
+from digitsum.prediction import ASSETS, Array, Prediction, Predictor, check_addends
+
+MAX_BODY = 10_000_000  # bytes of a request
+MAX_PICTURES = 100  # of a request
+MAX_SECONDS = 20.0  # from the headers of a request to its answer
+MAX_REQUESTS = 64  # that one process predicts for at a time
+THREADS = os.cpu_count() or 1  # that decode pictures and predict
+
+# it warns of every malformed body, and a client could fill the log
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+CODES = {
+    400: "malformed",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "slow_upload",
+    413: "too_large",
+    422: "invalid",
+    429: "busy",
+    500: "failed",
+    504: "timeout",
+}
+SENTENCES = {  # where the framework's own are none
+    404: "there is nothing at this address",
+    405: "this address doesn't take that method",
+}
+
+# What goes in and out
+
+
+class Problem(BaseModel):
+    """Why a request was refused: a code for programs, and a sentence for people."""
+
+    code: str = Field(examples=["invalid"])
+    message: str = Field(examples=["addends[0]: input should be less than or equal to 9"])
+
+
+class Refusal(BaseModel):
+    """The answer to every request that can't be served."""
+
+    error: Problem
+
+
+class Answer(BaseModel):
+    """What the network says about one picture and its addend."""
+
+    digit: int = Field(description="The most probable digit, 0 to 9.", examples=[7])
+    sum: int = Field(description="The most probable sum, 0 to 18.", examples=[12])
+    digit_probability: float = Field(examples=[0.75])
+    sum_probability: float = Field(examples=[0.75])
+    digit_probabilities: list[float] = Field(
+        description="Of the digits 0 to 9.",
+        min_length=10,
+        max_length=10,
+        examples=[[0] * 7 + [0.75, 0, 0.25]],
+    )
+    sum_probabilities: list[float] = Field(
+        description="Of the sums 0 to 18.",
+        min_length=19,
+        max_length=19,
+        examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4],
+    )
+    uncertain: bool = Field(description="One of both answers is less probable than 0.9.", examples=[True])
+    image: str = Field(
+        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
+        examples=[base64.b64encode(bytes(28 * 28)).decode()],
+    )
+
+
+class Answers(BaseModel):
+    """One answer a picture, in the order of the pictures."""
+
+    predictions: list[Answer]
+
+
+class About(BaseModel):
+    """The network that answers, and the figures of its evaluation."""
+
+    network: str = Field(examples=["exact"])
+    parameters: int = Field(examples=[500_000])
+    version: str = Field(description="Of the package that exported it.", examples=["0.1.0"])
+    figures: dict[str, Any] = Field(examples=[{"joint_accuracy": 0.995}])
+
+
+class Health(BaseModel):
+    """The service answers."""
+
+    status: str = Field(examples=["ok"])
+
+
+Addend = Annotated[int, Field(ge=0, le=9)]
+
+
+# Bounds
+
+
+class _Body:
+    """Hands a request's body on, and counts it: a length that the client declares proves nothing."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._size = 0
+        self.complete = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        self.complete = not message.get("more_body", False)
+        if self._size > MAX_BODY:
+            raise HTTPException(413, f"the request has more than {MAX_BODY} bytes; send fewer pictures")
+        return message
+
+
+class BoundedRoute(APIRoute):
+    """A route with a bound on the requests at a time, on the bytes and on the seconds of each."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap what parses the body and calls the function."""
+        handle = super().get_route_handler()
+
+        async def within_bounds(request: Request) -> Response:
+            state = request.app.state
+            if state.requests >= MAX_REQUESTS:
+                raise HTTPException(429, "too many requests at a time; try again soon", {"Retry-After": "1"})
+            state.requests += 1
+            try:
+                return await _in_time(handle, request)
+            finally:
+                state.requests -= 1
+
+        return within_bounds
+
+
+async def _in_time(handle: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
+    body = _Body(request.receive)
+    try:
+        async with asyncio.timeout(MAX_SECONDS):
+            return await handle(Request(request.scope, body.receive))
+    except TimeoutError as error:
+        if body.complete:
+            raise HTTPException(504, f"no answer in {MAX_SECONDS:g} seconds; send less at a time") from error
+        raise HTTPException(408, f"the request didn't arrive in {MAX_SECONDS:g} seconds") from error
+
+
+# Counts and headers
+
+
+class Metrics:
+    """What `/metrics` shows, of this process or, with several workers, of all of them."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "digitsum_requests", "Requests by route and status", ["route", "status"], registry=self._registry
+        )
+        self.seconds = Histogram(
+            "digitsum_request_seconds", "Seconds a request took", ["route"], registry=self._registry
+        )
+        self.predictions = Counter(
+            "digitsum_predictions", "Pictures answered", ["uncertain"], registry=self._registry
+        )
+
+    def text(self) -> bytes:
+        """Give all values in Prometheus' text format."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        of_all = CollectorRegistry()
+        MultiProcessCollector(of_all)  # type: ignore[no-untyped-call]
+        return generate_latest(of_all)
+
+
+class Observed:
+    """Counts and times every request, and adds the security headers to its answer."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, headers: dict[str, str]) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 500
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message).update(self.headers)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, observed)
+        finally:
+            # of a route, not of whatever path a client thinks of: every label is kept for ever
+            route = getattr(scope.get("route"), "path", "none")
+            self.metrics.requests.labels(route, status).inc()
+            self.metrics.seconds.labels(route).observe(time.perf_counter() - start)
+
+
+def security_headers(page: str) -> dict[str, str]:
+    """Allow the page its own script and style, by their digests, and its own service; nothing else."""
+    allowed = {
+        tag: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", page, re.DOTALL)
+    }
+    policy = (
+        f"default-src 'none'; script-src {allowed['script']}; style-src {allowed['style']};"
+        " img-src data: blob:; connect-src 'self';"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
+
+
+# Routes
+
+bounded = APIRouter(route_class=BoundedRoute)
+plain = APIRouter()
+
+
+@bounded.post(
+    "/predict",
+    responses={
+        400: {"model": Refusal, "description": "The body isn't a form."},
+        408: {"model": Refusal, "description": f"The body didn't arrive in {MAX_SECONDS:g} seconds."},
+        413: {"model": Refusal, "description": f"More than {MAX_BODY:,} bytes."},
+        422: {"model": Refusal, "description": "A picture that can't be read, or not an addend."},
+        429: {"model": Refusal, "description": f"More than {MAX_REQUESTS} requests at a time."},
+        504: {"model": Refusal, "description": f"No answer in {MAX_SECONDS:g} seconds."},
+    },
+)
+async def predict(
+    request: Request,
+    pictures: Annotated[
+        list[UploadFile],
+        File(description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit.", max_length=MAX_PICTURES),
+    ],
+    addends: Annotated[
+        list[Addend],
+        Form(
+            description="A whole number from 0 to 9 for each picture, or one for all.",
+            max_length=MAX_PICTURES,
+            examples=[[5]],
+        ),
+    ],
+) -> Answers:
+    """Read the digit on each picture and add its addend."""
+    state = request.app.state
+    run = partial(asyncio.get_running_loop().run_in_executor, state.pool)
+    try:
+        numbers = check_addends(addends, len(pictures))
+        # one job a picture: a request whose time is over leaves at most one of them running
+        images = [await run(_read, await file.read(), i, len(pictures)) for i, file in enumerate(pictures, 1)]
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
+    digits, sums = await run(state.predictor.probabilities, np.stack(images)[:, None], numbers)
+    answers = [_answer(*each) for each in zip(images, digits, sums, strict=True)]
+    for answer in answers:
+        state.metrics.predictions.labels(str(answer.uncertain).lower()).inc()
+    return Answers(predictions=answers)
+
+
+def _read(picture: bytes, number: int, count: int) -> UInt8Array:
+    try:
+        return read_picture(picture)
+    except ValueError as error:
+        if count == 1:
+            raise
+        raise ValueError(f"number {number} of {count}: {error}") from error
+
+
+def _answer(image: UInt8Array, digits: Array, sums: Array) -> Answer:
+    prediction = Prediction(
+        int(digits.argmax()), int(sums.argmax()), float(digits.max()), float(sums.max()), digits, sums
+    )
+    return Answer(
+        digit=prediction.digit,
+        sum=prediction.sum,
+        digit_probability=prediction.digit_probability,
+        sum_probability=prediction.sum_probability,
+        digit_probabilities=digits.tolist(),
+        sum_probabilities=sums.tolist(),
+        uncertain=prediction.uncertain,
+        image=base64.b64encode(image.tobytes()).decode(),
+    )
+
+
+@plain.get("/health")
+async def health() -> Health:
+    """Say that the service is there."""
+    return Health(status="ok")
+
+
+@plain.get("/model")
+async def model(request: Request) -> About:
+    """Say which network answers, and how right it was when it was evaluated."""
+    return About(**request.app.state.predictor.about)
+
+
+@plain.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Give the counts of requests and predictions, for Prometheus."""
+    return PlainTextResponse(request.app.state.metrics.text())
+
+
+@plain.get("/", include_in_schema=False)
+async def page(request: Request) -> HTMLResponse:
+    """Give the page."""
+    return HTMLResponse(request.app.state.page)
+
+
+# Refusals
+
+
+def refuse(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Answer with the one shape of all errors."""
+    error = {"code": CODES[status], "message": SENTENCES.get(status, message)}
+    return JSONResponse({"error": error}, status, headers)
+
+
+async def _refuse_http(_: Request, error: StarletteHTTPException) -> JSONResponse:
+    return refuse(error.status_code, error.detail, dict(error.headers or {}))
+
+
+async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    first = error.errors()[0]
+    _, field, *index = first["loc"]
+    place = field + "".join(f"[{i}]" for i in index)
+    return refuse(422, f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}")
+
+
+async def _confess(request: Request, _: Exception) -> JSONResponse:
+    # the framework sends this from outside `Observed`, and then logs the error with its traceback
+    return refuse(500, "the service failed; its log says why", request.app.state.headers)
+
+
+# The application
+
+
+def create_app(model: str | Path = "exact") -> FastAPI:
+    """Make the web application.
+
+    Parameters
+    ----------
+    model
+        As for `Predictor`. It is loaded when the application starts.
+
+    >>> from fastapi.testclient import TestClient
+    >>> with TestClient(create_app("exact")) as client:
+    ...     client.get("/health").json()
+    {'status': 'ok'}
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.predictor = Predictor(model, threads=1)  # requests run side by side already
+        with ThreadPoolExecutor(THREADS, "predict") as app.state.pool:
+            yield
+
+    # the framework's pages of documentation load scripts from elsewhere
+    app = FastAPI(
+        title="digitsum",
+        description="Reads handwritten digits and adds.",
+        version=version("digitsum"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.page = (ASSETS / "page.html").read_text("utf-8")
+    app.state.headers = security_headers(app.state.page)
+    app.state.metrics = Metrics()
+    app.state.requests = 0
+    app.include_router(bounded)
+    app.include_router(plain)
+    app.add_middleware(Observed, app.state.metrics, app.state.headers)
+    app.add_exception_handler(StarletteHTTPException, _refuse_http)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _refuse_invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _confess)
+    return app
+
+
+def serve(model: str | Path = "exact", host: str = "127.0.0.1", port: int = 8000, workers: int = 1) -> None:
+    """Serve until the process is told to stop (TERM or INT); what was accepted is answered first.
+
+    Raises
+    ------
+    ValueError
+        There is no such model.
+    """
+    Predictor(model)  # a wrong one ends here, with one sentence, and not in each worker with a traceback
+    config = uvicorn.Config(
+        partial(create_app, model),
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        timeout_graceful_shutdown=math.ceil(MAX_SECONDS),
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn raises the signal that stopped it again, and that would look like a failure
+        signal.signal(number, lambda *_: sys.exit(0))
+    if workers == 1:
+        uvicorn.Server(config).run()
+        return
+    with TemporaryDirectory() as os.environ["PROMETHEUS_MULTIPROC_DIR"]:
+        Multiprocess(config, [config.bind_socket()]).run()

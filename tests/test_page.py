@@ -1,0 +1,308 @@
+"""The page in a real browser: Debian's chromium, driven by playwright."""
+
+import base64
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+
+from digitsum import mnist
+from digitsum.service import create_app
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if not CHROMIUM:
+    pytest.skip("chromium isn't installed", allow_module_level=True)
+expect = sync_api.expect
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+Points = list[tuple[float, float]]
+ONE: Points = [(0.5, 0.2), (0.48, 0.8)]
+SEVEN: Points = [(0.3, 0.25), (0.7, 0.25), (0.6, 0.5), (0.45, 0.8)]
+ANGLES = np.linspace(0, 2 * np.pi, 12)
+ZERO: Points = [(0.5 + 0.18 * np.sin(angle), 0.5 - 0.28 * np.cos(angle)) for angle in ANGLES]
+
+ANSWER = {
+    "digit": 4,
+    "sum": 9,
+    "digit_probability": 0.6,
+    "digit_probabilities": [0, 0, 0, 0, 0.6, 0, 0, 0, 0, 0.4],
+    "sum_probabilities": [0] * 9 + [0.6, 0, 0, 0, 0, 0.4] + [0] * 4,
+    "uncertain": True,
+    "image": "AAAA",
+}
+
+
+class Service:
+    """The service in a thread of this process, always on the same port."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.server = uvicorn.Server(uvicorn.Config(create_app(), port=self.port, log_level="error"))
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        while not self.server.started:
+            assert self.thread.is_alive()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    service = Service()
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(service: Service, browser: "Browser") -> Iterator["Page"]:
+    page = browser.new_page(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
+    page.set_default_timeout(10_000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(service.url)
+    yield page
+    page.close()
+    assert errors == []
+
+
+def draw(page: "Page", points: Points) -> None:
+    pad = page.locator("#pad").bounding_box()
+    assert pad
+    places = [(pad["x"] + x * pad["width"], pad["y"] + y * pad["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=2)
+    page.mouse.up()
+
+
+def expect_sentence(page: "Page", digit: int | str, addend: int, sum_: int | str) -> None:
+    expect(page.locator("#sentence")).to_have_text(f"{digit} + {addend} = {sum_}")
+
+
+def best(page: "Page", chart: str) -> tuple[int, float]:
+    """Give the highest of a chart's bars and its share of their heights."""
+    columns = page.locator(f"#{chart} .best .tick")
+    expect(columns).to_have_count(1)
+    heights = [bar.bounding_box()["height"] for bar in page.locator(f"#{chart} .bar").all()]  # type: ignore[index]
+    assert int(columns.inner_text()) == np.argmax(heights)
+    return int(np.argmax(heights)), max(heights) / sum(heights)
+
+
+@pytest.mark.parametrize(("points", "digit", "addend"), [(ONE, 1, 0), (SEVEN, 7, 5), (ZERO, 0, 9)])
+def test_a_drawn_digit_is_read_and_added(page: "Page", points: Points, digit: int, addend: int) -> None:
+    expect_sentence(page, "?", 5, "?")
+    draw(page, points)
+    page.locator(".addends label").nth(addend).click()
+    expect_sentence(page, digit, addend, digit + addend)
+    assert page.locator("#digits .bar").count() == 10
+    assert page.locator("#sums .bar").count() == 19
+    for chart, answer in (("digits", digit), ("sums", digit + addend)):
+        highest, share = best(page, chart)
+        assert highest == answer
+        assert share > 0.5
+        label = page.locator(f"#{chart}").get_attribute("aria-label")
+        assert label is not None
+        assert label.startswith(f"Most probable: {answer}: ")
+    expect(page.locator("#spoken")).to_have_text(re.compile(f"{digit} plus {addend} is {digit + addend}$"))
+
+
+def test_what_the_network_sees_is_drawn(page: "Page") -> None:
+    draw(page, ONE)
+    expect_sentence(page, 1, 5, 6)
+    with page.expect_response("**/predict") as response:
+        page.keyboard.press("4")
+    expect_sentence(page, 1, 4, 5)
+    drawn = page.locator(".seen canvas").evaluate(
+        "canvas => [...canvas.getContext('2d').getImageData(0, 0, 28, 28).data]"
+    )
+    image = base64.b64decode(response.value.json()["predictions"][0]["image"])
+    assert bytes(drawn[::4]) == image  # red, of red, green, blue and opacity
+    assert max(image) == 255
+
+
+def test_undo_and_clear(page: "Page") -> None:
+    draw(page, ONE)
+    draw(page, [(0.2, 0.5), (0.8, 0.5)])
+    page.get_by_role("button", name="Undo").click()
+    expect_sentence(page, 1, 5, 6)
+    page.get_by_role("button", name="Clear").click()
+    expect_sentence(page, "?", 5, "?")
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
+    expect(page.locator("#hint")).to_be_visible()
+
+
+def test_a_file_is_read(page: "Page", tmp_path: object) -> None:
+    digits = mnist.load()
+    first = int(np.flatnonzero(digits.labels == 3)[0])
+    file = f"{tmp_path}/three.png"
+    Image.fromarray(digits.images[first, 0]).save(file)
+    page.locator("#file").set_input_files(file)
+    expect_sentence(page, 3, 5, 8)
+    expect(page.locator("#pad img")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect_sentence(page, "?", 5, "?")
+
+
+def test_a_file_that_is_no_picture_is_refused_with_the_services_sentence(page: "Page") -> None:
+    page.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"seven"})
+    expect(page.locator("#refusal")).to_have_text(
+        "The picture isn't a usable picture: it is in none of the formats PNG, JPEG, GIF, BMP, TIFF, WEBP;"
+        " save it as PNG or JPEG."
+    )
+    expect_sentence(page, "?", 5, "?")
+    draw(page, SEVEN)
+    expect_sentence(page, 7, 5, 12)
+    expect(page.locator("#refusal")).to_be_empty()
+
+
+def test_a_dropped_and_a_pasted_picture_are_read(page: "Page") -> None:
+    for event, data in (("drop", "dataTransfer"), ("paste", "clipboardData")):
+        page.locator("#pad").evaluate(
+            """async (pad, [event, data]) => {
+              const canvas = new OffscreenCanvas(100, 100), pen = canvas.getContext("2d");
+              pen.fillRect(45, 15, 10, 70);
+              const files = new DataTransfer();
+              files.items.add(new File([await canvas.convertToBlob()], "one.png", {type: "image/png"}));
+              const kind = event === "drop" ? DragEvent : ClipboardEvent;
+              pad.dispatchEvent(new kind(event, {[data]: files, bubbles: true, cancelable: true}));
+            }""",
+            [event, data],
+        )
+        expect_sentence(page, 1, 5, 6)
+        page.keyboard.press("Delete")
+        expect_sentence(page, "?", 5, "?")
+
+
+def test_an_uncertain_answer_says_so(page: "Page") -> None:
+    page.route("**/predict", lambda route: route.fulfill(json={"predictions": [ANSWER]}))
+    draw(page, SEVEN)
+    expect_sentence(page, 4, 5, 9)
+    expect(page.locator("#uncertain")).to_have_text("Uncertain: it may be another digit")
+    assert best(page, "sums") == (9, pytest.approx(0.6, abs=0.02))
+
+
+def test_an_answer_that_comes_too_late_is_not_shown(page: "Page") -> None:
+    held = []
+    page.route("**/predict", lambda route: held.append(route) if not held else route.continue_())
+    with page.expect_request("**/predict"):
+        draw(page, ONE)
+    page.keyboard.press("Delete")
+    held[0].fulfill(json={"predictions": [ANSWER]})
+    page.wait_for_timeout(100)
+    expect_sentence(page, "?", 5, "?")
+    draw(page, SEVEN)
+    expect_sentence(page, 7, 5, 12)
+
+
+def test_answers_come_while_the_pen_is_down(page: "Page") -> None:
+    pad = page.locator("#pad").bounding_box()
+    assert pad
+    page.mouse.move(pad["x"] + 200, pad["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(pad["x"] + 200, pad["y"] + 300)
+    expect_sentence(page, 1, 5, 6)
+    page.mouse.up()
+
+
+def test_keys_choose_undo_and_clear(page: "Page") -> None:
+    draw(page, ONE)
+    page.keyboard.press("8")
+    expect_sentence(page, 1, 8, 9)
+    expect(page.get_by_role("radio", name="8")).to_be_checked()
+    page.keyboard.press("Control+z")
+    expect_sentence(page, "?", 8, "?")
+
+
+def test_everything_is_reached_by_tab_and_shows_its_focus(page: "Page") -> None:
+    draw(page, ONE)
+    reached = []
+    for _ in range(5):
+        page.keyboard.press("Tab")
+        focused = page.locator(":focus")
+        reached.append(focused.evaluate("element => element.id || element.name"))
+        shows = "element => getComputedStyle(element.name === 'addend' ? element.nextSibling : element)"
+        assert focused.evaluate(f"{shows}.outlineStyle") == "solid"
+    assert reached == ["undo", "clear", "open", "thickness", "addend"]
+    page.keyboard.press("ArrowRight")
+    expect_sentence(page, 1, 6, 7)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_cut(
+    service: Service, browser: "Browser", scheme: "sync_api.ColorScheme"
+) -> None:
+    context = browser.new_context(
+        viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(service.url)
+    draw(page, SEVEN)
+    page.get_by_role("radio", name="9").tap()
+    expect_sentence(page, 7, 9, 16)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    for part in ("#sentence", "#pad", "#clear", ".addends", "#digits", "#sums", ".seen"):
+        box = page.locator(part).bounding_box()
+        assert box
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360
+    answer, pad = page.locator("#sentence").bounding_box(), page.locator("#pad").bounding_box()
+    assert answer
+    assert pad
+    assert answer["y"] + answer["height"] <= pad["y"]  # both are seen without scrolling
+    assert pad["y"] + pad["height"] <= 740
+    context.close()
+
+
+def test_the_page_says_when_the_service_is_gone_and_recovers(browser: "Browser") -> None:
+    service = Service()
+    service.start()
+    page = browser.new_page()
+    page.goto(service.url)
+    service.stop()
+    draw(page, SEVEN)
+    expect(page.locator("#gone")).to_be_visible()
+    expect_sentence(page, "?", 5, "?")
+    page.wait_for_timeout(300)  # until no question is on its way, so that the page has to look again
+    service.start()
+    expect_sentence(page, 7, 5, 12)
+    expect(page.locator("#gone")).to_be_hidden()
+    page.close()
+    service.stop()

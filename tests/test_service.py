@@ -1,0 +1,460 @@
+import asyncio
+import base64
+import io
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from struct import pack
+from typing import Any, Self
+
+import httpx2
+import jsonschema_rs
+import numpy as np
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from PIL import Image
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+from starlette.types import Message, Receive
+
+from digitsum import cli, mnist, service
+from digitsum.prediction import Predictor
+
+Images = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def png(image: Images) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A small PNG that says it is as large as this."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return pack(">I", len(data)) + name + data + pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return (
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1_000_000))) + chunk(b"IEND", b"")
+    )
+
+
+def files(*pictures: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("pictures", ("picture", picture)) for picture in pictures]
+
+
+def assert_refused(response: httpx2.Response, status: int, code: str, message: str = "") -> None:
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (status, code)
+    assert response.json() == {"error": {"code": code, "message": error["message"]}}
+    assert message in error["message"]
+    assert "\n" not in error["message"]
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def post_from(receive: Receive) -> tuple[int, Any]:
+    """Post a form to `/predict` whose body comes from `receive`, and give the answer's status and body."""
+    app, sent = service.create_app(), []
+    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b""}
+    headers = [(b"content-type", b"multipart/form-data; boundary=x")]
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def post() -> None:
+        async with app.router.lifespan_context(app):
+            await app({**scope, "headers": headers}, receive, send)
+
+    asyncio.run(post())
+    return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with TestClient(service.create_app("exact")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    return mnist.load().images[:20, 0]
+
+
+@pytest.fixture
+def seven() -> bytes:
+    image = np.zeros((28, 28), np.uint8)
+    image[6:8, 8:20] = 255
+    for row in range(8, 23):
+        image[row, 26 - row : 28 - row] = 255 if row < 15 else 200
+    return png(image)
+
+
+# Answers
+
+
+@pytest.mark.parametrize("addends", [[5], list(range(10)) * 2])
+def test_answers_are_the_predictors_in_order(client: TestClient, images: Images, addends: list[int]) -> None:
+    response = client.post("/predict", files=files(*map(png, images)), data={"addends": addends})
+    assert response.status_code == 200
+    expected = Predictor("exact").predict_all(images, addends if len(addends) > 1 else 5)
+    answers = response.json()["predictions"]
+    assert len(answers) == 20
+    for answer, prediction, image in zip(answers, expected, images, strict=True):
+        for name in ("digit", "sum", "uncertain"):
+            assert answer[name] == getattr(prediction, name)
+        for name in ("digit_probability", "sum_probability", "digit_probabilities", "sum_probabilities"):
+            np.testing.assert_allclose(answer[name], getattr(prediction, name), rtol=0, atol=1e-6)
+        assert base64.b64decode(answer["image"]) == image.tobytes()
+
+
+def test_answers_of_another_model(images: Images) -> None:
+    with TestClient(service.create_app("concat")) as client:
+        assert client.get("/model").json() == Predictor("concat").about
+        response = client.post("/predict", files=files(png(images[0])), data={"addends": 3})
+    expected = Predictor("concat").predict(images[0], 3)
+    np.testing.assert_allclose(
+        response.json()["predictions"][0]["sum_probabilities"], expected.sum_probabilities, atol=1e-6
+    )
+
+
+def test_a_photograph_is_prepared(client: TestClient) -> None:
+    page = np.full((300, 400), 230, np.uint8)
+    page[100:200, 50:60] = 40  # a one, dark on light, far from the centre
+    answer = client.post("/predict", files=files(png(page)), data={"addends": 6}).json()["predictions"][0]
+    assert (answer["digit"], answer["sum"]) == (1, 7)
+    seen = np.frombuffer(base64.b64decode(answer["image"]), np.uint8).reshape(28, 28)
+    assert np.ptp(np.nonzero(seen)[0]) + 1 == 20
+
+
+def test_health_model_and_page(client: TestClient) -> None:
+    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/model").json() == Predictor("exact").about
+    page = client.get("/")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "<title>digitsum</title>" in page.text
+
+
+def test_metrics_count_requests_and_predictions(seven: bytes) -> None:
+    with TestClient(service.create_app()) as client:
+        client.post("/predict", files=files(seven, seven), data={"addends": 5})
+        client.post("/predict", files=files(b"no picture"), data={"addends": 5})
+        client.get("/nowhere")
+        client.get("/elsewhere")
+        text = client.get("/metrics").text
+    values = {
+        line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line[0] != "#"
+    }
+    assert values['digitsum_requests_total{route="/predict",status="200"}'] == 1
+    assert values['digitsum_requests_total{route="/predict",status="422"}'] == 1
+    assert values['digitsum_requests_total{route="none",status="404"}'] == 2
+    assert values['digitsum_request_seconds_count{route="/predict"}'] == 2
+    assert sum(value for name, value in values.items() if "digitsum_predictions_total{" in name) == 2
+
+
+def test_page_may_load_nothing_but_itself(client: TestClient) -> None:
+    response = client.get("/")
+    policy = response.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert len(re.findall("<script|<style", response.text)) == 2
+    assert re.findall(r"https?://[^']*", response.text) == ["http://www.w3.org/2000/svg"]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("GET", "/nowhere", 404, "not_found"), ("DELETE", "/predict", 405, "method_not_allowed")],
+)
+def test_unknown_addresses_and_methods(
+    client: TestClient, method: str, path: str, status: int, code: str
+) -> None:
+    assert_refused(client.request(method, path), status, code)
+
+
+@pytest.mark.parametrize(
+    ("addends", "message"),
+    [
+        ([10], "addends[0]: input should be less than or equal to 9"),
+        ([1, -1], "addends[1]: input should be greater than or equal to 0"),
+        (["9" * 10_000], "addends[0]: "),
+        (["7.5"], "addends[0]: "),
+        (["seven"], "addends[0]: input should be a valid integer"),
+        ([1, 2, 3], "2 pictures need as many addends, or one for all, not 3"),
+        ([], "addends: field required"),
+    ],
+)
+def test_addends_that_are_none(client: TestClient, seven: bytes, addends: list[object], message: str) -> None:
+    response = client.post("/predict", files=files(seven, seven), data={"addends": addends})
+    assert_refused(response, 422, "invalid", message)
+
+
+@pytest.mark.parametrize("picture", [b"", b"hello", b"\x89PNG\r\n\x1a\n", bomb(50_000, 50_000)])
+def test_a_bad_picture_fails_the_request_and_is_named(
+    client: TestClient, seven: bytes, picture: bytes
+) -> None:
+    alone = client.post("/predict", files=files(picture), data={"addends": 1})
+    assert_refused(alone, 422, "invalid", "the picture isn't a usable picture: it ")
+    among = client.post("/predict", files=files(seven, picture, seven), data={"addends": 1})
+    assert_refused(among, 422, "invalid", "number 2 of 3: the picture isn't a usable picture: it ")
+
+
+def test_pictures_that_are_none_or_too_many(client: TestClient, seven: bytes) -> None:
+    missing = client.post("/predict", data={"addends": 1})
+    assert_refused(missing, 422, "invalid", "pictures: field required")
+    text = client.post("/predict", data={"pictures": "text", "addends": 1})
+    assert_refused(text, 422, "invalid", "pictures[0]: ")
+    many = client.post("/predict", files=files(*[seven] * 101), data={"addends": 1})
+    assert_refused(many, 422, "invalid", "pictures: list should have at most 100 items")
+
+
+def test_a_body_over_the_bound_is_refused(client: TestClient, seven: bytes) -> None:
+    large = seven + bytes(service.MAX_BODY)
+    response = client.post("/predict", files=files(large), data={"addends": 1})
+    assert_refused(response, 413, "too_large", "the request has more than 10000000 bytes")
+
+
+def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large() -> None:
+    chunks = [b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a"\r\n\r\n']
+    sent = 0
+
+    async def receive() -> Message:
+        nonlocal sent
+        chunk = chunks.pop() if chunks else bytes(100_000)
+        sent += len(chunk)
+        return {"type": "http.request", "body": chunk, "more_body": True}
+
+    status, body = post_from(receive)
+    assert (status, body["error"]["code"]) == (413, "too_large")
+    assert service.MAX_BODY < sent <= service.MAX_BODY + 100_000
+
+
+def test_requests_over_the_bound_are_refused(
+    client: TestClient, seven: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    read_picture = service.read_picture
+
+    def wait(picture: bytes) -> Images:
+        reading.set()
+        assert go_on.wait(10)
+        return read_picture(picture)
+
+    monkeypatch.setattr(service, "read_picture", wait)
+    monkeypatch.setattr(service, "MAX_REQUESTS", 1)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(client.post, "/predict", files=files(seven), data={"addends": 1})
+        assert reading.wait(10)
+        refused = client.post("/predict", files=files(seven), data={"addends": 1})
+        assert client.get("/health").status_code == 200
+        go_on.set()
+        assert first.result().status_code == 200
+    assert_refused(refused, 429, "busy")
+    assert refused.headers["Retry-After"] == "1"
+    assert client.post("/predict", files=files(seven), data={"addends": 1}).status_code == 200
+
+
+def test_a_request_over_its_time_is_refused(
+    client: TestClient, seven: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(service, "read_picture", lambda _: go_on.wait(10))
+    monkeypatch.setattr(service, "MAX_SECONDS", 0.05)
+    response = client.post("/predict", files=files(seven), data={"addends": 1})
+    go_on.set()
+    assert_refused(response, 504, "timeout", "no answer in 0.05 seconds")
+
+
+def test_an_upload_that_stalls_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MAX_SECONDS", 0.05)
+
+    async def receive() -> Message:
+        await asyncio.sleep(10)
+        raise AssertionError
+
+    status, body = post_from(receive)
+    assert (status, body["error"]["code"]) == (408, "slow_upload")
+
+
+def test_a_failure_of_the_service_has_the_same_shape(seven: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = service.create_app()
+    with TestClient(app, raise_server_exceptions=False) as client:
+        monkeypatch.setattr(app.state.predictor, "probabilities", None)
+        response = client.post("/predict", files=files(seven), data={"addends": 1})
+        assert 'status="500"} 1.0' in client.get("/metrics").text
+    assert_refused(response, 500, "failed", "the service failed; its log says why")
+
+
+# Hostile clients
+
+
+def hostile(seed: int, picture: bytes) -> dict[str, Any]:
+    """One of many ways to ask wrongly."""
+    rng = np.random.default_rng(seed)
+    noise = rng.bytes(int(rng.integers(1, 2000)))
+    damaged = bytearray(picture)
+    for place in rng.integers(0, len(picture), 4):
+        damaged[place] = rng.integers(256)
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a"\r\n\r\n'
+        + picture
+        + b"\r\n--x--\r\n"
+    )
+    cut = int(rng.integers(len(form)))
+    broken = form[:cut] + noise[:20] + form[cut + int(rng.integers(20)) :]
+    sides = [int(side) for side in rng.integers(0, 2**31, 2)]
+    numbers = ["1" * 5000, "-0", "1e400", "NaN", "\x00", "९", "", str(2**64), "[7]", "0x7"]
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    ways: list[dict[str, Any]] = [
+        {"files": files(picture[:cut]), "data": {"addends": 1}},
+        {"files": files(bytes(damaged)), "data": {"addends": 1}},
+        {"files": files(noise), "data": {"addends": 1}},
+        {"files": files(bomb(*sides)), "data": {"addends": 1}},
+        {"files": files(bomb(300, 300)), "data": {"addends": 1}},
+        {"files": files(picture), "data": {"addends": numbers[seed // 12 % len(numbers)]}},
+        {"files": [("addends", ("a", noise))], "data": {"pictures": "7"}},
+        {"files": [("pictures", ('\ud7ff\n"../' * 50, picture))], "data": {"addends": 1, "more": "x" * 5000}},
+        {"content": broken, "headers": kind},
+        {"content": noise, "headers": kind},
+        {"content": noise, "headers": {"Content-Type": "multipart/form-data"}},
+        {"json": {"pictures": [1], "addends": 10**30}},
+    ]
+    return ways[seed % len(ways)]
+
+
+# starlette leaves the file of a part that never ends to the garbage collector
+@pytest.mark.filterwarnings("ignore:Unclosed file <tempfile:ResourceWarning")
+def test_nothing_that_a_client_sends_is_a_failure_of_the_service(client: TestClient, seven: bytes) -> None:
+    statuses = set()
+    for seed in range(360):
+        response = client.post("/predict", **hostile(seed, seven))
+        statuses.add(response.status_code)
+        if response.status_code != 200:  # some damage doesn't show
+            assert response.json()["error"].keys() == {"code", "message"}, seed
+    assert statuses <= {200, 400, 422}
+
+
+def test_answers_are_as_the_schema_says() -> None:
+    checks = [not_a_server_error, response_schema_conformance, status_code_conformance]
+    schema = schemathesis.openapi.from_asgi("/openapi.json", service.create_app())
+    operations = [operation.ok() for operation in schema.get_all_operations()]
+    assert {operation.path for operation in operations} == {"/predict", "/health", "/model", "/metrics"}
+    for operation in operations:
+
+        @given(case=operation.as_strategy())
+        @settings(max_examples=40, derandomize=True, deadline=None, database=None)
+        def check(case: schemathesis.Case) -> None:
+            case.call_and_validate(checks=checks)
+
+        check()
+
+
+def test_examples_of_the_schema_are_valid(client: TestClient, seven: bytes) -> None:
+    document = client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    checked = 0
+    for component in schemas.values():
+        for part in component.get("properties", {}).values():
+            for example in part.get("examples", []):
+                jsonschema_rs.validate(part, example)
+                checked += 1
+    assert checked == 8 + 2 + 4 + 1 + 1  # of an answer, a problem, the model, the health, the addends
+    (form,) = (name for name in schemas if name.startswith("Body_predict"))
+    example = schemas[form]["properties"]["addends"]["examples"][0]
+    assert client.post("/predict", files=files(seven), data={"addends": example}).status_code == 200
+
+
+# The process
+
+
+class Server:
+    """`digitsum serve` on a free port."""
+
+    def __init__(self, *options: str) -> None:
+        command = [sys.executable, "-m", "digitsum", "serve", "--port", "0", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.communicate(timeout=30)
+
+    def wait_for(self, pattern: str) -> str:
+        """Read what it says until the pattern is there, and give the pattern's group."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if found := re.search(pattern, line):
+                return found[1]
+        raise AssertionError(f"the server ended without saying {pattern}")
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(timeout=30)
+
+
+def test_serve_finishes_accepted_requests_when_terminated(seven: bytes) -> None:
+    with Server() as server:
+        port = int(server.wait_for(r"running on http://127\.0\.0\.1:(\d+) "))
+        url = f"http://127.0.0.1:{port}/predict"
+        request = httpx2.Request("POST", url, files=files(seven), data={"addends": "5"})
+        body = request.read()
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(f"{head}Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")  # so it is accepted
+            server.process.terminate()
+            server.wait_for("(Shutting down)")
+            connection.sendall(body)
+            answer = b"".join(iter(lambda: connection.recv(10_000), b""))
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b'"digit":7,"sum":12' in answer
+        assert server.stop() == 0
+
+
+def test_serve_with_workers_counts_for_all_of_them(seven: bytes) -> None:
+    with Server("--workers", "2") as server:
+        url = server.wait_for(r"running on (http://\S+) ")
+        server.wait_for("(startup complete)")
+        for _ in range(6):
+            answer = httpx2.post(url + "/predict", files=files(seven), data={"addends": "5"}, timeout=30)
+            assert answer.status_code == 200
+        assert 'route="/predict",status="200"} 6.0' in httpx2.get(url + "/metrics").text
+        assert server.stop() == 0
+
+
+def test_serve_without_a_model_exits_with_2(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["digitsum", "serve", "--model", "nowhere"])
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    assert ending.value.code == 2
+    assert capfd.readouterr().err.startswith("digitsum: there is no model 'nowhere': name exact")
+
+
+def test_serve_without_its_libraries_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr("digitsum.service")
+    monkeypatch.delitem(sys.modules, "digitsum.service")
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.setattr(sys, "argv", ["digitsum", "serve"])
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    assert ending.value.code == 1
+    assert capfd.readouterr().err.endswith(": pip install 'digitsum[serve]'\n")
