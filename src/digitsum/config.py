@@ -63,9 +63,9 @@ PRESETS = {
         augment=False,
         network="fast",
         epochs=1,
-        batch_size=192,
-        learning_rate=0.015,
+        batch_size=256,
+        learning_rate=0.02,
         weight_decay=0.05,
-        average=0.98,
+        average=0.97,
     )
 }

@@ -226,11 +226,16 @@ class ExactNet(DigitSumNet):
 
         The addend may be any distribution, float32 [N, 10], not only one-hot: another image's reading, say.
         """
-        # a probability of 0 becomes a tiny one, and its logarithm stays finite, as do the gradients
+        # the logarithm of no probability stays finite, as do the gradients
         log_addend = addend.float().clamp_min(torch.finfo(torch.float32).tiny).log()
+        log_addend = log_addend.masked_fill(addend == 0, NEVER)
         # window s of the padded digits holds d = s - 9 ... s, which meet the addends n = 9 ... 0
         windows = F.pad(encoded, (9, 9), value=NEVER).unfold(1, 10, 1)  # [N, 19, 10]
-        return encoded, torch.logsumexp(windows + log_addend.flip(1)[:, None], dim=2)
+        terms = windows + log_addend.flip(1)[:, None]
+        # torch.logsumexp by hand: without the floor, nine of ten exponentials would be denormal or nothing,
+        # with which a processor takes twice the time; e^-80 doesn't change a sum that contains a 1
+        highest = terms.detach().amax(dim=2, keepdim=True)
+        return encoded, (terms - highest).clamp_min(-80).exp().sum(dim=2).log() + highest[:, :, 0]
 
 
 class FastNet(ExactNet):
