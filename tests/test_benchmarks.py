@@ -1,6 +1,8 @@
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from torch.nn.functional import nll_loss, one_hot
 
 from digitsum import mnist
 from digitsum.config import Config
+from digitsum.networks import FastNet
+from digitsum.pairs import DigitSumDataset
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-fusion, robustness = import_module("fusion"), import_module("robustness")
+fusion, robustness, throughput, timing = map(import_module, ("fusion", "robustness", "throughput", "timing"))
 
 IMAGE = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 ADDEND = one_hot(torch.tensor([0, 3, 7, 9]), 10).float()
@@ -112,3 +116,30 @@ def test_the_table_and_the_plot_show_every_variant(
     assert rows == [f"| {name} | {epoch} {cells}" for name in fusion.VARIANTS for epoch in (1, 3)]
     fusion.plot(figures, tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").stat().st_size > 10_000
+
+
+def test_flops_are_those_counted_by_hand() -> None:
+    conv1, conv2, linear = 12 * 12 * 36 * 32, 4 * 4 * 9 * 32 * 64, 1024 * 10  # products of the forward pass
+    by_hand = 2 * (2 * conv1 + 3 * conv2 + 3 * linear)  # the image itself needs no gradient
+    assert throughput.flops(FastNet(), DigitSumDataset(mnist.load())) == by_hand
+
+
+@pytest.mark.parametrize("way", [throughput.bare, throughput.per_sample])
+def test_every_way_to_load_gives_the_same_items(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def items(batches: Any) -> list[list[float]]:
+        rows = [
+            torch.cat([image.flatten(1), addend, digit[:, None], sum_[:, None]], dim=1)
+            for (image, addend), (digit, sum_) in batches
+        ]
+        return sorted(torch.cat(rows).tolist())
+
+    monkeypatch.setattr(throughput, "IMAGES", 256)
+    dataset = DigitSumDataset(mnist.load())
+    assert items(way(dataset)) == items([dataset[:256]])
+
+
+def test_quickest_is_the_least_of_the_rounds_after_the_first() -> None:
+    waits = iter([0, 0.03, 0.01, 0.02])
+    least = timing.quickest([lambda: time.sleep(next(waits)), lambda: None], rounds=3)
+    assert 0.01 <= least[0] < 0.02
+    assert least[1] < 0.01
