@@ -63,8 +63,8 @@ PRESETS = {
         augment=False,
         network="fast",
         epochs=1,
-        batch_size=256,
-        learning_rate=0.02,
+        batch_size=384,
+        learning_rate=0.03,
         weight_decay=0.05,
         average=0.97,
     )

