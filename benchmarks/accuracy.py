@@ -34,6 +34,7 @@ ROWS = {
     "concat": Config(data="mnist", train_fraction=0.98, width=48, epochs=16, average=0.995),
     "exact": EXACT,
     "exact-longer": replace(EXACT, damage=False, epochs=42),
+    "exact-wide": replace(EXACT, width=40, epochs=36),
     "exact-from-sums": replace(EXACT, digit_weight=0.0, sum_weight=1.0),
     "concat-from-sums": replace(REFERENCE, digit_weight=0.0),
     "exact-plain": replace(EXACT, augment=False, damage=False, epochs=12),
