@@ -9,9 +9,10 @@ const readPicture = (() => {  // the only name that the page sees
 
 const MAX_BYTES = 40_000_000;
 const MAX_PIXELS = 40_000_000;
+const STRIP = 1_000_000;  // pixels of a picture that are drawn at a time
 
 const WORKING = 500;  // pixels: a longer side is shrunk to at most this before the ink is found
-const PAPER = 1 / 3;  // of the longer side: what is dark and narrower is ink, what is wider is paper or shadow
+const PAPER = 1 / 3;  // of the longer side: narrower is ink where it is dark, wider is paper or shadow
 const AROUND = 1 / 9;  // of the longer side: as far lie a pixel's surroundings, to which it is light or dark
 const DARKEST = 1 / 2;  // of the brightest paper: a deeper shadow isn't evened out
 const FAINTEST = 0.1;  // of the paper's brightness: less contrast is no ink
@@ -48,18 +49,20 @@ async function decode(picture) {
   return shrink(bitmap);
 }
 
-// The whole picture would need a canvas that a phone may not give, so one row of blocks is drawn at a time
+// The whole picture may need a larger canvas than a phone gives, so it is drawn in strips of whole blocks
 function shrink(bitmap) {
   const k = Math.ceil(Math.max(bitmap.width, bitmap.height) / WORKING);
   const down = Math.min(k, bitmap.height), right = Math.min(k, bitmap.width);
   const shrunk = array(Math.floor(bitmap.height / down), Math.floor(bitmap.width / right));
-  const strip = new OffscreenCanvas(bitmap.width, down).getContext("2d", {willReadFrequently: true});
+  const most = Math.max(Math.floor(STRIP / (bitmap.width * down)), 1);
+  const strip = new OffscreenCanvas(bitmap.width, most * down).getContext("2d", {willReadFrequently: true});
   strip.fillStyle = "white";  // paper, where the picture is transparent
-  for (let row = 0; row < shrunk.height; row++) {
-    strip.fillRect(0, 0, bitmap.width, down);
+  for (let row = 0; row < shrunk.height; row += most) {
+    const rows = Math.min(most, shrunk.height - row);
+    strip.fillRect(0, 0, bitmap.width, rows * down);
     strip.drawImage(bitmap, 0, -row * down);
-    const grey = greyOf(strip.getImageData(0, 0, shrunk.width * right, down));
-    for (let i = 0; i < shrunk.width; i++) shrunk.values[row * shrunk.width + i] = meanOfBlock(grey, i, right);
+    const grey = greyOf(strip.getImageData(0, 0, shrunk.width * right, rows * down));
+    shrunk.values.set(meansOfBlocks(grey, down, right), row * shrunk.width);
   }
   return shrunk;
 }
@@ -68,13 +71,13 @@ function shrink(bitmap) {
 const greyOf = ({data, width, height}) => ofEach(array(height, width), (_, i) =>
   (data[4 * i] * 19595 + data[4 * i + 1] * 38470 + data[4 * i + 2] * 7471 + 0x8000) >> 16);
 
-function meanOfBlock(grey, block, right) {
-  let total = 0;
-  for (let row = 0; row < grey.height; row++) {
-    const start = row * grey.width + block * right;
-    for (let i = start; i < start + right; i++) total += grey.values[i];
+function meansOfBlocks({height, width, values}, down, right) {
+  const means = new Float64Array(height / down * width / right);
+  for (let row = 0, i = 0; row < height; row++) {
+    const start = Math.floor(row / down) * width / right;
+    for (let column = 0; column < width; column++) means[start + Math.floor(column / right)] += values[i++];
   }
-  return total / (grey.height * right);
+  return means.map(total => total / (down * right));
 }
 
 // From grey levels to MNIST
@@ -95,19 +98,28 @@ function isDarkOnLight(grey) {
 
 // The sums of all above and to the left give that of any square, in float64
 function meanAround(grey, radius) {
-  const size = 2 * radius + 1, wide = padEdge(grey, radius, radius), width = wide.width + 1;
-  const sums = new Float64Array((wide.height + 1) * width);
-  for (let row = 0; row < wide.height; row++) {
-    let line = 0;
-    for (let column = 0; column < wide.width; column++) {
-      line += wide.values[row * wide.width + column];
-      sums[(row + 1) * width + column + 1] = sums[row * width + column + 1] + line;
+  const size = 2 * radius + 1, sums = sumsBefore(padEdge(grey, radius, radius));
+  const width = grey.width + size, means = new Float64Array(grey.values.length);
+  for (let row = 0, i = 0; row < grey.height; row++) {
+    for (let above = row * width; i < (row + 1) * grey.width; i++, above++) {
+      const below = above + size * width;
+      means[i] = (sums[below + size] - sums[below] - sums[above + size] + sums[above]) / size ** 2;
     }
   }
-  return Float64Array.from(grey.values, (_, i) => {
-    const at = Math.floor(i / grey.width) * width + i % grey.width, below = at + size * width;
-    return (sums[below + size] - sums[below] - sums[at + size] + sums[at]) / size ** 2;
-  });
+  return means;
+}
+
+function sumsBefore({height, width, values}) {
+  const sums = new Float64Array((height + 1) * (width + 1));
+  for (let row = 0, i = width + 1; row < height; row++) {
+    let line = 0;
+    sums[i++] = 0;
+    for (let column = 0; column < width; column++, i++) {
+      line += values[row * width + column];
+      sums[i] = sums[i - width - 1] + line;
+    }
+  }
+  return sums;
 }
 
 function findInk(grey) {
@@ -116,12 +128,22 @@ function findInk(grey) {
   const raw = ofEach(grey, (value, i) => (paper.values[i] - value) / Math.max(paper.values[i], dark));
   const noise = median(raw);
   const depth = ofEach(raw, value => Math.max(value - noise, 0));
-  const ink = sum(ofEach(depth, value => value ** 5)) / Math.max(sum(ofEach(depth, value => value ** 4)), 1e-9);
+  const ink = depthOfInk(depth);
   if (ink < FAINTEST) {
     throw new Refused("no ink stands out from its background (what is transparent counts as white)");
   }
   const around = highest(choose(ofEach(depth, value => value > ink / 2)), RIM);
   return ofEach(depth, (value, i) => Math.min(value / ink, 1) * around.values[i]);
+}
+
+function depthOfInk(depth) {
+  let weighted = 0, weights = 0;
+  for (const value of depth.values) {
+    const weight = value * value * value * value;
+    weighted += weight * value;
+    weights += weight;
+  }
+  return weighted / Math.max(weights, 1e-9);
 }
 
 function close(grey, radius) {
@@ -133,26 +155,25 @@ function close(grey, radius) {
 // Along the rows, then, transposed, along the columns
 function highest(grid, radius) {
   for (let axis = 0; axis < 2; axis++) {
-    grid = padEdge(grid, 0, radius);
-    let reach = 1;
-    while (reach < 2 * radius + 1) {  // each pixel knows the highest of `reach` pixels from itself on
-      const step = Math.min(reach, 2 * radius + 1 - reach);
-      grid = highestOfTwo(grid, step);
-      reach += step;
+    const {width, values} = padEdge(grid, 0, radius), rows = array(grid.height, grid.width);
+    for (let row = 0; row < grid.height; row++) {
+      const line = values.subarray(row * width, (row + 1) * width);
+      lookAhead(line, 2 * radius + 1);
+      rows.values.set(line.subarray(0, grid.width), row * grid.width);
     }
-    grid = transpose(grid);
+    grid = transpose(rows);
   }
   return grid;
 }
 
-function highestOfTwo(grid, step) {
-  const result = array(grid.height, grid.width - step);
-  for (let row = 0, to = 0; row < grid.height; row++) {
-    for (let from = row * grid.width; from < (row + 1) * grid.width - step; from++, to++) {
-      result.values[to] = Math.max(grid.values[from], grid.values[from + step]);
+// Each pixel learns the highest of `size` pixels from itself on, and meanwhile of `reach`
+function lookAhead(line, size) {
+  for (let reach = 1, step; reach < size; reach += step) {
+    step = Math.min(reach, size - reach);
+    for (let i = 0; i < line.length - step; i++) {
+      if (line[i + step] > line[i]) line[i] = line[i + step];
     }
   }
-  return result;
 }
 
 function choose(mask) {
@@ -193,7 +214,9 @@ function piecesOf(mask) {
 function neighbours(pixel, {height, width}) {
   const row = Math.floor(pixel / width), column = pixel % width, found = [];
   for (let i = Math.max(row - 1, 0); i <= Math.min(row + 1, height - 1); i++) {
-    for (let j = Math.max(column - 1, 0); j <= Math.min(column + 1, width - 1); j++) found.push(i * width + j);
+    for (let j = Math.max(column - 1, 0); j <= Math.min(column + 1, width - 1); j++) {
+      found.push(i * width + j);
+    }
   }
   return found;
 }
@@ -214,7 +237,8 @@ const range = (items, measure) => items.map(measure).reduce(
   ([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
 
 function crop(ink) {
-  const strong = [...ink.values.keys()].filter(i => ink.values[i] > 1 / 2);
+  const strong = [];
+  ink.values.forEach((value, i) => { if (value > 1 / 2) strong.push(i); });
   const [top, bottom] = range(strong, i => Math.floor(i / ink.width));
   const [left, right] = range(strong, i => i % ink.width);
   return cut(ink, top, left, bottom - top + 1, right - left + 1);
@@ -272,10 +296,21 @@ function place(ink) {
 // Arrays, as numpy has them
 
 const array = (height, width) => ({height, width, values: new Float32Array(height * width)});
-const ofEach = (grid, change) => ({...grid, values: grid.values.map(change)});
 const longer = grid => Math.max(grid.height, grid.width);
-const sum = grid => grid.values.reduce((total, value) => total + value, 0);
 const highestOf = grid => grid.values.reduce((most, value) => Math.max(most, value));
+
+// Plain loops, as the arrays' own `map` and `reduce` take three times as long
+function ofEach(grid, change) {
+  const result = array(grid.height, grid.width);
+  for (let i = 0; i < result.values.length; i++) result.values[i] = change(grid.values[i], i);
+  return result;
+}
+
+function sum(grid) {
+  let total = 0;
+  for (const value of grid.values) total += value;
+  return total;
+}
 
 function median({values}) {
   const sorted = values.toSorted(), half = values.length >> 1;
@@ -290,28 +325,33 @@ function transpose(grid) {
   return result;
 }
 
-const at = (grid, row, column) => grid.values[row * grid.width + column];
-
-// The rectangle from that row and column on; `value` tells what each place holds
-function rectangle(top, left, height, width, value) {
-  const result = array(height, width);
-  for (let row = 0, to = 0; row < height; row++) {
-    for (let column = 0; column < width; column++) result.values[to++] = value(top + row, left + column);
+function cut({width, values}, top, left, rows, columns) {
+  const part = array(rows, columns);
+  for (let row = 0; row < rows; row++) {
+    const from = (top + row) * width + left;
+    part.values.set(values.subarray(from, from + columns), row * columns);
   }
-  return result;
+  return part;
 }
 
-const cut = (grid, top, left, height, width) =>
-  rectangle(top, left, height, width, (row, column) => at(grid, row, column));
-
-const pad = (grid, by) => rectangle(-by, -by, grid.height + 2 * by, grid.width + 2 * by, (row, column) =>
-  row >= 0 && row < grid.height && column >= 0 && column < grid.width ? at(grid, row, column) : 0);
+function pad({height, width, values}, by) {
+  const wide = array(height + 2 * by, width + 2 * by);
+  for (let row = 0; row < height; row++) {
+    wide.values.set(values.subarray(row * width, (row + 1) * width), (row + by) * wide.width + by);
+  }
+  return wide;
+}
 
 // Beyond the edge the array goes on as at the edge
-function padEdge(grid, down, right) {
-  const within = (place, size) => Math.min(Math.max(place, 0), size - 1);
-  return rectangle(-down, -right, grid.height + 2 * down, grid.width + 2 * right, (row, column) =>
-    at(grid, within(row, grid.height), within(column, grid.width)));
+function padEdge({height, width, values}, down, right) {
+  const wide = array(height + 2 * down, width + 2 * right);
+  for (let row = 0; row < wide.height; row++) {
+    const from = Math.min(Math.max(row - down, 0), height - 1) * width, to = row * wide.width;
+    wide.values.fill(values[from], to, to + right);
+    wide.values.set(values.subarray(from, from + width), to + right);
+    wide.values.fill(values[from + width - 1], to + right + width, to + wide.width);
+  }
+  return wide;
 }
 
 return readPicture;
