@@ -434,3 +434,31 @@ def serve(
     except ModuleNotFoundError as error:
         fail(f"{error}: pip install 'digitsum[serve]'", 1)
     service.serve(model, host, port, workers)
+
+
+@app.command()
+def site(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder, or an earlier site.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL", help="**exact**, **concat**, a file that export wrote, or a run folder."
+        ),
+    ] = "exact",
+) -> None:
+    """Write the web page as a folder of static files that predict in the browser, without a service.
+
+    The first time, onnxruntime-web is downloaded from npm's registry, or from the one that
+    NPM_CONFIG_REGISTRY names.
+
+    For example:
+
+    - digitsum site public
+    - digitsum site public --model runs/first
+    """
+    from digitsum.site import write_site
+
+    files = write_site(folder, model)
+    size = sum(file.stat().st_size for file in files)
+    print(f"{folder}: {len(files)} files, {size / 1e6:.1f} MB")
+    print(f"Serve it, as browsers load no network from files: python -m http.server -d {folder}")

@@ -1,0 +1,50 @@
+// The network in the browser: ONNX Runtime, a module beside the page, runs model.onnx. `MODEL`, which stands
+// above, says what the network is.
+
+const CERTAIN = 0.9;  // an answer with a lower probability is called uncertain
+
+document.querySelector("#gone").textContent = location.protocol === "file:"
+  ? "A browser loads the network from a server only, for example: python -m http.server -d FOLDER"
+  : "The network can't be loaded. The page keeps trying.";
+
+let network = null;  // a promise of ONNX Runtime and its session, once for all questions
+const loaded = () => network ??= load().catch(error => {
+  network = null;
+  throw error;
+});
+
+async function load() {
+  const [wasm, model] = await Promise.all([get("ort-wasm-simd-threaded.wasm"), get("model.onnx")]);
+  const ort = await import("./ort.wasm.bundle.min.js");
+  ort.env.wasm.wasmBinary = wasm;
+  ort.env.wasm.numThreads = 1;  // more need headers that not every server sends
+  return {ort, session: await ort.InferenceSession.create(model)};
+}
+
+async function get(file) {
+  const response = await fetch(file);
+  if (!response.ok) throw new Error(`${file}: HTTP ${response.status}`);
+  return response.arrayBuffer();
+}
+
+async function predict(picture, addend) {
+  const [image, {ort, session}] = await Promise.all([readPicture(picture), loaded()]);
+  const {digit, sum} = await session.run({
+    image: new ort.Tensor("uint8", image, [1, 1, 28, 28]),
+    addend: new ort.Tensor("int64", [BigInt(addend)], [1]),
+  });
+  const digits = digit.data, sums = sum.data, digitAt = best(digits), sumAt = best(sums);
+  return {
+    digit: digitAt,
+    sum: sumAt,
+    digit_probabilities: digits,
+    sum_probabilities: sums,
+    uncertain: Math.min(digits[digitAt], sums[sumAt]) < CERTAIN,
+    image,
+  };
+}
+
+const best = probabilities => probabilities.indexOf(Math.max(...probabilities));
+const isThere = () => loaded().then(() => true, () => false);
+const about = () => loaded().then(() => MODEL);
+

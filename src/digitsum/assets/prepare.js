@@ -1,0 +1,358 @@
+// Any picture of one handwritten digit, prepared as MNIST's images were, in the browser.
+//
+//   const image = await readPicture(file);  // Uint8Array of 28 x 28, 0 background, 255 ink
+//
+// The twin of imaging.py, step by step, where the reasons for each step stand. An array here is
+// {height, width, values}, values row by row as float32, as there.
+
+const readPicture = (() => {  // the only name that the page sees
+
+const MAX_BYTES = 40_000_000;
+const MAX_PIXELS = 40_000_000;
+const STRIP = 1_000_000;  // pixels of a picture that are drawn at a time
+
+const WORKING = 500;  // pixels: a longer side is shrunk to at most this before the ink is found
+const PAPER = 1 / 3;  // of the longer side: narrower is ink where it is dark, wider is paper or shadow
+const AROUND = 1 / 9;  // of the longer side: as far lie a pixel's surroundings, to which it is light or dark
+const DARKEST = 1 / 2;  // of the brightest paper: a deeper shadow isn't evened out
+const FAINTEST = 0.1;  // of the paper's brightness: less contrast is no ink
+const SPECK = 0.1;  // of the largest stroke's area: a smaller piece is dust
+const SMALLEST = 1 / 40;  // of the longer side: a smaller digit is a speck too
+const RIM = 2;  // pixels around a stroke that keep their grey levels
+const LARGE = 100;  // pixels, the longer side of the digit when its strokes are measured and thickened
+const STROKE = 8;  // pixels of LARGE: thinner strokes are made as thick
+const BOX = 20;  // pixels, the longer side of the digit in the end
+const SIDE = 28;  // pixels, of the image in the end
+
+async function readPicture(picture) {
+  try {
+    return prepare(await decode(picture));
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    throw new Refused(`the picture isn't a usable picture: ${error.message}`);
+  }
+}
+
+// From a file or a canvas to grey levels, shrunk
+
+async function decode(picture) {
+  if (picture.size > MAX_BYTES) throw new Refused(`it has more than ${MAX_BYTES} bytes; make it smaller`);
+  // without the conversion of colours, which Pillow doesn't do either
+  const options = {imageOrientation: "from-image", colorSpaceConversion: "none"};
+  const bitmap = await createImageBitmap(picture, options).catch(() => {
+    throw new Refused("it is damaged, or in no format that this browser reads; save it as PNG or JPEG");
+  });
+  const {width, height} = bitmap;
+  if (width * height > MAX_PIXELS) {
+    throw new Refused(`it has ${width} x ${height} pixels, more than ${MAX_PIXELS}; make it smaller`);
+  }
+  return shrink(bitmap);
+}
+
+// The whole picture may need a larger canvas than a phone gives, so it is drawn in strips of whole blocks
+function shrink(bitmap) {
+  const k = Math.ceil(Math.max(bitmap.width, bitmap.height) / WORKING);
+  const down = Math.min(k, bitmap.height), right = Math.min(k, bitmap.width);
+  const shrunk = array(Math.floor(bitmap.height / down), Math.floor(bitmap.width / right));
+  const most = Math.max(Math.floor(STRIP / (bitmap.width * down)), 1);
+  const strip = new OffscreenCanvas(bitmap.width, most * down).getContext("2d", {willReadFrequently: true});
+  strip.fillStyle = "white";  // paper, where the picture is transparent
+  for (let row = 0; row < shrunk.height; row += most) {
+    const rows = Math.min(most, shrunk.height - row);
+    strip.fillRect(0, 0, bitmap.width, rows * down);
+    strip.drawImage(bitmap, 0, -row * down);
+    const grey = greyOf(strip.getImageData(0, 0, shrunk.width * right, rows * down));
+    shrunk.values.set(meansOfBlocks(grey, down, right), row * shrunk.width);
+  }
+  return shrunk;
+}
+
+// The weights of ITU-R 601, as Pillow rounds them
+const greyOf = ({data, width, height}) => ofEach(array(height, width), (_, i) =>
+  (data[4 * i] * 19595 + data[4 * i + 1] * 38470 + data[4 * i + 2] * 7471 + 0x8000) >> 16);
+
+function meansOfBlocks({height, width, values}, down, right) {
+  const means = new Float64Array(height / down * width / right);
+  for (let row = 0, i = 0; row < height; row++) {
+    const start = Math.floor(row / down) * width / right;
+    for (let column = 0; column < width; column++) means[start + Math.floor(column / right)] += values[i++];
+  }
+  return means.map(total => total / (down * right));
+}
+
+// From grey levels to MNIST
+
+function prepare(grey) {
+  if (isPrepared(grey)) return Uint8Array.from(grey.values);
+  const ink = findInk(isDarkOnLight(grey) ? grey : ofEach(grey, value => 255 - value));
+  return centre(fit(thicken(crop(ink)), BOX));
+}
+
+const isPrepared = grey =>
+  grey.height === SIDE && grey.width === SIDE && highestOf(grey) > 127 && median(grey) === 0;
+
+function isDarkOnLight(grey) {
+  const around = meanAround(grey, Math.floor(longer(grey) * AROUND));
+  return grey.values.reduce((total, value, i) => total + (value - around[i]) ** 3, 0) <= 0;
+}
+
+// The sums of all above and to the left give that of any square, in float64
+function meanAround(grey, radius) {
+  const size = 2 * radius + 1, sums = sumsBefore(padEdge(grey, radius, radius));
+  const width = grey.width + size, means = new Float64Array(grey.values.length);
+  for (let row = 0, i = 0; row < grey.height; row++) {
+    for (let above = row * width; i < (row + 1) * grey.width; i++, above++) {
+      const below = above + size * width;
+      means[i] = (sums[below + size] - sums[below] - sums[above + size] + sums[above]) / size ** 2;
+    }
+  }
+  return means;
+}
+
+function sumsBefore({height, width, values}) {
+  const sums = new Float64Array((height + 1) * (width + 1));
+  for (let row = 0, i = width + 1; row < height; row++) {
+    let line = 0;
+    sums[i++] = 0;
+    for (let column = 0; column < width; column++, i++) {
+      line += values[row * width + column];
+      sums[i] = sums[i - width - 1] + line;
+    }
+  }
+  return sums;
+}
+
+function findInk(grey) {
+  const paper = close(grey, Math.floor(longer(grey) * PAPER / 2));
+  const dark = Math.max(DARKEST * highestOf(paper), 1);
+  const raw = ofEach(grey, (value, i) => (paper.values[i] - value) / Math.max(paper.values[i], dark));
+  const noise = median(raw);
+  const depth = ofEach(raw, value => Math.max(value - noise, 0));
+  const ink = depthOfInk(depth);
+  if (ink < FAINTEST) {
+    throw new Refused("no ink stands out from its background (what is transparent counts as white)");
+  }
+  const around = highest(choose(ofEach(depth, value => value > ink / 2)), RIM);
+  return ofEach(depth, (value, i) => Math.min(value / ink, 1) * around.values[i]);
+}
+
+function depthOfInk(depth) {
+  let weighted = 0, weights = 0;
+  for (const value of depth.values) {
+    const weight = value * value * value * value;
+    weighted += weight * value;
+    weights += weight;
+  }
+  return weighted / Math.max(weights, 1e-9);
+}
+
+function close(grey, radius) {
+  const negative = grid => ofEach(grid, value => -value);
+  const closed = negative(highest(negative(highest(padEdge(grey, radius, radius), radius)), radius));
+  return cut(closed, radius, radius, grey.height, grey.width);
+}
+
+// Along the rows, then, transposed, along the columns
+function highest(grid, radius) {
+  for (let axis = 0; axis < 2; axis++) {
+    const {width, values} = padEdge(grid, 0, radius), rows = array(grid.height, grid.width);
+    for (let row = 0; row < grid.height; row++) {
+      const line = values.subarray(row * width, (row + 1) * width);
+      lookAhead(line, 2 * radius + 1);
+      rows.values.set(line.subarray(0, grid.width), row * grid.width);
+    }
+    grid = transpose(rows);
+  }
+  return grid;
+}
+
+// Each pixel learns the highest of `size` pixels from itself on, and meanwhile of `reach`
+function lookAhead(line, size) {
+  for (let reach = 1, step; reach < size; reach += step) {
+    step = Math.min(reach, size - reach);
+    for (let i = 0; i < line.length - step; i++) {
+      if (line[i + step] > line[i]) line[i] = line[i + step];
+    }
+  }
+}
+
+function choose(mask) {
+  let pieces = piecesOf(mask);
+  const inside = pieces.filter(piece => !touchesEdge(piece, mask));
+  if (largestOf(inside) >= SPECK * largestOf(pieces)) pieces = inside;
+  const largest = pieces.find(piece => piece.length === largestOf(pieces));
+  const all = pieces.reduce((total, piece) => total + piece.length, 0);
+  if (extent(largest, mask) < SMALLEST * longer(mask) || largest.length < all / 4) {
+    throw new Refused("no digit stands out from the specks on its background; write it larger and darker");
+  }
+  const digit = array(mask.height, mask.width);
+  for (const piece of pieces) {
+    if (piece.length >= SPECK * largest.length) piece.forEach(pixel => { digit.values[pixel] = 1; });
+  }
+  return digit;
+}
+
+// Each piece is the list of its pixels' places in `values`; corners connect too
+function piecesOf(mask) {
+  const left = Uint8Array.from(mask.values), pieces = [];  // the pixels that no piece has yet
+  left.forEach((_, start) => {
+    if (!left[start]) return;
+    left[start] = 0;
+    const piece = [start];
+    for (const pixel of piece) {  // which grows meanwhile
+      for (const next of neighbours(pixel, mask)) {
+        if (!left[next]) continue;
+        left[next] = 0;
+        piece.push(next);
+      }
+    }
+    pieces.push(piece);
+  });
+  return pieces;
+}
+
+function neighbours(pixel, {height, width}) {
+  const row = Math.floor(pixel / width), column = pixel % width, found = [];
+  for (let i = Math.max(row - 1, 0); i <= Math.min(row + 1, height - 1); i++) {
+    for (let j = Math.max(column - 1, 0); j <= Math.min(column + 1, width - 1); j++) {
+      found.push(i * width + j);
+    }
+  }
+  return found;
+}
+
+const largestOf = pieces => pieces.reduce((most, piece) => Math.max(most, piece.length), 0);
+
+const touchesEdge = (piece, {height, width}) => piece.some(pixel =>
+  pixel < width || pixel >= (height - 1) * width || pixel % width === 0 || pixel % width === width - 1);
+
+function extent(piece, {width}) {
+  const [top, bottom] = range(piece, pixel => Math.floor(pixel / width));
+  const [left, right] = range(piece, pixel => pixel % width);
+  return Math.max(bottom - top, right - left);
+}
+
+// Of what `measure` gives for the items; a piece can be too long for Math.min(...piece)
+const range = (items, measure) => items.map(measure).reduce(
+  ([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+
+function crop(ink) {
+  const strong = [];
+  ink.values.forEach((value, i) => { if (value > 1 / 2) strong.push(i); });
+  const [top, bottom] = range(strong, i => Math.floor(i / ink.width));
+  const [left, right] = range(strong, i => i % ink.width);
+  return cut(ink, top, left, bottom - top + 1, right - left + 1);
+}
+
+function thicken(ink) {
+  if (longer(ink) > LARGE) ink = fit(ink, LARGE);
+  const outline = differences(ink) + differences(transpose(ink));
+  const missing = STROKE / LARGE * longer(ink) - 2 * sum(ink) / outline;
+  const radius = Math.max(Math.floor(missing / 2 + 0.5), 0);
+  return highest(pad(ink, radius), radius);
+}
+
+// The sum of all differences of neighbours along the rows; around the array is 0
+const differences = grid => pad(grid, 1).values.reduce(
+  (total, value, i, values) => total + Math.abs(value - (values[i - 1] ?? 0)), 0);
+
+const fit = (ink, size) => {
+  const scale = side => Math.max(Math.floor(side * size / longer(ink) + 0.5), 1);
+  const rows = scaleRows(ink, scale(ink.width));
+  return transpose(scaleRows(transpose(rows), scale(ink.height)));
+};
+
+// Each new pixel is the average of the area that it covers
+function scaleRows(grid, width) {
+  const result = array(grid.height, width);
+  for (let column = 0; column < width; column++) {
+    const start = column * grid.width / width, end = (column + 1) * grid.width / width;
+    for (let i = Math.floor(start); i < Math.min(Math.ceil(end), grid.width); i++) {
+      const part = (Math.min(end, i + 1) - Math.max(start, i)) * width / grid.width;
+      for (let row = 0; row < grid.height; row++) {
+        result.values[row * width + column] += part * grid.values[row * grid.width + i];
+      }
+    }
+  }
+  return result;
+}
+
+function centre(ink) {
+  const image = new Uint8Array(SIDE * SIDE), most = highestOf(ink);
+  const left = place(ink), top = place(transpose(ink));
+  ink.values.forEach((value, i) => {
+    const row = top + Math.floor(i / ink.width), column = left + i % ink.width;
+    image[row * SIDE + column] = 255 * value / most + 0.5;  // which is cut to a whole number
+  });
+  return image;
+}
+
+function place(ink) {
+  const moment = ink.values.reduce((total, value, i) => total + value * (i % ink.width), 0);
+  const middle = Math.floor(moment / sum(ink) + 0.501);  // errors of rounding shouldn't decide a tie
+  return Math.min(Math.max(SIDE / 2 - middle, 0), SIDE - ink.width);
+}
+
+// Arrays, as numpy has them
+
+const array = (height, width) => ({height, width, values: new Float32Array(height * width)});
+const longer = grid => Math.max(grid.height, grid.width);
+const highestOf = grid => grid.values.reduce((most, value) => Math.max(most, value));
+
+// Plain loops, as the arrays' own `map` and `reduce` take three times as long
+function ofEach(grid, change) {
+  const result = array(grid.height, grid.width);
+  for (let i = 0; i < result.values.length; i++) result.values[i] = change(grid.values[i], i);
+  return result;
+}
+
+function sum(grid) {
+  let total = 0;
+  for (const value of grid.values) total += value;
+  return total;
+}
+
+function median({values}) {
+  const sorted = values.toSorted(), half = values.length >> 1;
+  return values.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
+
+function transpose(grid) {
+  const result = array(grid.width, grid.height);
+  for (let row = 0, from = 0; row < grid.height; row++) {
+    for (let to = row; to < result.values.length; to += grid.height) result.values[to] = grid.values[from++];
+  }
+  return result;
+}
+
+function cut({width, values}, top, left, rows, columns) {
+  const part = array(rows, columns);
+  for (let row = 0; row < rows; row++) {
+    const from = (top + row) * width + left;
+    part.values.set(values.subarray(from, from + columns), row * columns);
+  }
+  return part;
+}
+
+function pad({height, width, values}, by) {
+  const wide = array(height + 2 * by, width + 2 * by);
+  for (let row = 0; row < height; row++) {
+    wide.values.set(values.subarray(row * width, (row + 1) * width), (row + by) * wide.width + by);
+  }
+  return wide;
+}
+
+// Beyond the edge the array goes on as at the edge
+function padEdge({height, width, values}, down, right) {
+  const wide = array(height + 2 * down, width + 2 * right);
+  for (let row = 0; row < wide.height; row++) {
+    const from = Math.min(Math.max(row - down, 0), height - 1) * width, to = row * wide.width;
+    wide.values.fill(values[from], to, to + right);
+    wide.values.set(values.subarray(from, from + width), to + right);
+    wide.values.fill(values[from + width - 1], to + right + width, to + wide.width);
+  }
+  return wide;
+}
+
+return readPicture;
+})();

@@ -1,0 +1,165 @@
+"""The page as a folder of static files: the network runs in the browser, so no service is needed.
+
+    write_site("site")   # then: python -m http.server -d site
+
+The page is the service's own, except that it prepares the picture and asks the network itself: `prepare.js`
+repeats `imaging.py`, and `local.js` runs the ONNX file in onnxruntime-web. That is downloaded once, verified.
+"""
+
+import base64
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, cast
+
+from platformdirs import user_cache_path
+
+from digitsum.files import replacing
+from digitsum.prediction import ASSETS, Predictor, find_model
+
+REGISTRY = "https://registry.npmjs.org"
+ARCHIVE = "onnxruntime-web-1.27.0.tgz"
+SHA512 = "ogDLsqIozHZwifPuN37OproAo0byX6t43/bP8GzeZWBWD6MOGExswFAx3up4NS/vvWBOg2u2PXomDt3rMmdQSg=="  # npm's
+LARGEST = 40_000_000  # bytes of the archive, which has 31 million
+SECONDS = 30  # without a byte from the registry
+RUNTIME = {  # name in the site: name in the archive; not every server knows .mjs as JavaScript
+    "ort.wasm.bundle.min.js": "package/dist/ort.wasm.bundle.min.mjs",
+    "ort-wasm-simd-threaded.wasm": "package/dist/ort-wasm-simd-threaded.wasm",
+}
+
+# the page's part that asks the service, from the first of these lines to the second
+ASKING = "// The network: the only lines that know where it is\n"
+ASKED = "// What is asked: a drawing or a picture, and an addend\n"
+
+
+def write_site(folder: str | Path, model: str | Path = "exact") -> list[Path]:
+    """Write a page that reads digits and adds in the browser alone, and all that it needs.
+
+    Any server of files can serve the folder, in a sub-folder too. A page that is opened as a file can't load
+    the network: browsers allow that to a server's pages only.
+
+    Parameters
+    ----------
+    folder
+        New, empty, or an earlier site, which is replaced. It is written whole or not at all.
+    model
+        As for `Predictor`.
+
+    Returns
+    -------
+    list
+        The files, onnxruntime-web's among them. They come from the user's cache, or once from npm's registry;
+        `NPM_CONFIG_REGISTRY`, as for npm, names another.
+
+    Raises
+    ------
+    ValueError
+        There is no such model, or the folder holds other files.
+    OSError
+        onnxruntime-web can't be had, or the folder can't be written.
+    """
+    folder = Path(folder)
+    predictor = Predictor(model)
+    _check_folder(folder)
+    contents = _runtime() | {
+        "model.onnx": find_model(model).read_bytes(),
+        "index.html": _page(predictor).encode(),  # the last, so that whoever sees it sees all
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".") as new:
+        for name, data in contents.items():
+            (Path(new) / name).write_bytes(data)
+        return [(Path(new) / name).replace(folder / name) for name in contents]
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse to mix the site with other files, or to replace someone's index.html."""
+    if not folder.exists():
+        return
+    others = {path.name for path in folder.iterdir()} - {*RUNTIME, "model.onnx", "index.html"}
+    if others:
+        raise ValueError(f"{folder} holds other files, as {min(others)}: choose a new folder")
+
+
+# The page
+
+
+def _page(predictor: Predictor) -> str:
+    """Give the service's page, with the part that asks the service replaced, and a policy of its own."""
+    before, rest = (ASSETS / "page.html").read_text("utf-8").split(ASKING)
+    _, after = rest.split(ASKED)
+    about = {name: predictor.about[name] for name in ("network", "parameters")}
+    local = [
+        f"const MODEL = {json.dumps(about)};\n".replace("<", "\\u003c"),  # no name ends the script
+        *((ASSETS / name).read_text("utf-8") for name in ("local.js", "prepare.js")),
+    ]
+    page = "\n".join([before + ASKING, *local, ASKED + after])
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{_policy(page)}">'
+    return page.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n{policy}', 1)
+
+
+def _policy(page: str) -> str:
+    """Allow the page its own script and style, by their digests, and the files beside it; nothing else."""
+    allowed = {
+        tag: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", page, re.DOTALL)
+    }
+    return (
+        f"default-src 'none'; script-src 'self' 'wasm-unsafe-eval' {allowed['script']};"
+        f" style-src {allowed['style']}; img-src data: blob:; connect-src 'self'; base-uri 'none';"
+        " form-action 'none'"
+    )
+
+
+# onnxruntime-web
+
+
+def _runtime() -> dict[str, bytes]:
+    """Give the files that run the network: the archive's name for each and nothing else is unpacked."""
+    with tarfile.open(fileobj=io.BytesIO(_archive()), mode="r:gz") as archive:
+        files = {name: cast(IO[bytes], archive.extractfile(member)) for name, member in RUNTIME.items()}
+        return {name: file.read() for name, file in files.items()}
+
+
+def _archive() -> bytes:
+    """Give the archive from the cache or, where that has no intact one, from the registry."""
+    path = user_cache_path("digitsum") / ARCHIVE
+    with contextlib.suppress(OSError):
+        data = path.read_bytes()
+        if _digest(data) == SHA512:
+            return data
+    data = _download()
+    # a cache that can't be written to costs another download, no more
+    with contextlib.suppress(OSError), replacing(path) as part:
+        part.write_bytes(data)
+    return data
+
+
+def _download() -> bytes:
+    registry = os.environ.get("NPM_CONFIG_REGISTRY", REGISTRY).rstrip("/")
+    url = f"{registry}/onnxruntime-web/-/{ARCHIVE}"
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS) as response:  # noqa: S310  # an address that the user names
+            data: bytes = response.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ValueError(f"it sends more than {LARGEST} bytes")
+        if _digest(data) != SHA512:
+            raise ValueError(f"expected sha512 {SHA512}, got {_digest(data)}")
+    except (OSError, ValueError, HTTPException) as error:
+        raise OSError(
+            f"onnxruntime-web, which runs the network in the browser, couldn't be downloaded: {url} ({error})"
+            "; NPM_CONFIG_REGISTRY can name another registry"
+        ) from error
+    return data
+
+
+def _digest(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha512(data).digest()).decode()

@@ -1,0 +1,273 @@
+"""The folder of static files; what it does in a browser is in test_site_page.py."""
+
+import base64
+import hashlib
+import http.server
+import io
+import re
+import socket
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from platformdirs import user_cache_path
+
+from digitsum import cli, imaging, prediction, site
+from digitsum.prediction import ASSETS
+from digitsum.site import write_site
+
+NAMES = {"index.html", "model.onnx", "ort.wasm.bundle.min.js", "ort-wasm-simd-threaded.wasm"}
+MEMBERS = {
+    "package/dist/ort.wasm.bundle.min.mjs": b"script",
+    "package/dist/ort-wasm-simd-threaded.wasm": b"machine code",
+    "../../evil": b"evil",
+}
+
+
+def packed(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+ARCHIVE = packed(MEMBERS)
+
+
+class Registry(http.server.BaseHTTPRequestHandler):
+    """Sends the archive; under another path than npm's it fails in the way that the path names."""
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)  # type: ignore[attr-defined]
+        way, _, rest = self.path[1:].partition("/onnxruntime-web/-/")
+        assert rest == site.ARCHIVE
+        body = {"wrong": ARCHIVE + b" ", "long": bytes(2000)}.get(way, ARCHIVE)
+        self.send_response(404 if way == "absent" else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:-5] if way == "cut" else body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[http.server.HTTPServer]:
+    """A small archive on loopback, and an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(site, "SHA512", base64.b64encode(hashlib.sha512(ARCHIVE).digest()).decode())
+    monkeypatch.setattr(site, "LARGEST", 1000)
+    server = http.server.HTTPServer(("127.0.0.1", 0), Registry)
+    server.requests = []  # type: ignore[attr-defined]
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"http://127.0.0.1:{server.server_port}/npm/")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# What is written
+
+
+def test_the_folder_holds_the_page_the_network_and_its_runtime(registry: object, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "site"
+    files = write_site(folder, "concat")
+    assert {file.name for file in files} == contents(folder).keys() == NAMES
+    assert all(file.parent == folder for file in files)
+    assert (folder / "model.onnx").read_bytes() == (ASSETS / "concat" / "model.onnx").read_bytes()
+    assert (folder / "ort.wasm.bundle.min.js").read_bytes() == b"script"
+    assert (folder / "ort-wasm-simd-threaded.wasm").read_bytes() == b"machine code"
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_the_page_is_the_services_but_for_the_part_that_asks(registry: object, tmp_path: Path) -> None:
+    write_site(tmp_path / "site")
+    page, original = (tmp_path / "site" / "index.html").read_text(), (ASSETS / "page.html").read_text()
+    kept = original[original.index("// What is asked") :]
+    assert page.endswith(kept)
+    assert page.count("async function predict(") == 1
+    assert 'fetch("predict"' in original
+    assert 'fetch("predict"' not in page
+    assert 'const MODEL = {"network": "exact", "parameters": ' in page
+
+
+def test_the_policy_allows_the_pages_own_script_and_style(registry: object, tmp_path: Path) -> None:
+    write_site(tmp_path / "site")
+    page = (tmp_path / "site" / "index.html").read_text()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert policy
+    assert policy.start() < page.index("<style>")
+    for tag in ("script", "style"):
+        text = page.split(f"<{tag}>")[1].split(f"</{tag}>")[0]
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert re.search(rf"{tag}-src [^;]*'sha256-{re.escape(digest)}'", policy[1])
+    assert policy[1].startswith("default-src 'none'; ")
+    assert "unsafe-inline" not in policy[1]
+    assert "http" not in policy[1]
+
+
+def test_a_network_with_a_hostile_name_doesnt_end_the_script(
+    registry: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    predictor = prediction.Predictor("exact")
+    predictor.about["network"] = "</script><b>"
+    monkeypatch.setattr(site, "Predictor", lambda _: predictor)
+    write_site(tmp_path / "site")
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert page.count("</script>") == 1
+    assert r"\u003c/script>" in page
+
+
+def test_prepare_js_has_the_constants_of_imaging() -> None:
+    script = (ASSETS / "prepare.js").read_text() + (ASSETS / "local.js").read_text()
+    found = re.findall(r"^const ([A-Z_]+) = ([\d_.]+)(?: / ([\d_.]+))?;", script, re.MULTILINE)
+    assert len(found) == 16
+    for name, above, below in found:
+        if name == "STRIP":  # of the canvas, which Python doesn't have
+            continue
+        module = prediction if name == "CERTAIN" else imaging
+        assert getattr(module, name) == float(above) / float(below or 1)
+
+
+def test_an_earlier_site_is_replaced(registry: object, tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    write_site(folder, "concat")
+    write_site(folder, "exact")
+    assert contents(folder).keys() == NAMES
+    assert (folder / "model.onnx").read_bytes() == (ASSETS / "exact" / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_site_is_written_whole_or_not_at_all(
+    registry: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, earlier: bool
+) -> None:
+    folder, write = tmp_path / "site", Path.write_bytes
+    folder.mkdir()
+    if earlier:
+        write_site(folder, "concat")
+    before = contents(folder)
+
+    def full(path: Path, data: bytes) -> int:
+        if path.name == "index.html":
+            raise OSError("no space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no space"):
+        write_site(folder, "exact")
+    assert contents(folder) == before
+
+
+def test_a_folder_with_other_files_is_refused(registry: http.server.HTTPServer, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("mine")
+    (tmp_path / "style.css").write_text("mine")
+    with pytest.raises(ValueError, match=r" holds other files, as style.css: choose a new folder$"):
+        write_site(tmp_path)
+    assert (tmp_path / "index.html").read_text() == "mine"
+    assert registry.requests == []  # type: ignore[attr-defined]
+
+
+def test_an_unknown_model_is_refused_before_anything_is_fetched(
+    registry: http.server.HTTPServer, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"^there is no model 'best': name exact, concat"):
+        write_site(tmp_path / "site", "best")
+    assert not (tmp_path / "site").exists()
+    assert registry.requests == []  # type: ignore[attr-defined]
+
+
+# onnxruntime-web
+
+
+def test_the_archive_is_fetched_once(registry: http.server.HTTPServer, tmp_path: Path) -> None:
+    write_site(tmp_path / "one")
+    write_site(tmp_path / "two")
+    assert registry.requests == [f"/npm/onnxruntime-web/-/{site.ARCHIVE}"]  # type: ignore[attr-defined]
+
+
+def test_a_damaged_archive_is_fetched_again(registry: http.server.HTTPServer, tmp_path: Path) -> None:
+    cached = user_cache_path("digitsum") / site.ARCHIVE
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(ARCHIVE[:50])
+    write_site(tmp_path / "site")
+    assert cached.read_bytes() == ARCHIVE
+    assert len(registry.requests) == 1  # type: ignore[attr-defined]
+
+
+def test_a_cache_that_cant_be_written_costs_only_a_download(
+    registry: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    write_site(tmp_path / "site")
+    assert contents(tmp_path / "site").keys() == NAMES
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("wrong", r"expected sha512 \S+, got \S+"),
+        ("cut", r"expected sha512 \S+, got \S+|IncompleteRead.*"),
+        ("long", "it sends more than 1000 bytes"),
+        ("absent", "HTTP Error 404: Not Found"),
+    ],
+)
+def test_an_archive_that_isnt_right_leaves_nothing(
+    registry: http.server.HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str, reason: str
+) -> None:
+    address = f"http://127.0.0.1:{registry.server_port}/{way}"
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", address)
+    with pytest.raises(
+        OSError,
+        match=rf"^onnxruntime-web, which runs the network in the browser, couldn't be downloaded:"
+        rf" {address}/onnxruntime-web/-/{site.ARCHIVE} \(({reason})\);"
+        " NPM_CONFIG_REGISTRY can name another registry$",
+    ):
+        write_site(tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+# The command
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["digitsum", "site", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    return int(ending.value.code or 0)
+
+
+def test_the_command_says_how_to_serve_the_folder(
+    registry: object, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "site"
+    assert command(monkeypatch, folder, "--model", "concat") == 0
+    output = capfd.readouterr().out
+    assert output.startswith(f"{folder}: 4 files, ")
+    assert output.endswith(f": python -m http.server -d {folder}\n")
+
+
+def test_the_command_fails_with_one_sentence_when_the_registry_isnt_there(
+    registry: object, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"http://127.0.0.1:{unused.getsockname()[1]}")
+    assert command(monkeypatch, tmp_path / "site") == 1
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert errors.startswith("digitsum: onnxruntime-web, which runs the network in the browser, couldn't be")
+    assert errors.count("\n") == 1

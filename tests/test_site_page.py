@@ -1,0 +1,310 @@
+"""The folder of static files in a real browser, and its preparation of pictures beside imaging.py's."""
+
+import base64
+import functools
+import http.server
+import io
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from platformdirs import user_cache_path
+from test_page import CHROMIUM, FLAGS, ONE, SEVEN, ZERO, Points, best, draw, expect, expect_sentence, sync_api
+
+from digitsum import mnist
+from digitsum.imaging import read_picture
+from digitsum.prediction import Predictor
+from digitsum.site import ARCHIVE, write_site
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CACHE = user_cache_path("digitsum")  # the user's own, not the tests'
+if not (CACHE / ARCHIVE).exists():
+    pytest.skip("needs onnxruntime-web: `digitsum site DIR` puts it in the cache", allow_module_level=True)
+
+READ = """async ([picture, addend]) => {
+  const bytes = Uint8Array.from(atob(picture), letter => letter.charCodeAt(0));
+  const answer = await predict(new Blob([bytes]), addend);
+  return {...answer, image: [...answer.image], digits: [...answer.digit_probabilities],
+          sums: [...answer.sum_probabilities]};
+}"""
+
+Chance = np.random.Generator
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Files:
+    """A server of files that doesn't know the site, which lies in a sub-folder."""
+
+    def __init__(self, folder: Path) -> None:
+        handler = functools.partial(Quiet, directory=str(folder))
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/sub/site/"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(CACHE.parent))
+        write_site(folder / "sub" / "site")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(folder: Path) -> Iterator[Files]:
+    files = Files(folder)
+    yield files
+    files.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(files: Files, browser: "Browser") -> Iterator["Page"]:
+    """One page for all tests, as loading the network takes a second; nothing may complain in it."""
+    page = browser.new_page(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
+    page.set_default_timeout(10_000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(files.url)
+    expect(page.locator("#about")).to_contain_text("Model: exact, ")
+    yield page
+    page.close()
+    assert errors == []
+    assert all(url.startswith((files.url, "blob:", "data:")) for url in asked)
+
+
+@pytest.fixture(autouse=True)
+def _cleared(request: pytest.FixtureRequest) -> None:
+    if "page" in request.fixturenames:
+        page = request.getfixturevalue("page")
+        page.keyboard.press("Delete")
+        page.keyboard.press("5")
+        expect_sentence(page, "?", 5, "?")
+
+
+# The page
+
+
+@pytest.mark.parametrize(("points", "digit", "addend"), [(ONE, 1, 0), (SEVEN, 7, 5), (ZERO, 0, 9)])
+def test_a_drawn_digit_is_read_and_added(page: "Page", points: Points, digit: int, addend: int) -> None:
+    draw(page, points)
+    page.locator(".addends label").nth(addend).click()
+    expect_sentence(page, digit, addend, digit + addend)
+    for chart, answer in (("digits", digit), ("sums", digit + addend)):
+        highest, share = best(page, chart)
+        assert highest == answer
+        assert share > 0.5
+
+
+def test_a_file_is_read_and_what_the_network_sees_is_drawn(page: "Page", tmp_path: Path) -> None:
+    digits = mnist.load()
+    three = digits.images[np.flatnonzero(digits.labels == 3)[0], 0]
+    Image.fromarray(three).save(tmp_path / "three.png")
+    page.locator("#file").set_input_files(tmp_path / "three.png")
+    expect_sentence(page, 3, 5, 8)
+    drawn = page.locator(".seen canvas").evaluate(
+        "canvas => [...canvas.getContext('2d').getImageData(0, 0, 28, 28).data]"
+    )
+    assert bytes(drawn[::4]) == three.tobytes()
+
+
+def test_a_file_that_is_no_picture_is_refused(page: "Page") -> None:
+    page.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"seven"})
+    expect(page.locator("#refusal")).to_have_text(
+        "The picture isn't a usable picture: it is damaged, or in no format that this browser reads;"
+        " save it as PNG or JPEG."
+    )
+    expect(page.locator("#gone")).to_be_hidden()
+    draw(page, SEVEN)
+    expect_sentence(page, 7, 5, 12)
+    expect(page.locator("#refusal")).to_be_empty()
+
+
+def test_the_page_predicts_without_its_server_once_it_is_loaded(folder: Path, browser: "Browser") -> None:
+    files, page = Files(folder), browser.new_page()
+    page.goto(files.url)
+    expect(page.locator("#about")).to_contain_text("Model: exact, ")
+    files.stop()
+    draw(page, SEVEN)
+    expect_sentence(page, 7, 5, 12)
+    page.close()
+
+
+def test_a_network_that_cant_be_loaded_is_named_and_tried_again(files: Files, browser: "Browser") -> None:
+    page = browser.new_page()
+    page.route("**/model.onnx", lambda route: route.fulfill(status=503))
+    page.goto(files.url)
+    draw(page, SEVEN)
+    expect(page.locator("#gone")).to_have_text("The network can't be loaded. The page keeps trying.")
+    expect(page.locator("#gone")).to_be_visible()
+    page.unroute("**/model.onnx")
+    expect_sentence(page, 7, 5, 12)
+    expect(page.locator("#gone")).to_be_hidden()
+    page.close()
+
+
+def test_a_page_opened_as_a_file_says_what_it_needs(folder: Path, browser: "Browser") -> None:
+    page = browser.new_page()
+    page.goto((folder / "sub" / "site" / "index.html").as_uri())
+    draw(page, SEVEN)
+    expect(page.locator("#gone")).to_contain_text("python -m http.server")
+    expect(page.locator("#gone")).to_be_visible()
+    page.close()
+
+
+# The preparation beside imaging.py's
+
+
+def png(page: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.rint(page.clip(0, 255)).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def drawn(image: np.ndarray, chance: Chance, scales: tuple[int, int] = (5, 10)) -> np.ndarray:
+    """Draw the image some times as large, off-centre on a page: the share of ink, float [H, W]."""
+    size = 28 * int(chance.integers(*scales))
+    large = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+    height, width = (int(size * chance.uniform(1.1, 1.8)) for _ in range(2))
+    top, left = int(chance.integers(0, height - size)), int(chance.integers(0, width - size))
+    page = np.zeros((height, width))
+    page[top : top + size, left : left + size] = np.asarray(large) / 255
+    return page
+
+
+def shade(page: np.ndarray) -> np.ndarray:
+    """Brightness from 1 to 0.5 from the left to the right."""
+    return np.linspace(1, 0.5, page.shape[1])
+
+
+def unchanged(image: np.ndarray, chance: Chance) -> bytes:
+    return png(image)
+
+
+def black_on_white(image: np.ndarray, chance: Chance) -> bytes:
+    return png(255 * (1 - drawn(image, chance)))
+
+
+def large_photo(image: np.ndarray, chance: Chance) -> bytes:
+    ink = drawn(image, chance, (18, 25))
+    return png(220 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 5, ink.shape))
+
+
+def shadow(image: np.ndarray, chance: Chance) -> bytes:
+    ink = drawn(image, chance)
+    return png(240 * (1 - 0.85 * ink) * shade(ink))
+
+
+def thin_pen(image: np.ndarray, chance: Chance) -> bytes:
+    ink = drawn(image, chance)
+    return png(250 - 200 * (ink > 0.97))  # only the middle of each stroke
+
+
+def blackboard(image: np.ndarray, chance: Chance) -> bytes:
+    ink = drawn(image, chance)
+    return png((40 + 170 * ink) * shade(ink) + chance.normal(0, 8, ink.shape))
+
+
+def red_on_a_table_with_dust(image: np.ndarray, chance: Chance) -> bytes:
+    ink = drawn(image, chance)
+    ink[tuple(chance.integers(0, ink.shape, (20, 2)).T)] = 1
+    page = 255 - ink[..., np.newaxis] * (255 - np.array([200, 60, 40]))
+    return png(np.pad(page, ((30, 0), (0, 40), (0, 0)), constant_values=50))
+
+
+def transparent(image: np.ndarray, chance: Chance) -> bytes:
+    ink = drawn(image, chance)
+    picture = np.zeros((*ink.shape, 4))
+    picture[..., 3] = 255 * ink
+    return png(picture)
+
+
+WAYS = [
+    unchanged,
+    black_on_white,
+    large_photo,
+    shadow,
+    thin_pen,
+    blackboard,
+    red_on_a_table_with_dust,
+    transparent,
+]
+
+
+def read_in(page: "Page", picture: bytes, addend: int = 5) -> dict[str, Any]:
+    answer: dict[str, Any] = page.evaluate(READ, [base64.b64encode(picture).decode(), addend])
+    return answer
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_browser_prepares_and_reads_a_picture_as_python_does(
+    page: "Page", way: Callable[[np.ndarray, Chance], bytes]
+) -> None:
+    chance, digits, predictor = np.random.default_rng(0), mnist.load(), Predictor()
+    for number, image in enumerate(digits.images[:5, 0]):
+        picture = way(image, chance)
+        expected, answer = read_picture(picture), read_in(page, picture, number)
+        prediction = predictor.predict(picture, number)
+        difference = np.abs(np.array(answer["image"]) - expected.ravel())
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.01
+        assert (answer["digit"], answer["sum"]) == (prediction.digit, prediction.sum)
+        assert answer["uncertain"] == prediction.uncertain
+        np.testing.assert_allclose(answer["digits"], prediction.digit_probabilities, atol=0.01)
+        np.testing.assert_allclose(answer["sums"], prediction.sum_probabilities, atol=0.01)
+
+
+def test_a_photo_is_turned_as_its_exif_data_say(page: "Page") -> None:
+    seven = np.full((120, 100), 255, np.uint8)
+    seven[30:90, 60:70] = seven[30:40, 40:70] = 0
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    Image.fromarray(seven).transpose(Image.Transpose.ROTATE_90).save(file, "JPEG", exif=exif)
+    image = np.array(read_in(page, file.getvalue())["image"])
+    assert np.abs(image - read_picture(file.getvalue()).ravel()).max() <= 8  # decoders round differently
+    assert np.abs(image - read_picture(seven).ravel()).max() <= 8
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.full((60, 40), 180),
+        128 + np.random.default_rng(0).normal(0, 20, (200, 200)),
+        np.zeros((28, 28)),
+        np.zeros((1, 1)),
+    ],
+    ids=["grey", "noise", "black", "one pixel"],
+)
+def test_a_picture_without_a_digit_is_refused_in_the_same_words(page: "Page", picture: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="the picture isn't a usable picture") as refusal:
+        read_picture(png(picture))
+    with pytest.raises(sync_api.Error) as refused:
+        read_in(page, png(picture))
+    assert str(refusal.value) in str(refused.value)
