@@ -41,6 +41,7 @@ ROWS = {
     "exact-5000": replace(EXACT, data="mnist5k", damage=False, epochs=80),
     "tiny": replace(EXACT, damage=False, width=5, epochs=40),
     "smallest": replace(EXACT, damage=False, width=3, epochs=40),
+    "too-small": replace(EXACT, damage=False, width=2, epochs=40),
 }
 FIGURES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency", "digit_ece", "sum_ece")
 
