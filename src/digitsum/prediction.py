@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,12 @@ class Prediction:
     sum_probability: float
     digit_probabilities: Array
     sum_probabilities: Array
+
+    @classmethod
+    def of(cls, digits: Array, sums: Array) -> Self:
+        """Make the prediction from the probabilities of all digits, [10], and of all sums, [19]."""
+        digit, sum_ = int(digits.argmax()), int(sums.argmax())
+        return cls(digit, sum_, float(digits[digit]), float(sums[sum_]), digits, sums)
 
     @property
     def uncertain(self) -> bool:
@@ -134,7 +140,7 @@ class Predictor:
             return []
         images = np.stack([read_picture(picture) for picture in pictures])
         digits, sums = self.probabilities(images[:, None], addends)
-        return [_prediction(digit, sum_) for digit, sum_ in zip(digits, sums, strict=True)]
+        return [Prediction.of(digit, sum_) for digit, sum_ in zip(digits, sums, strict=True)]
 
     def probabilities(self, images: Array, addends: Array) -> tuple[Array, Array]:
         """Answer for images that are as MNIST's: the fast way for very many.
@@ -202,8 +208,3 @@ def check_addends(addends: int | Sequence[int] | Array, count: int) -> Array:
         if not (whole and 0 <= value <= 9):
             raise ValueError(f"an addend is a whole number from 0 to 9, not {value!r}")
     return values.astype(np.int64)
-
-
-def _prediction(digits: Array, sums: Array) -> Prediction:
-    digit, sum_ = int(digits.argmax()), int(sums.argmax())
-    return Prediction(digit, sum_, float(digits[digit]), float(sums[sum_]), digits, sums)

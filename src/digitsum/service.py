@@ -320,19 +320,7 @@ def _read(picture: bytes, number: int, count: int) -> UInt8Array:
 
 
 def _answer(image: UInt8Array, digits: Array, sums: Array) -> Answer:
-    prediction = Prediction(
-        int(digits.argmax()), int(sums.argmax()), float(digits.max()), float(sums.max()), digits, sums
-    )
-    return Answer(
-        digit=prediction.digit,
-        sum=prediction.sum,
-        digit_probability=prediction.digit_probability,
-        sum_probability=prediction.sum_probability,
-        digit_probabilities=digits.tolist(),
-        sum_probabilities=sums.tolist(),
-        uncertain=prediction.uncertain,
-        image=base64.b64encode(image.tobytes()).decode(),
-    )
+    return Answer(**Prediction.of(digits, sums).to_dict(), image=base64.b64encode(image.tobytes()).decode())
 
 
 @plain.get("/health")
