@@ -21,7 +21,8 @@ from digitsum import mnist
 from digitsum.config import Config
 from digitsum.evaluation import Evaluation
 from digitsum.export import to_onnx
-from digitsum.networks import ASSETS, DigitSumNet, ExactNet, load
+from digitsum.files import ASSETS
+from digitsum.networks import DigitSumNet, ExactNet, load
 from digitsum.training import Teacher, fit
 
 TEACHERS = 3

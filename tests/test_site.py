@@ -16,7 +16,7 @@ import pytest
 from platformdirs import user_cache_path
 
 from digitsum import cli, imaging, prediction, site
-from digitsum.prediction import ASSETS
+from digitsum.files import ASSETS
 from digitsum.site import write_site
 
 NAMES = {"index.html", "model.onnx", "ort.wasm.bundle.min.js", "ort-wasm-simd-threaded.wasm"}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from platformdirs import user_cache_path
-from test_page import CHROMIUM, FLAGS, ONE, SEVEN, ZERO, Points, best, draw, expect, expect_sentence, sync_api
+from test_page import ONE, SEVEN, ZERO, Points, best, draw, expect, expect_sentence, sync_api
 
 from digitsum import mnist
 from digitsum.imaging import read_picture
@@ -72,14 +72,6 @@ def files(folder: Path) -> Iterator[Files]:
     files = Files(folder)
     yield files
     files.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

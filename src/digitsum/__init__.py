@@ -6,7 +6,11 @@
 Nothing heavy is imported before it is used.
 """
 
+import os
+
 import lazy_loader
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on ONNX Runtime reports its use to its maker
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,

@@ -42,6 +42,11 @@ RunOrWeights = Annotated[
     ),
 ]
 
+Model = Annotated[
+    str,
+    typer.Option(metavar="MODEL", help="**exact**, **concat**, a file that export wrote, or a run folder."),
+]
+
 
 def main() -> None:
     """Run the command line."""
@@ -322,12 +327,7 @@ def predict(
         typer.Argument(metavar="PICTURE...", help="Files, each with one digit; - is the standard input."),
     ],
     addend: Annotated[int, typer.Option("--addend", "-a", help="The number to add, 0 to 9.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="MODEL", help="**exact**, **concat**, a file that export wrote, or a run folder."
-        ),
-    ] = "exact",
+    model: Model = "exact",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a picture instead of a table.")
     ] = False,
@@ -410,13 +410,7 @@ def data(
 
 @app.command()
 def serve(
-    model: Annotated[
-        str,
-        typer.Option(
-            help="**exact** or **concat**, the package's own, an ONNX file, or the folder of a run, which has"
-            " one."
-        ),
-    ] = "exact",
+    model: Model = "exact",
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: on all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
@@ -439,12 +433,7 @@ def serve(
 @app.command()
 def site(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder, or an earlier site.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="MODEL", help="**exact**, **concat**, a file that export wrote, or a run folder."
-        ),
-    ] = "exact",
+    model: Model = "exact",
 ) -> None:
     """Write the web page as a folder of static files that predict in the browser, without a service.
 

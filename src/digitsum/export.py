@@ -8,12 +8,12 @@ float32 [N, 10] and `sum` float32 [N, 19].
 
 import json
 import logging
-import os
 import warnings
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
@@ -22,9 +22,6 @@ from digitsum import mnist
 from digitsum.evaluation import Evaluation
 from digitsum.files import replacing
 from digitsum.networks import DigitSumNet
-
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on ONNX Runtime reports its use to its maker
-import onnxruntime as ort
 
 # torch tells of its own parts that it can't translate, none of which is used here
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)

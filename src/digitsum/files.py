@@ -1,9 +1,11 @@
-"""Files written whole or not at all."""
+"""Where the package's own files are, and files written whole or not at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+ASSETS = Path(__file__).parent / "assets"
 
 
 @contextmanager

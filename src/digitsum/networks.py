@@ -18,10 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from digitsum.files import replacing
+from digitsum.files import ASSETS, replacing
 
 MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images, ink = 1
-ASSETS = Path(__file__).parent / "assets"
 NEVER = -1e4  # the logarithm of no probability: its exponential is 0, and unlike -inf it has a gradient
 
 

@@ -1,12 +1,13 @@
-"""Read pictures and add, without torch: ONNX Runtime does the arithmetic.
+"""Read pictures and add: ONNX Runtime does the arithmetic.
 
-predictor = Predictor("exact")
-answer = predictor.predict("photo.png", addend=7)
-print(answer.digit, answer.sum, answer.sum_probability)
+    predictor = Predictor("exact")
+    answer = predictor.predict("photo.png", addend=7)
+    print(answer.digit, answer.sum, answer.sum_probability)
+
+Nothing here needs torch.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,15 +15,13 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-
-from digitsum.imaging import Picture, read_picture
-
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on ONNX Runtime reports its use to its maker
 import onnxruntime as ort
+
+from digitsum.files import ASSETS
+from digitsum.imaging import Picture, read_picture
 
 Array = npt.NDArray[Any]
 
-ASSETS = Path(__file__).parent / "assets"
 CERTAIN = 0.9  # an answer with a lower probability is called uncertain
 CHUNK = 64  # images that go through the network at once: what lies between layers then stays in the cache
 

@@ -10,11 +10,9 @@ refusal has the same shape, {"error": {"code": "invalid", "message": "one senten
 
 import asyncio
 import base64
-import hashlib
 import logging
 import math
 import os
-import re
 import signal
 import sys
 import time
@@ -41,8 +39,10 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
+from digitsum.files import ASSETS
 from digitsum.imaging import UInt8Array, read_picture
-from digitsum.prediction import ASSETS, Array, Prediction, Predictor, check_addends
+from digitsum.prediction import Array, Prediction, Predictor, check_addends
+from digitsum.site import inline_digests
 
 MAX_BODY = 10_000_000  # bytes of a request
 MAX_PICTURES = 100  # of a request
@@ -246,10 +246,7 @@ class Observed:
 
 def security_headers(page: str) -> dict[str, str]:
     """Allow the page its own script and style, by their digests, and its own service; nothing else."""
-    allowed = {
-        tag: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-        for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", page, re.DOTALL)
-    }
+    allowed = inline_digests(page)
     policy = (
         f"default-src 'none'; script-src {allowed['script']}; style-src {allowed['style']};"
         " img-src data: blob:; connect-src 'self';"

@@ -22,8 +22,8 @@ from typing import IO, cast
 
 from platformdirs import user_cache_path
 
-from digitsum.files import replacing
-from digitsum.prediction import ASSETS, Predictor, find_model
+from digitsum.files import ASSETS, replacing
+from digitsum.prediction import Predictor, find_model
 
 REGISTRY = "https://registry.npmjs.org"
 ARCHIVE = "onnxruntime-web-1.27.0.tgz"
@@ -108,15 +108,24 @@ def _page(predictor: Predictor) -> str:
 
 def _policy(page: str) -> str:
     """Allow the page its own script and style, by their digests, and the files beside it; nothing else."""
-    allowed = {
-        tag: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-        for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", page, re.DOTALL)
-    }
+    allowed = inline_digests(page)
     return (
         f"default-src 'none'; script-src 'self' 'wasm-unsafe-eval' {allowed['script']};"
         f" style-src {allowed['style']}; img-src data: blob:; connect-src 'self'; base-uri 'none';"
         " form-action 'none'"
     )
+
+
+def inline_digests(page: str) -> dict[str, str]:
+    """Give the digests by which a Content-Security-Policy allows a page its own script and style.
+
+    >>> inline_digests("<style></style>")
+    {'style': "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"}
+    """
+    return {
+        tag: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", page, re.DOTALL)
+    }
 
 
 # onnxruntime-web
