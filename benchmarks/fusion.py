@@ -34,7 +34,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from digitsum.config import Config
 from digitsum.evaluation import evaluate
-from digitsum.networks import ConcatNet, DigitSumNet, ExactNet, normalise
+from digitsum.networks import ConcatNet, DigitSumNet, ExactNet
 from digitsum.training import load_parts, make_optimizer, moving_average, one_cycle, set_rate
 
 FIGURES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")
@@ -79,7 +79,7 @@ class Scored(Variant):
 
     def encode(self, image: Tensor) -> Tensor:
         """Give the image's features, [N, 64]."""
-        features: Tensor = self.image(normalise(image))
+        features: Tensor = self.image(self.normalise(image))
         return features.float()
 
     def answer(self, encoded: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch.nn.functional import nll_loss, one_hot
 
 from digitsum import mnist, networks
 from digitsum.evaluation import evaluate
-from digitsum.networks import ConcatNet, DigitSumNet, ExactNet, FastNet, load, normalise
+from digitsum.networks import ConcatNet, DigitSumNet, ExactNet, FastNet, Normalise, load
 from digitsum.pairs import DigitSumDataset, loader
 
 IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 1, 28, 28), dtype=np.uint8))
@@ -40,7 +40,7 @@ def either(request: pytest.FixtureRequest) -> DigitSumNet:
 
 
 def test_concat_net_has_two_convolutions_and_four_linear_layers(network: ConcatNet) -> None:
-    layers = [type(module) for module in network.modules() if not list(module.children())]
+    layers = [type(module) for module in network.modules() if list(module.parameters(recurse=False))]
     assert sorted(layers, key=str) == sorted([nn.Conv2d] * 2 + [nn.Linear] * 4, key=str)
 
 
@@ -85,7 +85,7 @@ def test_pixels_are_scaled_once(network: ConcatNet) -> None:
 def test_brightness_and_contrast_of_an_image_change_nothing(name: str) -> None:
     image = torch.randint(0, 101, (3, 1, 28, 28))
     changed = {"brighter": image + 100, "paler": 2 * image, "both": 2 * image + 50}[name]
-    torch.testing.assert_close(normalise(changed.byte()), normalise(image.byte()))
+    torch.testing.assert_close(Normalise()(changed.byte()), Normalise()(image.byte()))
 
 
 def test_an_image_of_one_colour_is_background(either: DigitSumNet) -> None:

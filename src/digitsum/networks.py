@@ -24,6 +24,47 @@ MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images, ink = 1
 NEVER = -1e4  # the logarithm of no probability: its exponential is 0, and unlike -inf it has a gradient
 
 
+class Normalise(nn.Module):
+    """Scale pixels so that each image spans 0 to 1, then to the mean 0 and deviation 1 of MNIST.
+
+    An image of MNIST spans its range anyway; one that is brighter or paler becomes what it should be. An
+    image of one colour has nothing to span, and counts as background.
+
+    >>> Normalise()(torch.tensor([[[[60, 90, 80]]]], dtype=torch.uint8)) * STD + MEAN
+    tensor([[[[0.0000, 1.0000, 0.6667]]]])
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Give float32 of the shape of `image`, [N, 1, 28, 28] of 0 to 255."""
+        image = image.float()
+        low, high = image.amin(dim=(1, 2, 3), keepdim=True), image.amax(dim=(1, 2, 3), keepdim=True)
+        return ((image - low) / (high - low).clamp_min(1) - MEAN) / STD
+
+
+class AddByProbability(nn.Module):
+    """Give the distribution of a sum: the convolution of the distributions of what is added.
+
+    P(sum = s) is the total of P(digit = d) P(addend = s - d) over all d.
+
+    >>> digit = torch.tensor([[0.0] * 3 + [0.75, 0.0, 0.25] + [0.0] * 4])  # a 3, perhaps a 5
+    >>> AddByProbability()(digit.clamp_min(1e-9).log(), torch.eye(10)[[6]]).exp()[0, 8:12]
+    tensor([1.0000e-09, 7.5000e-01, 1.0000e-09, 2.5000e-01])
+    """
+
+    def forward(self, log_digit: Tensor, addend: Tensor) -> Tensor:
+        """Give log P(sum), float32 [N, 19], from log P(digit), float32 [N, 10], and P(addend), [N, 10]."""
+        # the logarithm of no probability stays finite, as do the gradients
+        log_addend = addend.float().clamp_min(torch.finfo(torch.float32).tiny).log()
+        log_addend = log_addend.masked_fill(addend == 0, NEVER)
+        # window s of the padded digits holds d = s - 9 ... s, which meet the addends n = 9 ... 0
+        windows = F.pad(log_digit, (9, 9), value=NEVER).unfold(1, 10, 1)  # [N, 19, 10]
+        terms = windows + log_addend.flip(1)[:, None]
+        # torch.logsumexp by hand: without the floor, nine of ten exponentials would be denormal or nothing,
+        # with which a processor takes twice the time; e^-80 doesn't change a sum that contains a 1
+        highest = terms.detach().amax(dim=2, keepdim=True)
+        return (terms - highest).clamp_min(-80).exp().sum(dim=2).log() + highest[:, :, 0]
+
+
 class DigitSumNet(nn.Module, ABC):
     """What the networks share: they encode the image, then answer for an addend.
 
@@ -43,6 +84,7 @@ class DigitSumNet(nn.Module, ABC):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"network": self.name, "width": width}
+        self.normalise = Normalise()
 
     def forward(self, image: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:
         """Answer with log P(digit) and log P(sum).
@@ -160,7 +202,7 @@ class ConcatNet(DigitSumNet):
 
     def encode(self, image: Tensor) -> Tensor:
         """Score the ten digits."""
-        x = normalise(image)  # [N, 1, 28, 28]
+        x = self.normalise(image)  # [N, 1, 28, 28]
         x = F.relu(F.max_pool2d(self.conv1(x), 2))  # [N, width, 12, 12]
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [N, 2 width, 4, 4]
         scores: Tensor = self.image(x.flatten(1))
@@ -183,8 +225,9 @@ class ExactNet(DigitSumNet):
     image -> five convolutions -> linear layer -> log-softmax -> digit ---+-- convolution of the two
     addend -----------------------------------------------------------------+   distributions -> sum
 
-    P(sum = s) is the total of P(digit = d) P(addend = s - d) over all d. With a known addend n that is
-    P(digit = s - n): the most probable sum is the most probable digit plus n, whatever the weights.
+    P(sum = s) is the total of P(digit = d) P(addend = s - d) over all d (`AddByProbability`). With a known
+    addend n that is P(digit = s - n): the most probable sum is the most probable digit plus n, whatever the
+    weights.
 
     The sum has no parameters, and its gradient is the digit's: -log P(sum = d + n) is -log P(digit = d), so
     a sum with a known addend teaches exactly what the digit's own label would.
@@ -202,6 +245,7 @@ class ExactNet(DigitSumNet):
         layers, channels = self.make_body(width)
         self.body = nn.Sequential(*layers)
         self.digit = nn.Linear(channels * 4 * 4, 10)
+        self.add = AddByProbability()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def make_body(self, width: int) -> tuple[list[nn.Module], int]:
@@ -216,7 +260,7 @@ class ExactNet(DigitSumNet):
 
     def encode(self, image: Tensor) -> Tensor:
         """Give log P(digit)."""
-        x = self.body(normalise(image)).flatten(1)
+        x = self.body(self.normalise(image)).flatten(1)
         with torch.autocast(image.device.type, enabled=False):
             return F.log_softmax(self.digit(x.float()), dim=1)
 
@@ -225,16 +269,7 @@ class ExactNet(DigitSumNet):
 
         The addend may be any distribution, float32 [N, 10], not only one-hot: another image's reading, say.
         """
-        # the logarithm of no probability stays finite, as do the gradients
-        log_addend = addend.float().clamp_min(torch.finfo(torch.float32).tiny).log()
-        log_addend = log_addend.masked_fill(addend == 0, NEVER)
-        # window s of the padded digits holds d = s - 9 ... s, which meet the addends n = 9 ... 0
-        windows = F.pad(encoded, (9, 9), value=NEVER).unfold(1, 10, 1)  # [N, 19, 10]
-        terms = windows + log_addend.flip(1)[:, None]
-        # torch.logsumexp by hand: without the floor, nine of ten exponentials would be denormal or nothing,
-        # with which a processor takes twice the time; e^-80 doesn't change a sum that contains a 1
-        highest = terms.detach().amax(dim=2, keepdim=True)
-        return encoded, (terms - highest).clamp_min(-80).exp().sum(dim=2).log() + highest[:, :, 0]
+        return encoded, self.add(encoded, addend)
 
 
 class FastNet(ExactNet):
@@ -259,20 +294,6 @@ def _block(
 ) -> list[nn.Module]:
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
     return [convolution, *[nn.MaxPool2d(2)] * pool, nn.BatchNorm2d(outputs), nn.ReLU()]
-
-
-def normalise(image: Tensor) -> Tensor:
-    """Scale pixels so that each image spans 0 to 1, then to the mean 0 and deviation 1 of MNIST.
-
-    An image of MNIST spans its range anyway; one that is brighter or paler becomes what it should be. An
-    image of one colour has nothing to span, and counts as background.
-
-    >>> normalise(torch.tensor([[[[60, 90, 80]]]], dtype=torch.uint8)) * STD + MEAN
-    tensor([[[[0.0000, 1.0000, 0.6667]]]])
-    """
-    image = image.float()
-    low, high = image.amin(dim=(1, 2, 3), keepdim=True), image.amax(dim=(1, 2, 3), keepdim=True)
-    return ((image - low) / (high - low).clamp_min(1) - MEAN) / STD
 
 
 def load(name: str | Path = "exact") -> DigitSumNet:
