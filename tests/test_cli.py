@@ -71,6 +71,21 @@ def test_public_names_are_found_when_asked_for() -> None:
 # train
 
 
+def test_a_run_folder_named_as_a_packaged_network_is_the_run(
+    run: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("train", "--data", pictures, "--epochs", 1, "--width", 4, "--out", "concat")
+    made = json.loads((tmp_path / "concat" / "evaluation.json").read_text())
+    assert made["parameters"] == 3_211  # by hand: 4 * 26 + 8 * 101 + 10 * 129 + 10 * 11 + 10 * 31 + 19 * 31
+    code, output, _ = run("evaluate", "./concat")
+    assert code == 0
+    assert "3,211 parameters" in output
+    run("export", "./concat", "--to", "model.onnx")
+    assert Predictor("./concat").about["parameters"] == Predictor("model.onnx").about["parameters"] == 3_211
+    assert Predictor("concat").about["parameters"] == 132_923
+
+
 def test_train_prints_log_evaluation_and_run_folder(run: Run, pictures: Path, tmp_path: Path) -> None:
     code, output, errors = run(
         "train", "--data", pictures, "--epochs", 2, "--width", 4, "--out", tmp_path / "run"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from digitsum.config import PRESETS, Config
+from digitsum.files import NETWORKS
 
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
     from digitsum.evaluation import Evaluation
@@ -196,6 +197,7 @@ def train(
     - model.safetensors, the trained network
     - evaluation.json, the final figures
     - model.onnx, the trained network for use without torch
+    - report.html, all of it to look at
 
     For example:
 
@@ -225,9 +227,11 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _train(config: Config, run: Path) -> None:
+    from digitsum.evaluation import evaluate
     from digitsum.export import to_onnx
     from digitsum.networks import load
-    from digitsum.training import fit
+    from digitsum.report import write_report
+    from digitsum.training import fit, load_parts
 
     print(_LOG_HEADER)
     epoch = 0.0
@@ -237,11 +241,14 @@ def _train(config: Config, run: Path) -> None:
             print(_LOG_ROW.format_map(row), flush=True)
     except KeyboardInterrupt:
         fail(f"interrupted after epoch {epoch}: go on with digitsum train --resume {run}", 130)
-    evaluation = _evaluate(str(run))
+    network = load(run)
+    _, held_out = load_parts(config)
+    evaluation = evaluate(network, held_out, config.data, "held-out")
     evaluation.save(run / "evaluation.json")
     _show(evaluation)
-    to_onnx(load(run), run / "model.onnx", evaluation)
-    print(f"\nrun folder: {run}")
+    to_onnx(network, run / "model.onnx", evaluation)
+    write_report(run)
+    print(f"\nrun folder: {run}\nreport: {run / 'report.html'}")
 
 
 _LOG_HEADER = "epoch  train loss  digit loss  sum loss     digit       sum     joint  seconds"
@@ -276,30 +283,25 @@ def evaluate(
     - digitsum evaluate runs/first
     - digitsum evaluate exact --data mnist --split test
     """
-    evaluation = _evaluate(name, data, split, data_dir)
-    if as_json:
-        print(json.dumps(asdict(evaluation)))
-    else:
-        _show(evaluation)
-
-
-def _evaluate(
-    name: str, data: str | None = None, split: str = "train", data_dir: str | None = None
-) -> "Evaluation":
-    from digitsum import mnist
-    from digitsum.evaluation import evaluate
+    from digitsum import evaluation, mnist
     from digitsum.networks import load
     from digitsum.pairs import DigitSumDataset, loader
     from digitsum.training import load_parts
 
     network = load(name)
     if data:
-        return evaluate(network, loader(DigitSumDataset(mnist.load(data, split, data_dir))), data, split)
-    if not Path(name).is_dir():
+        batches = loader(DigitSumDataset(mnist.load(data, split, data_dir)))
+        found = evaluation.evaluate(network, batches, data, split)
+    elif name in NETWORKS:
         raise ValueError(f"{name} comes with the package: name the images, as in --data mnist --split test")
-    config = Config.load(Path(name))
-    _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config)
-    return evaluate(network, held_out, config.data, "held-out")
+    else:
+        config = Config.load(Path(name))
+        _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config)
+        found = evaluation.evaluate(network, held_out, config.data, "held-out")
+    if as_json:
+        print(json.dumps(asdict(found)))
+    else:
+        _show(found)
 
 
 def _show(evaluation: "Evaluation") -> None:
@@ -318,6 +320,51 @@ def _show(evaluation: "Evaluation") -> None:
     )
     for name, share, note in rows:
         print(f"{name:<12}{share:8.2%}   {note}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Write report.html, a page about a run, into its folder: train does so too.
+
+    It shows what was run on what, the network, the training log, the evaluation and the worst errors. If a
+    file of the run is missing or damaged, that is said, the rest is shown, and the exit code is 1.
+    """
+    from digitsum.report import write_report
+
+    problems = write_report(run, data_dir)
+    for problem in problems:
+        print(f"digitsum: {problem}", file=sys.stderr)
+    print(run / "report.html")
+    sys.exit(1 if problems else 0)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    to: Annotated[Path, typer.Option(metavar="FILE", help="The page with the curves of all.")] = Path(
+        "comparison.html"
+    ),
+) -> None:
+    """Compare finished runs: a table, and a page with their curves and the settings that differ.
+
+    For example:
+
+    - digitsum compare runs/first runs/second
+    """
+    from digitsum.report import compare
+
+    shares = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")
+    table = compare(runs, to)
+    print(
+        table.rename(columns=lambda name: name.removesuffix("_accuracy")).to_string(
+            formatters={name.removesuffix("_accuracy"): "{:.2%}".format for name in shares}
+            | {"parameters": "{:,}".format, "seconds": "{:.1f}".format}
+        )
+    )
+    print(f"\n{to}")
 
 
 @app.command()

@@ -6,6 +6,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ASSETS = Path(__file__).parent / "assets"
+NETWORKS = ("exact", "concat")  # that come with the package, each in a folder of its name
+
+
+def locate(name: str | Path) -> Path:
+    """Give the folder of a network of the package for its name, and any other name as the path that it is.
+
+    Examples
+    --------
+    >>> locate("exact") == ASSETS / "exact"
+    True
+    >>> str(locate("runs/first"))
+    'runs/first'
+    >>> locate("./exact") == locate(Path("exact")) == Path("exact")  # a user's own folder of that name
+    True
+    """
+    return ASSETS / name if name in NETWORKS else Path(name)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from digitsum.files import ASSETS, replacing
+from digitsum.files import locate, replacing
 
 MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images, ink = 1
 NEVER = -1e4  # the logarithm of no probability: its exponential is 0, and unlike -inf it has a gradient
@@ -305,7 +305,8 @@ def load(name: str | Path = "exact") -> DigitSumNet:
     Parameters
     ----------
     name
-        "exact" or "concat", or what `save_pretrained` wrote to: a run folder, for example.
+        "exact" or "concat", or what `save_pretrained` wrote to: a run folder, for example ("./exact", if it
+        has the name of one of the package's).
 
     Raises
     ------
@@ -329,9 +330,9 @@ def find(name: str | Path) -> Path:
     ValueError
         There is none.
     """
-    for folder in (ASSETS / name, Path(name)):
-        if folder.is_dir():
-            return folder
+    folder = locate(name)
+    if folder.is_dir():
+        return folder
     raise ValueError(f"there is no network {str(name)!r}: name exact, concat, or a folder that holds one")
 
 

@@ -3,6 +3,7 @@
 Every image meets one dealt addend an epoch; the exhaustive evaluation alone meets all ten.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
-from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler, SubsetRandomSampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler, SubsetRandomSampler
 
 from digitsum.mnist import Digits
 
@@ -105,10 +106,12 @@ class DigitSumDataset(Dataset[Item]):
 def loader(
     dataset: DigitSumDataset,
     batch_size: int = 200,
-    sampler: Sampler[int] | None = None,
+    sampler: Iterable[int] | None = None,
     generator: torch.Generator | None = None,
 ) -> DataLoader[Item]:
-    """Load whole batches of `dataset`: in its order, or in the sampler's. The last one may be smaller.
+    """Load whole batches of `dataset`, in its order or in that of the numbers in `sampler`.
+
+    The last one may be smaller.
 
     What lies between a network's layers is written and read again: for batches of 1,000, which no cache
     holds, an evaluation takes a third longer than for 200.

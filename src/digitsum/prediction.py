@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from digitsum.files import ASSETS
+from digitsum.files import locate
 from digitsum.imaging import Picture, read_picture
 
 Array = npt.NDArray[Any]
@@ -175,7 +175,8 @@ def find_model(model: str | Path) -> Path:
     ValueError
         There is none.
     """
-    for file in (ASSETS / model / "model.onnx", Path(model) / "model.onnx", Path(model)):
+    place = locate(model)
+    for file in (place / "model.onnx", place):
         if file.is_file():
             return file
     raise ValueError(

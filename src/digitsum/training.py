@@ -11,9 +11,11 @@ import csv
 import logging
 import math
 import pickle
+import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +40,7 @@ from digitsum.pairs import DigitSumDataset, Item, split_loaders
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 LOGGED = ("digit_nll", "sum_nll", "digit_accuracy", "sum_accuracy", "joint_accuracy")
+COLUMNS = ("epoch", "train_loss", *LOGGED, "learning_rate", "seconds")  # of metrics.csv
 Row = dict[str, float]
 Weights = tuple[Tensor, ...] | list[Tensor]
 Teacher = Callable[[Tensor], Tensor]
@@ -97,11 +100,24 @@ def _start(fabric: Fabric, config: Config) -> dict[str, Any]:
     """Build everything that an epoch changes."""
     torch.manual_seed(config.seed)
     network = NETWORKS[config.network](config.width)
-    network.config = asdict(config)
+    network.config = asdict(config) | {"environment": _environment(fabric, config)}
     model, optimizer = fabric.setup(network, make_optimizer(network, config))
     # made after the set-up, on the device; its batch statistics are averaged as the weights are
     average = AveragedModel(network, multi_avg_fn=moving_average(config.average), use_buffers=True)
     return {"network": model, "average": average, "optimizer": optimizer, "epoch": 0, "log": []}
+
+
+def _environment(fabric: Fabric, config: Config) -> dict[str, str]:
+    """Say what a run is made with."""
+    cuda = fabric.device.type == "cuda"
+    return {
+        "digitsum": version("digitsum"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads",
+        "precision": _precision(config),
+    }
 
 
 def make_optimizer(network: DigitSumNet, config: Config) -> torch.optim.Optimizer:
@@ -240,6 +256,6 @@ def _resume(fabric: Fabric, state: dict[str, Any], checkpoint: Path) -> None:
 
 def _write_metrics(path: Path, rows: list[Row]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
