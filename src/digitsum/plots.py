@@ -1,0 +1,171 @@
+"""The plots of a run: SVG that takes its colours from the page, light, dark or black on white.
+
+    svg(confusion(evaluation))
+
+Each plot is a Figure of some 400 pixels, so that a narrow page shows it whole. What colour tells apart,
+dashes, markers, hatches or numbers tell apart as well.
+"""
+
+import io
+import re
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from digitsum.evaluation import Evaluation, Trials, reliability
+
+INK, DIGIT, SUM = "#1a1b1f", "#2456cc", "#ac3d14"
+ON_PAGE = {INK: "currentColor", DIGIT: f"var(--digit, {DIGIT})", SUM: f"var(--sum, {SUM})"}
+LINES = [  # colour, dashes, marker
+    *((DIGIT, "-", "o"), (SUM, "--", "s"), (INK, ":", "^")),
+    *((DIGIT, "-.", "D"), (SUM, "-", "v"), (INK, "--", "x")),
+]
+styled = mpl.rc_context(
+    {
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "figure.constrained_layout.use": True,
+        "figure.figsize": (4.4, 3.0),  # inches, of which a page makes 72 to 96 pixels each
+        "font.size": 10,
+        "hatch.color": INK,
+        "legend.frameon": False,
+        "lines.linewidth": 1.4,
+        "lines.markersize": 4,
+        "svg.fonttype": "none",  # text stays text
+        "svg.hashsalt": "digitsum",  # the same plot is the same file
+        "text.color": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+    }
+)
+
+
+@styled
+def svg(figure: Figure) -> str:
+    """Give a plot as an SVG element that a page can hold several of, in the page's own colours."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    text = re.sub(r' id="[\w.]+_\d+"', "", text[text.index("<svg") :])  # of groups, alike in every plot
+    return re.sub("|".join(ON_PAGE), lambda colour: ON_PAGE[colour[0]], text)
+
+
+@styled
+def curves(lines: Mapping[str, "pd.Series[float]"], label: str, log: bool = False) -> Figure:
+    """Plot lines over the epochs.
+
+    Parameters
+    ----------
+    lines
+        What the legend says of each, and its values; the index is the epoch.
+    label
+        Of the vertical axis, with the unit.
+    log
+        Whether that axis is logarithmic.
+    """
+    figure = Figure()
+    axes = figure.subplots()
+    for i, (name, values) in enumerate(lines.items()):
+        colour, dashes, marker = LINES[i % len(LINES)]
+        every = max(1, len(values) // 10)
+        axes.plot(values, dashes, color=colour, marker=marker, markevery=every, label=name)
+    axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(color=INK, alpha=0.15)
+    if len(lines) > 1:
+        figure.legend(loc="outside upper left", ncols=3)
+    return figure
+
+
+@styled
+def confusion(evaluation: Evaluation) -> Figure:
+    """Plot how often each digit is read as which; the darker, the larger the share of the digit's trials."""
+    counts = np.array(evaluation.confusion)
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
+    np.fill_diagonal(shares, 0)  # what is right needs no emphasis
+    texts = [[f"{count}" if count else "" for count in row] for row in counts]
+    return _grid(texts, shares, SUM, "digit read", "digit")
+
+
+@styled
+def sum_accuracy(evaluation: Evaluation) -> Figure:
+    """Plot how often the sum is right, in percent, for each digit with each addend; the darker, the less."""
+    accuracy = np.array(evaluation.sum_accuracy_by_digit_and_addend, float)
+    texts = [["" if np.isnan(share) else f"{100 * share:.3g}" for share in row] for row in accuracy]
+    return _grid(texts, np.nan_to_num(1 - accuracy), SUM, "addend", "digit")
+
+
+def _grid(
+    texts: list[list[str]], shades: npt.NDArray[np.float64], colour: str, across: str, down: str
+) -> Figure:
+    figure = Figure(figsize=(4.4, 3.9))
+    axes = figure.subplots()
+    highest = max(shades.max(), 1e-9)
+    for (row, column), shade in np.ndenumerate(shades):
+        corner = (column - 0.5, row - 0.5)
+        # half as dark at most, so that the numbers are readable on any page
+        alpha = 0.55 * np.sqrt(shade / highest)
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, alpha=alpha, linewidth=0))
+        weight = "bold" if row == column and across == "digit read" else "normal"
+        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=8, fontweight=weight)
+    axes.set(xlabel=across, ylabel=down, xlim=(-0.5, 9.5), ylim=(9.5, -0.5))
+    axes.set(xticks=range(10), yticks=range(10), aspect="equal")
+    axes.tick_params(length=0)
+    return figure
+
+
+@styled
+def wrong_sums(trials: Trials) -> Figure:
+    """Plot for each digit how many of its sums are wrong, because it was misread or was misadded."""
+    right = trials.label[:, None]
+    wrong = trials.sum != right + np.arange(10)
+    misread = wrong & (trials.digit != right)
+    by_digit = pd.DataFrame({"misread": misread.mean(axis=1), "misadded": (wrong & ~misread).mean(axis=1)})
+    share = 100 * by_digit.groupby(trials.label).mean().reindex(range(10), fill_value=0)
+    figure = Figure()
+    axes = figure.subplots()
+    axes.bar(share.index, share["misread"], color=DIGIT, alpha=0.6, label="misread")
+    axes.bar(
+        share.index,
+        share["misadded"],
+        bottom=share["misread"],
+        fill=False,
+        edgecolor=SUM,
+        hatch="///",
+        label="misadded",
+    )
+    axes.set(xlabel="digit", ylabel="sums that are wrong, %", xticks=range(10))
+    figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+@styled
+def calibration(trials: Trials) -> Figure:
+    """Plot how often an answer is right against how sure it was, and how many trials were that sure."""
+    label = trials.label[:, None]
+    outputs = {
+        "digit": (trials.digit_confidence, trials.digit == label),
+        "sum": (trials.sum_confidence, trials.sum == label + np.arange(10)),
+    }
+    figure = Figure(figsize=(4.4, 3.9))
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+    upper.plot([0, 100], [0, 100], color=INK, linewidth=0.8, label="as sure as right")
+    for (name, (confidence, right)), (colour, dashes, marker) in zip(outputs.items(), LINES, strict=False):
+        table = reliability(confidence, right)
+        line = {"color": colour, "linestyle": dashes, "marker": marker}
+        upper.plot(100 * table["confidence"], 100 * table["accuracy"], label=name, **line)
+        lower.plot(100 * table["confidence"], table["trials"], **line)
+    upper.set(ylabel="right, %", ylim=(-3, 103))
+    lower.set(xlabel="probability of the answer, %", ylabel="trials", yscale="log", xlim=(0, 103))
+    for axes in (upper, lower):
+        axes.grid(color=INK, alpha=0.15)
+    figure.legend(loc="outside upper left", ncols=3)
+    return figure

@@ -1,0 +1,350 @@
+"""The page of a run: what was run on what, the network, the training log, the evaluation, the worst errors.
+
+    problems = write_report("runs/first")  # runs/first/report.html, one file that opens from disk
+    table = compare(["runs/first", "runs/second"], "comparison.html")
+
+A section needs some of the run's files. One that is missing or damaged costs the sections that need it.
+"""
+
+import base64
+import io
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from digitsum import plots
+from digitsum.config import Config
+from digitsum.diagram import draw, layers
+from digitsum.evaluation import Evaluation, Trials, run_trials
+from digitsum.files import ASSETS, replacing
+from digitsum.networks import NETWORKS, load
+from digitsum.pairs import DigitSumDataset, loader, pair_table
+from digitsum.training import COLUMNS, load_parts
+
+Section = dict[str, Any]
+
+SAMPLES = 8  # images of the training part
+ERRORS = 12  # the most confident ones
+
+
+def write_report(run: str | Path, data_dir: str | None = None) -> list[str]:
+    """Write `report.html` into the folder of a run, whole or not at all.
+
+    Parameters
+    ----------
+    data_dir
+        Where MNIST's files are, if not where the run found them.
+
+    Returns
+    -------
+    list of str
+        A sentence for each file that is missing or damaged. The page says it in the place of the sections
+        that need the file, and shows the others.
+
+    Raises
+    ------
+    ValueError
+        The folder has none of the files that a run leaves behind.
+    """
+    source = _Run(Path(run), data_dir)
+    sections = {name: _attempt(make, source) for name, make in SECTIONS.items()}
+    _render("report.html", source.folder / "report.html", name=source.name, sections=sections)
+    return list(dict.fromkeys(section for section in sections.values() if isinstance(section, str)))
+
+
+def compare(runs: Sequence[str | Path], path: str | Path) -> pd.DataFrame:
+    """Compare finished runs: a page with a table, the settings that differ and the curves of all.
+
+    Parameters
+    ----------
+    path
+        Of the page, which is written whole or not at all.
+
+    Returns
+    -------
+    DataFrame
+        A row a run: its `network`, `parameters`, `data`, `seed`, `epochs`, `seconds` of training and, on the
+        images that it held out, the accuracies and the consistency, fractions.
+
+    Raises
+    ------
+    ValueError
+        A run isn't finished, or a file of it is damaged.
+    """
+    sources = _named([_Run(Path(run)) for run in runs])
+    settings = pd.DataFrame({name: asdict(source.config) for name, source in sources.items()})
+    _render(
+        "comparison.html",
+        Path(path),
+        runs=sources,
+        same_images=len({_images(run) for run in sources.values()}) == 1,
+        differing=settings[settings.nunique(axis=1, dropna=False) > 1],
+        plots=[
+            _figure(
+                plots.curves({name: run.log[column] * scale for name, run in sources.items()}, label, log)
+            )
+            for column, label, scale, log in COMPARED
+        ],
+    )
+    return pd.DataFrame({name: _figures(source) for name, source in sources.items()}).T.infer_objects()
+
+
+def _named(runs: "list[_Run]") -> "dict[str, _Run]":
+    """Call each run by the name of its folder, or by the whole path where folders have the same name."""
+    short = {run.name: run for run in runs}
+    return short if len(short) == len(runs) else {str(run.folder): run for run in runs}
+
+
+def _images(run: "_Run") -> tuple[object, ...]:
+    """Give what decides which images a run holds out."""
+    return tuple(getattr(run.config, name) for name in ("data", "data_dir", "train_fraction", "seed"))
+
+
+COMPARED = [  # column of the log, label, scale, whether logarithmic
+    ("digit_accuracy", "digit right, %", 100, False),
+    ("sum_accuracy", "sum right, %", 100, False),
+    ("digit_nll", "loss of the digit, nats", 1, True),
+    ("sum_nll", "loss of the sum, nats", 1, True),
+]
+
+
+class _Run:
+    """The files of a run, each read when it is first asked for."""
+
+    def __init__(self, folder: Path, data_dir: str | None = None) -> None:
+        files = ("config.json", "metrics.csv", "evaluation.json")
+        if not any((folder / name).is_file() for name in files):
+            raise ValueError(f"{folder} isn't a run folder: it has none of {', '.join(files)}")
+        self.folder = folder
+        self.data_dir = data_dir
+        self.name = folder.resolve().name
+
+    @cached_property
+    def config(self) -> Config:
+        return Config.load(self.folder)
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """What the run was made with; nothing while it isn't finished."""
+        found: dict[str, str] = json.loads((self.folder / "config.json").read_text()).get("environment", {})
+        return found
+
+    @cached_property
+    def log(self) -> pd.DataFrame:
+        """The training log, a row an epoch."""
+        path = self.folder / "metrics.csv"
+        try:
+            table = pd.read_csv(path, dtype=float)
+            if list(table) != list(COLUMNS) or table.empty or not np.isfinite(table).all(axis=None):
+                raise ValueError(f"expected rows of {', '.join(COLUMNS)}")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} is missing or damaged: {error}") from error
+        return table.astype({"epoch": int}).set_index("epoch")
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        return Evaluation.load(self.folder / "evaluation.json")
+
+    @cached_property
+    def parts(self) -> tuple[DigitSumDataset, list[int], list[int]]:
+        """The data, and which of its images are trained on and which are held out."""
+        train, held_out = load_parts(replace(self.config, data_dir=self.data_dir or self.config.data_dir))
+        return train.dataset, list(train.sampler), list(held_out.sampler)  # type: ignore[return-value]
+
+
+# The sections of the report
+
+
+def _attempt(make: Callable[[_Run], Section], run: _Run) -> Section | str:
+    """Make a section, or say which file is in the way."""
+    try:
+        return make(run)
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+def _settings(run: _Run) -> Section:
+    return {"config": run.config, "command": command(run.config), "environment": run.environment}
+
+
+def command(config: Config) -> str:
+    """Give the command that trains with these settings.
+
+    >>> command(Config(network="exact", augment=False, epochs=5))
+    'digitsum train --no-augment --network exact --epochs 5'
+    """
+    words = ["digitsum", "train"]
+    for field in fields(config):
+        value, option = getattr(config, field.name), field.name.replace("_", "-")
+        if value != field.default:
+            words += (
+                [f"--{'' if value else 'no-'}{option}"]
+                if isinstance(value, bool)
+                else [f"--{option}", f"{value}"]
+            )
+    return shlex.join(words)
+
+
+def _data(run: _Run) -> Section:
+    dataset, trained, held_out = run.parts
+    return {
+        "trained": len(trained),
+        "held_out": len(held_out),
+        "table": pair_table(),
+        "dealt": pd.crosstab(dataset.digits[trained].numpy(), dataset.addends[trained].numpy()),
+        "samples": [
+            {
+                "picture": _picture(dataset.images[i].numpy()),
+                **{name: int(getattr(dataset, f"{name}s")[i]) for name in ("digit", "addend", "sum")},
+            }
+            for i in trained[:SAMPLES]
+        ],
+        "config": run.config,
+    }
+
+
+def _network(run: _Run) -> Section:
+    network = NETWORKS[run.config.network](run.config.width)
+    return {"diagram": _svg(draw(network)), "layers": layers(network)}
+
+
+def _losses(run: _Run) -> Section:
+    return {"config": run.config}
+
+
+def _log(run: _Run) -> Section:
+    log = run.log
+    losses = {"training": log["train_loss"], "digit": log["digit_nll"], "sum": log["sum_nll"]}
+    right = {name: 100 * log[f"{name}_accuracy"] for name in ("digit", "sum", "joint")}
+    figures = [
+        plots.curves(losses, "loss, nats", log=True),
+        plots.curves(right, "right, %"),
+        plots.curves({"learning rate": log["learning_rate"]}, "learning rate"),
+    ]
+    captions = (
+        "Losses.",
+        "How often the digit, the sum and both are right.",
+        "The last step's learning rate.",
+    )
+    return {
+        "log": log,
+        "plots": [(_figure(figure), about) for figure, about in zip(figures, captions, strict=True)],
+    }
+
+
+def _evaluation(run: _Run) -> Section:
+    evaluation = run.evaluation
+    return {
+        "evaluation": evaluation,
+        "confusion": _figure(plots.confusion(evaluation)),
+        "sum_accuracy": _figure(plots.sum_accuracy(evaluation)),
+    }
+
+
+def _answers(run: _Run) -> Section:
+    dataset, _, held_out = run.parts
+    trials = run_trials(load(run.folder), loader(dataset, sampler=held_out))
+    return {
+        "calibration": _figure(plots.calibration(trials)),
+        "wrong_sums": _figure(plots.wrong_sums(trials)),
+        "images": len(held_out),
+        "errors": _most_confident_errors(trials, dataset.images[held_out].numpy()),
+    }
+
+
+SECTIONS: dict[str, Callable[[_Run], Section]] = {
+    "settings": _settings,
+    "data": _data,
+    "network": _network,
+    "losses": _losses,
+    "log": _log,
+    "evaluation": _evaluation,
+    "answers": _answers,
+}
+
+
+class Error(NamedTuple):
+    """A wrong answer: the picture, what it shows, the addend, and both answers with their probabilities."""
+
+    picture: str
+    label: int
+    addend: int
+    digit: int
+    digit_confidence: float
+    sum: int
+    sum_confidence: float
+
+
+def _most_confident_errors(trials: Trials, images: npt.NDArray[np.uint8]) -> list[Error]:
+    """Give the images with the most confident wrong answers, each with the addend of the surest one."""
+    label, addend = trials.label[:, None], np.arange(10)
+    sure = np.maximum(
+        np.where(trials.digit != label, trials.digit_confidence, 0),
+        np.where(trials.sum != label + addend, trials.sum_confidence, 0),
+    )  # [images, 10]
+    worst = sure.max(axis=1)
+    chosen = [i for i in np.argsort(-worst, kind="stable")[:ERRORS] if worst[i] > 0]
+    columns = (trials.digit, trials.digit_confidence, trials.sum, trials.sum_confidence)
+    return [
+        Error(_picture(images[i]), trials.label[i], n, *(column[i, n] for column in columns))
+        for i in chosen
+        for n in [int(sure[i].argmax())]
+    ]
+
+
+def _figures(run: _Run) -> Section:
+    names = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")
+    return {
+        "network": run.config.network,
+        "parameters": run.evaluation.parameters,
+        "data": run.config.data,
+        "seed": run.config.seed,
+        "epochs": run.config.epochs,
+        "seconds": run.log["seconds"].sum(),
+        **{name: getattr(run.evaluation, name) for name in names},
+    }
+
+
+# The pages
+
+
+def _picture(image: npt.NDArray[np.uint8]) -> str:
+    """Give an image, uint8 [1, 28, 28], as the address of a PNG whose ink is black on nothing."""
+    ink = Image.fromarray(image[0])
+    file = io.BytesIO()
+    Image.merge("LA", [Image.new("L", ink.size), ink]).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _figure(figure: Figure) -> Markup:
+    return _svg(plots.svg(figure))
+
+
+def _svg(text: str) -> Markup:
+    """Take an SVG element over as it is: the libraries that wrote it have escaped what it says."""
+    return Markup(text)  # noqa: S704
+
+
+def _render(template: str, path: Path, **values: Any) -> None:
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    pages.filters["percent"] = lambda share, places=2: f"{100 * share:.{places}f} %"
+    pages.filters["thousands"] = lambda count: f"{count:,}"
+    with replacing(path) as file:
+        file.write_text(pages.get_template(template).render(values), "utf-8")
