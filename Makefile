@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test check weights format clean
+.PHONY: train test check weights tour format clean
 
 train: .venv/installed  ## train the reference network on the embedded images, then evaluate it
 	$(BIN)/digitsum train
@@ -19,6 +19,9 @@ check: .venv/installed  ## what a change must pass: format, lint, types, tests
 
 weights: .venv/installed  ## train the networks that come with the package, on MNIST: long
 	$(BIN)/python benchmarks/weights.py exact concat
+
+tour: .venv/installed  ## execute the tour and store it with its outputs
+	$(BIN)/python examples/execute.py
 
 format: .venv/installed
 	$(BIN)/ruff check --fix
