@@ -2,8 +2,9 @@
 # each first makes a virtual environment in .venv, once, and installs the pinned packages there.
 PYTHON ?= python3
 BIN := .venv/bin
+API := docs/api
 
-.PHONY: train test check weights tour format clean
+.PHONY: train test check docs tour weights format clean
 
 train: .venv/installed  ## train the reference network on the embedded images, then evaluate it
 	$(BIN)/digitsum train
@@ -17,6 +18,9 @@ check: .venv/installed  ## what a change must pass: format, lint, types, tests
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+docs: .venv/installed  ## write the API reference, made from the docstrings, into docs/api
+	$(BIN)/python -W error -m pdoc --docformat numpy --output-directory $(API) digitsum
+
 weights: .venv/installed  ## train the networks that come with the package, on MNIST: long
 	$(BIN)/python benchmarks/weights.py exact concat
 
@@ -28,7 +32,7 @@ format: .venv/installed
 	$(BIN)/ruff format
 
 clean:
-	rm -rf .venv
+	rm -rf .venv $(API)
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

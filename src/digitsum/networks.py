@@ -143,8 +143,8 @@ class DigitSumNet(nn.Module, ABC):
 class ConcatNet(DigitSumNet):
     """The reference: two convolutions and four linear layers, joined by a concatenation.
 
-    image -> conv1 -> conv2 -> image layer --+-- torch.cat --+-- digit layer -> log-softmax -> digit
-    addend one-hot ------> addend layer -----+               +-- sum layer ---> log-softmax -> sum
+        image -> conv1 -> conv2 -> image layer -+- cat -+- digit layer -> log-softmax -> digit
+        addend one-hot -------> addend layer ---+       +- sum layer ---> log-softmax -> sum
 
     For a linear layer the score of a sum s is a term from the image plus a term from the addend. That is
     enough to add: with digit d, addend n and sum s measured from their means 4.5, 4.5 and 9,
@@ -222,8 +222,8 @@ class ConcatNet(DigitSumNet):
 class ExactNet(DigitSumNet):
     """Reads the digit, then adds by probability, so it can't misadd.
 
-    image -> five convolutions -> linear layer -> log-softmax -> digit ---+-- convolution of the two
-    addend -----------------------------------------------------------------+   distributions -> sum
+        image -> convolutions -> linear layer -> log-softmax -> digit -+- convolution of both
+        addend --------------------------------------------------------+  distributions -> sum
 
     P(sum = s) is the total of P(digit = d) P(addend = s - d) over all d (`AddByProbability`). With a known
     addend n that is P(digit = s - n): the most probable sum is the most probable digit plus n, whatever the
@@ -313,6 +313,8 @@ def load(name: str | Path = "exact") -> DigitSumNet:
     ValueError
         There is no such network, or its files are damaged.
 
+    Examples
+    --------
     >>> image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     >>> image[0, 0, 4:24, 13:15] = 255  # a stroke from top to bottom
     >>> log_digit, log_sum = load("exact")(image, torch.eye(10)[[6]])

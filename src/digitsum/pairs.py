@@ -26,6 +26,8 @@ def pair_table(length: int = 60_000) -> pd.DataFrame:
     DataFrame
         int64 columns `addend`, `digit` and `sum`.
 
+    Examples
+    --------
     >>> pair_table().head(3)
        addend  digit  sum
     0       0      0    0
@@ -54,6 +56,8 @@ def deal(labels: np.ndarray, seed: int = 0) -> pd.DataFrame:
     DataFrame
         N rows in the order of `labels`, columns as in `pair_table`.
 
+    Examples
+    --------
     >>> deal(np.array([3, 3, 3, 8]), seed=0)["digit"].tolist()
     [3, 3, 3, 8]
     """
@@ -142,6 +146,8 @@ def split_loaders(
     ValueError
         A batch size below 1, or a part that would be empty.
 
+    Examples
+    --------
     >>> from digitsum.mnist import Digits
     >>> dataset = DigitSumDataset(Digits(np.zeros((10, 1, 28, 28), np.uint8), np.arange(10)))
     >>> train, held_out = split_loaders(dataset)

@@ -88,6 +88,8 @@ class Predictor:
     ValueError
         There is no such model, or the file isn't one.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> image = np.zeros((28, 28), np.uint8)
     >>> image[4:24, 13:15] = 255  # a stroke from top to bottom
@@ -192,6 +194,8 @@ def check_addends(addends: int | Sequence[int] | Array, count: int) -> Array:
     ValueError
         One isn't a whole number from 0 to 9, or there are not `count` of them.
 
+    Examples
+    --------
     >>> check_addends(7, count=3)
     array([7, 7, 7])
     >>> check_addends([2.5], count=1)

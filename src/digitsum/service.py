@@ -380,6 +380,8 @@ def create_app(model: str | Path = "exact") -> FastAPI:
     model
         As for `Predictor`. It is loaded when the application starts.
 
+    Examples
+    --------
     >>> from fastapi.testclient import TestClient
     >>> with TestClient(create_app("exact")) as client:
     ...     client.get("/health").json()

@@ -1,0 +1,63 @@
+"""The API reference, as `make docs` writes it."""
+
+import os
+import re
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+from pdoc.doc import Module
+from pdoc.extract import walk_specs
+
+import digitsum
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """All pages by name, written by the Makefile's own command, but from this environment."""
+    folder = tmp_path_factory.mktemp("api")
+    make = ["make", "docs", "--old-file=.venv/installed", f"API={folder}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "MAKEFLAGS": ""}
+    subprocess.run([*make, f"BIN={sysconfig.get_path('scripts')}"], cwd=ROOT, env=environment, check=True)
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.html")}
+
+
+def test_the_first_page_is_the_packages(pages: dict[str, str]) -> None:
+    assert pages.keys() == {"index.html", "digitsum.html", "digitsum/mnist.html"}
+    assert "url=./digitsum.html" in pages["index.html"]
+    assert "<title>digitsum API documentation</title>" in pages["digitsum.html"]
+
+
+def test_every_public_name_has_its_place_with_its_docstring(pages: dict[str, str]) -> None:
+    for name in digitsum.__all__:
+        page = pages.get(f"digitsum/{name}.html", pages["digitsum.html"])
+        start = 'class="module-info"' if f"digitsum/{name}.html" in pages else f'id="{name}"'
+        found = re.search(rf"<section {start}>.*?</section>", page, re.DOTALL)
+        assert found, name
+        assert '<div class="docstring">' in found[0], name
+
+
+def test_every_function_class_and_method_has_its_place_with_a_docstring(pages: dict[str, str]) -> None:
+    for name in walk_specs(["digitsum"]):
+        page = pages[f"{name.replace('.', '/')}.html"]
+        documented = Module.from_name(name).flattened_own_members
+        public = [each for each in documented if not re.search(r"(^|\.)_", each.qualname)]
+        assert public
+        for each in public:
+            assert f'id="{each.qualname}"' in page, each.fullname
+            assert each.docstring or each.kind == "variable", each.fullname
+
+
+def test_examples_are_shown_as_code(pages: dict[str, str]) -> None:
+    """Without a heading of its own, an example after a section is taken for a part of its list."""
+    assert '<span class="gp">&gt;&gt;&gt; </span>' in pages["digitsum.html"]
+    for page in pages.values():
+        assert "<strong>&gt;&gt;&gt;" not in page
+
+
+def test_the_pages_load_nothing_from_elsewhere(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        assert not re.search(r'<(link|script|img|iframe)[^>]*(src|href)="(https?:)?//', page)
