@@ -64,7 +64,7 @@ def draw(network: DigitSumNet) -> str:
 
 
 def layers(network: DigitSumNet) -> pd.DataFrame:
-    """List the modules in the order in which they are used.
+    """List the modules in the order in which the network declares them.
 
     Returns
     -------
@@ -76,7 +76,8 @@ def layers(network: DigitSumNet) -> pd.DataFrame:
     ['Conv2d', 'Conv2d', 'Linear', 'Linear', 'Linear', 'Linear']
     """
     steps, _ = _follow(network)
-    return pd.DataFrame([step for step in steps if step.name and step.type])
+    modules = {step.name: step for step in steps if step.type}
+    return pd.DataFrame([modules[name] for name, _ in network.named_modules() if name in modules])
 
 
 def _follow(network: DigitSumNet) -> tuple[list[Step], list[tuple[int, int]]]:

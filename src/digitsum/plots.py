@@ -99,7 +99,10 @@ def confusion(evaluation: Evaluation) -> Figure:
 def sum_accuracy(evaluation: Evaluation) -> Figure:
     """Plot how often the sum is right, in percent, for each digit with each addend; the darker, the less."""
     accuracy = np.array(evaluation.sum_accuracy_by_digit_and_addend, float)
-    texts = [["" if np.isnan(share) else f"{100 * share:.3g}" for share in row] for row in accuracy]
+    texts = [
+        ["" if np.isnan(share) else f"{100 * share:.1f}".replace("100.0", "100") for share in row]
+        for row in accuracy
+    ]
     return _grid(texts, np.nan_to_num(1 - accuracy), SUM, "addend", "digit")
 
 
@@ -115,7 +118,7 @@ def _grid(
         alpha = 0.55 * np.sqrt(shade / highest)
         axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, alpha=alpha, linewidth=0))
         weight = "bold" if row == column and across == "digit read" else "normal"
-        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=8, fontweight=weight)
+        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=7.5, fontweight=weight)
     axes.set(xlabel=across, ylabel=down, xlim=(-0.5, 9.5), ylim=(9.5, -0.5))
     axes.set(xticks=range(10), yticks=range(10), aspect="equal")
     axes.tick_params(length=0)
@@ -130,6 +133,7 @@ def wrong_sums(trials: Trials) -> Figure:
     misread = wrong & (trials.digit != right)
     by_digit = pd.DataFrame({"misread": misread.mean(axis=1), "misadded": (wrong & ~misread).mean(axis=1)})
     share = 100 * by_digit.groupby(trials.label).mean().reindex(range(10), fill_value=0)
+    share["misadded"] = share["misadded"].replace(0, np.nan)  # else its outline would still be there
     figure = Figure()
     axes = figure.subplots()
     axes.bar(share.index, share["misread"], color=DIGIT, alpha=0.6, label="misread")

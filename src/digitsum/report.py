@@ -227,10 +227,10 @@ def _losses(run: _Run) -> Section:
 def _log(run: _Run) -> Section:
     log = run.log
     losses = {"training": log["train_loss"], "digit": log["digit_nll"], "sum": log["sum_nll"]}
-    right = {name: 100 * log[f"{name}_accuracy"] for name in ("digit", "sum", "joint")}
+    right = {"digit": log["digit_accuracy"], "sum": log["sum_accuracy"], "both": log["joint_accuracy"]}
     figures = [
         plots.curves(losses, "loss, nats", log=True),
-        plots.curves(right, "right, %"),
+        plots.curves({name: 100 * share for name, share in right.items()}, "right, %"),
         plots.curves({"learning rate": log["learning_rate"]}, "learning rate"),
     ]
     captions = (
@@ -344,7 +344,10 @@ def _render(template: str, path: Path, **values: Any) -> None:
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    pages.filters["percent"] = lambda share, places=2: f"{100 * share:.{places}f} %"
+    pages.filters["percent"] = lambda share, places=2: f"{100 * share:.{places}f}\N{NO-BREAK SPACE}%"
+    pages.filters["interval"] = lambda ends: "{:.2f} to {:.2f}\N{NO-BREAK SPACE}%".format(
+        *(100 * end for end in ends)
+    )
     pages.filters["thousands"] = lambda count: f"{count:,}"
     with replacing(path) as file:
         file.write_text(pages.get_template(template).render(values), "utf-8")
