@@ -326,6 +326,7 @@ def _show(evaluation: "Evaluation") -> None:
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     data_dir: DataDir = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write report.pdf as well.")] = False,
 ) -> None:
     """Write report.html, a page about a run, into its folder: train does so too.
 
@@ -334,7 +335,10 @@ def report(
     """
     from digitsum.report import write_report
 
-    problems = write_report(run, data_dir)
+    try:
+        problems = write_report(run, data_dir, pdf)
+    except ModuleNotFoundError as error:
+        fail(f"{error}: pip install 'digitsum[train,pdf]'", 1)
     for problem in problems:
         print(f"digitsum: {problem}", file=sys.stderr)
     print(run / "report.html")

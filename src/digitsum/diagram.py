@@ -76,7 +76,7 @@ def layers(network: DigitSumNet) -> pd.DataFrame:
     ['Conv2d', 'Conv2d', 'Linear', 'Linear', 'Linear', 'Linear']
     """
     steps, _ = _follow(network)
-    modules = {step.name: step for step in steps if step.type}
+    modules = {step.name: step for step in steps if step.name and step.type}
     return pd.DataFrame([modules[name] for name, _ in network.named_modules() if name in modules])
 
 

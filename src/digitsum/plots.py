@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from digitsum.evaluation import Evaluation, Trials, reliability
 
@@ -77,7 +77,12 @@ def curves(lines: Mapping[str, "pd.Series[float]"], label: str, log: bool = Fals
         colour, dashes, marker = LINES[i % len(LINES)]
         every = max(1, len(values) // 10)
         axes.plot(values, dashes, color=colour, marker=marker, markevery=every, label=name)
-    axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
+    axes.set(xlabel="epoch", ylabel=label)
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set(
+            major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator()
+        )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(color=INK, alpha=0.15)
     if len(lines) > 1:

@@ -9,6 +9,7 @@ A section needs some of the run's files. One that is missing or damaged costs th
 import base64
 import io
 import json
+import logging
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
@@ -39,13 +40,15 @@ SAMPLES = 8  # images of the training part
 ERRORS = 12  # the most confident ones
 
 
-def write_report(run: str | Path, data_dir: str | None = None) -> list[str]:
+def write_report(run: str | Path, data_dir: str | None = None, pdf: bool = False) -> list[str]:
     """Write `report.html` into the folder of a run, whole or not at all.
 
     Parameters
     ----------
     data_dir
         Where MNIST's files are, if not where the run found them.
+    pdf
+        Whether to write `report.pdf` as well, by WeasyPrint.
 
     Returns
     -------
@@ -60,7 +63,10 @@ def write_report(run: str | Path, data_dir: str | None = None) -> list[str]:
     """
     source = _Run(Path(run), data_dir)
     sections = {name: _attempt(make, source) for name, make in SECTIONS.items()}
-    _render("report.html", source.folder / "report.html", name=source.name, sections=sections)
+    path = source.folder / "report.html"
+    _render("report.html", path, name=source.name, sections=sections)
+    if pdf:
+        _print(path, path.with_suffix(".pdf"))
     return list(dict.fromkeys(section for section in sections.values() if isinstance(section, str)))
 
 
@@ -351,3 +357,11 @@ def _render(template: str, path: Path, **values: Any) -> None:
     pages.filters["thousands"] = lambda count: f"{count:,}"
     with replacing(path) as file:
         file.write_text(pages.get_template(template).render(values), "utf-8")
+
+
+def _print(page: Path, path: Path) -> None:
+    import weasyprint  # needs a library of the system's, so only who wants a PDF has to have it
+
+    logging.getLogger("weasyprint").setLevel(logging.ERROR)  # it tells of each style that is for screens
+    with replacing(path) as file:
+        weasyprint.HTML(page).write_pdf(file)
