@@ -9,11 +9,13 @@ A section needs some of the run's files. One that is missing or damaged costs th
 import base64
 import io
 import json
-import logging
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -360,8 +362,11 @@ def _render(template: str, path: Path, **values: Any) -> None:
 
 
 def _print(page: Path, path: Path) -> None:
-    import weasyprint  # needs a library of the system's, so only who wants a PDF has to have it
-
-    logging.getLogger("weasyprint").setLevel(logging.ERROR)  # it tells of each style that is for screens
+    """Write a page as PDF, in a process of its own: WeasyPrint's Pango and Graphviz's can't share one."""
+    if find_spec("weasyprint") is None:
+        raise ModuleNotFoundError("No module named 'weasyprint'")
     with replacing(path) as file:
-        weasyprint.HTML(page).write_pdf(file)
+        command = [sys.executable, "-m", "weasyprint", "--quiet", str(page), str(file)]
+        done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  # all of it is ours
+        if done.returncode:
+            raise OSError(f"{path} can't be written: WeasyPrint ends with {done.stderr.strip()[-200:]!r}")
