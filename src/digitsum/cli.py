@@ -185,6 +185,10 @@ def train(
             rich_help_panel="Run", metavar="RUN", help="Go on with an interrupted run, with its settings."
         ),
     ] = None,
+    log: Annotated[
+        Literal["csv", "tensorboard"],
+        typer.Option(rich_help_panel="Run", help="**tensorboard**: write its events as well as metrics.csv."),
+    ] = "csv",
 ) -> None:
     """Train a network, then evaluate it on the images it was not trained on.
 
@@ -204,21 +208,21 @@ def train(
     - digitsum train
     - digitsum train --data mnist --epochs 5 --no-augment
     - digitsum train --network exact --digit-weight 0 --sum-weight 1
-    - digitsum train --preset fast
+    - digitsum train --preset fast --log tensorboard
     - digitsum train --resume runs/first
     """
     given = {name: value for name, value in context.params.items() if _is_given(context, name)}
     if resume:
-        if given.keys() != {"resume"}:
+        if given.keys() - {"resume", "log"}:
             raise ValueError("--resume takes every setting from the run: leave the other options out")
-        _train(Config.load(resume), resume)
+        _train(Config.load(resume), resume, log)
         return
-    settings = {name: value for name, value in given.items() if name not in ("preset", "out")}
+    settings = {name: value for name, value in given.items() if name not in ("preset", "out", "log")}
     config = replace(PRESETS[preset] if preset else Config(), **settings)
     run = out or Path("runs", f"{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
     if run.exists() and any(run.iterdir()):
         raise ValueError(f"{run} isn't empty: choose another --out, or go on with --resume {run}")
-    _train(config, run)
+    _train(config, run, log)
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -226,17 +230,22 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _train(config: Config, run: Path) -> None:
+def _train(config: Config, run: Path, log: str) -> None:
     from digitsum.evaluation import evaluate
     from digitsum.export import to_onnx
     from digitsum.networks import load
     from digitsum.report import write_report
     from digitsum.training import fit, load_parts
 
+    rows = fit(config, run)
+    if log == "tensorboard":
+        from digitsum.events import log_evaluation, log_rows
+
+        rows = log_rows(rows, run)
     print(_LOG_HEADER)
     epoch = 0.0
     try:
-        for row in fit(config, run):
+        for row in rows:
             epoch = row["epoch"]
             print(_LOG_ROW.format_map(row), flush=True)
     except KeyboardInterrupt:
@@ -245,6 +254,8 @@ def _train(config: Config, run: Path) -> None:
     _, held_out = load_parts(config)
     evaluation = evaluate(network, held_out, config.data, "held-out")
     evaluation.save(run / "evaluation.json")
+    if log == "tensorboard":
+        log_evaluation(evaluation, config, run)
     _show(evaluation)
     to_onnx(network, run / "model.onnx", evaluation)
     write_report(run)

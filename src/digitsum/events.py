@@ -1,0 +1,50 @@
+"""A run in TensorBoard: its log while it trains, then its settings, its figures and its confusion matrix.
+
+    for row in log_rows(fit(config, run), run): ...  # then: tensorboard --logdir runs
+
+The events lie in the run folder, beside `metrics.csv`.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from digitsum import plots
+from digitsum.config import Config
+from digitsum.evaluation import Evaluation
+from digitsum.training import COLUMNS, Row
+
+TAGS = {  # of the columns of metrics.csv that TensorBoard shows in one group; the others have their own names
+    "train_loss": "loss/training",
+    "digit_nll": "loss/digit",
+    "sum_nll": "loss/sum",
+    "digit_accuracy": "accuracy/digit",
+    "sum_accuracy": "accuracy/sum",
+    "joint_accuracy": "accuracy/both",
+}
+
+
+def log_rows(rows: Iterable[Row], run: Path) -> Iterator[Row]:
+    """Hand the rows of `fit` on, each when TensorBoard has it; the step is the epoch."""
+    with SummaryWriter(run) as writer:
+        for row in rows:
+            for column in COLUMNS[1:]:
+                writer.add_scalar(TAGS.get(column, column), row[column], row["epoch"])
+            writer.flush()
+            yield row
+
+
+def log_evaluation(evaluation: Evaluation, config: Config, run: Path) -> None:
+    """Add the confusion matrix as an image and, for TensorBoard's table of runs, settings and figures."""
+    settings = {name: value for name, value in asdict(config).items() if value is not None}
+    figures = {
+        name: getattr(evaluation, name)
+        for name in ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")
+    }
+    with SummaryWriter(run) as writer:
+        writer.add_figure("confusion", plots.confusion(evaluation), config.epochs)
+        writer.add_hparams(
+            settings, {f"held-out/{name}": share for name, share in figures.items()}, run_name="."
+        )
