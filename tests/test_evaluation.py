@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from digitsum.evaluation import calibration_error, evaluate, reliability, run_trials, wilson_interval
+from digitsum.evaluation import (
+    Evaluation,
+    calibration_error,
+    evaluate,
+    reliability,
+    run_trials,
+    wilson_interval,
+)
 from digitsum.mnist import Digits
 from digitsum.pairs import DigitSumDataset, loader
 
@@ -130,6 +138,20 @@ def test_evaluation_is_saved_as_json(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "evaluation.json").read_text())
     assert saved["trials"] == 10
     assert saved["confusion"][4][0] == 10
+    assert json.dumps(asdict(Evaluation.load(tmp_path / "evaluation.json"))) == json.dumps(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"trials": "ten"}, {"sum_ece": None}, {"confusion": [[1, 2], [3]]}, {"confusion": [1]}, {"more": 1}],
+)
+def test_a_damaged_evaluation_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    told = Told(torch.zeros(1, 10, 10), torch.zeros(1, 10, 19))
+    saved = asdict(evaluate(told, loader(numbered([4])), "numbered", "all")) | change
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=rf"^{path} isn't the file of an evaluation: "):
+        Evaluation.load(path)
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 10), (9, 10), (10, 10), (9_954, 10_000)])

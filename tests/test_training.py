@@ -1,8 +1,9 @@
 import csv
+import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +49,9 @@ def test_fit_leaves_a_whole_run_folder(config: Config, tmp_path: Path) -> None:
     list(rows)
     assert files(tmp_path / "run") == ["checkpoint.ckpt", "config.json", "metrics.csv", "model.safetensors"]
     assert Config.load(tmp_path / "run") == config
+    environment = json.loads((tmp_path / "run" / "config.json").read_text())["environment"]
+    assert environment["torch"] == torch.__version__
+    assert environment["precision"] in ("bf16-mixed", "32-true")
 
 
 @pytest.mark.parametrize("network", ["concat", "exact"])
@@ -167,7 +171,19 @@ def test_one_cycle_rises_in_a_line_and_falls_in_half_a_cosine() -> None:
     assert rates[1000] == pytest.approx(0)
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"data": "mnist5k"}'])
+DAMAGED_CONFIGS = [
+    None,
+    "",
+    "[]",
+    '{"data": "mnist5k"}',
+    *(
+        json.dumps(asdict(Config()) | change)
+        for change in ({"network": "big"}, {"seed": "0"}, {"data": None})
+    ),
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED_CONFIGS)
 def test_config_that_is_missing_or_damaged_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "config.json").write_text(content)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from digitsum.files import replacing
 
@@ -50,9 +50,22 @@ class Config:
         """
         try:
             values = json.loads((run / "config.json").read_text())
+            for name, kind in get_type_hints(cls).items():
+                if not _fits(values[name], kind):
+                    raise TypeError(f"{name} is {values[name]!r}")
             return cls(**{field.name: values[field.name] for field in fields(cls)})
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{run} isn't a run folder: its config.json is missing or damaged") from error
+            raise ValueError(
+                f"{run} isn't a run folder: its config.json is missing or damaged: {error}"
+            ) from error
+
+
+def _fits(value: object, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) in (get_args(kind) or (kind,))
 
 
 PRESETS = {

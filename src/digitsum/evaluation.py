@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NamedTuple, Self
@@ -90,8 +90,15 @@ class Evaluation:
             It is missing or damaged.
         """
         try:
-            return cls(**json.loads(path.read_text()))
-        except (OSError, TypeError, json.JSONDecodeError) as error:
+            evaluation = cls(**json.loads(path.read_text()))
+            for field in fields(cls):
+                if field.type in (int, float) and type(getattr(evaluation, field.name)) not in (int, float):
+                    raise TypeError(f"{field.name} isn't a number")
+            for table in (evaluation.confusion, evaluation.sum_accuracy_by_digit_and_addend):
+                if np.asarray(table, float).shape != (10, 10):
+                    raise TypeError("its tables aren't 10 x 10")
+            return evaluation
+        except (OSError, TypeError, ValueError) as error:
             raise ValueError(f"{path} isn't the file of an evaluation: {error}") from error
 
 

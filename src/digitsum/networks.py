@@ -135,7 +135,12 @@ class DigitSumNet(nn.Module, ABC):
             network.load_state_dict(load_file(Path(folder) / "model.safetensors"))
             if not isinstance(network, cls):
                 raise TypeError(f"it is a {type(network).__name__}")
-        except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
+        except (SafetensorError, RuntimeError) as error:
+            raise ValueError(
+                f"{folder} doesn't hold a trained {cls.__name__}:"
+                f" its model.safetensors is damaged or of another network: {error}"
+            ) from error
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{folder} doesn't hold a trained {cls.__name__}: {error}") from error
         return network
 

@@ -1,0 +1,105 @@
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+from digitsum import plots
+from digitsum.evaluation import Evaluation, Trials
+
+EVALUATION = Evaluation(
+    **{"network": "told", "parameters": 7, "data": "numbered", "split": "all", "images": 11, "trials": 110},
+    **{"digit_accuracy": 0.9, "sum_accuracy": 0.9, "joint_accuracy": 0.9, "consistency": 1.0},
+    **{"misread": 0.1, "misadded": 0.0, "digit_ci95": (0.6, 1.0), "sum_ci95": (0.6, 1.0)},
+    **{"digit_nll": 0.2, "sum_nll": 0.2, "digit_ece": 0.1, "sum_ece": 0.1, "seconds": 0.1},
+    confusion=[[10 * (row == column) for column in range(10)] for row in range(10)],
+    sum_accuracy_by_digit_and_addend=[[1.0] * 10 for _ in range(10)],
+)
+
+
+def trials(labels: list[int], digits: list[list[int]], sums: list[list[int]]) -> Trials:
+    sure = np.full((len(labels), 10), 0.9)
+    return Trials(np.array(labels), np.array(digits), sure, sure, np.array(sums), sure, sure)
+
+
+def words(figure: mpl.figure.Figure) -> list[str]:
+    """What the SVG says, which must be text and not outlines."""
+    found = ElementTree.fromstring(plots.svg(figure)).iter("{http://www.w3.org/2000/svg}text")  # noqa: S314
+    return [text.text or "" for text in found]
+
+
+def test_confusion_shows_each_count_and_tints_what_is_misread() -> None:
+    confusion = np.array(EVALUATION.confusion)
+    confusion[4, 9], confusion[7, 1], confusion[7, 7] = 37, 3, 4321
+    figure = plots.confusion(replace(EVALUATION, confusion=confusion.tolist()))
+    assert {"37", "3", "4321", "digit read", "digit"} <= set(words(figure))
+    tints = {
+        (round(patch.get_y() + 0.5), round(patch.get_x() + 0.5)): patch.get_alpha()
+        for patch in figure.axes[0].patches
+    }
+    assert {cell for cell, tint in tints.items() if tint} == {(4, 9), (7, 1)}
+    assert tints[4, 9] > tints[7, 1]
+
+
+def test_sums_are_shown_by_digit_and_addend_and_a_digit_without_images_stays_empty() -> None:
+    accuracy: list[list[float | None]] = [[1.0] * 10 for _ in range(10)]
+    accuracy[3][8], accuracy[5] = 0.987, [None] * 10
+    figure = plots.sum_accuracy(replace(EVALUATION, sum_accuracy_by_digit_and_addend=accuracy))
+    said = words(figure)
+    assert said.count("98.7") == 1
+    assert said.count("100") == 89
+    assert {"addend", "digit"} <= set(said)
+
+
+def test_wrong_sums_are_counted_by_digit_and_cause() -> None:
+    """A 2 read as 3 with every addend; a 5 read rightly and misadded with one of ten; a right 5."""
+    right = [5 + n for n in range(10)]
+    figure = plots.wrong_sums(
+        trials(
+            [2, 5, 5], [[3] * 10, [5] * 10, [5] * 10], [[3 + n for n in range(10)], [0, *right[1:]], right]
+        )
+    )
+    misread, misadded = (
+        {round(bar.get_x() + 0.4): bar.get_height() for bar in bars} for bars in figure.axes[0].containers
+    )
+    assert [misread[digit] for digit in range(10)] == [0, 0, 100, 0, 0, 0, 0, 0, 0, 0]
+    assert {digit: height for digit, height in misadded.items() if height > 0} == {5: pytest.approx(5)}
+    assert "sums that are wrong, %" in words(figure)
+
+
+def test_calibration_shows_how_often_what_is_90_percent_sure_is_right() -> None:
+    right = [[digit + n for n in range(10)] for digit in range(4)]
+    figure = plots.calibration(trials([0, 1, 2, 3], [[0] * 10, [1] * 10, [2] * 10, [9] * 10], right))
+    _, digit, sum_ = figure.axes[0].lines
+    assert (list(digit.get_xdata()), list(digit.get_ydata())) == (pytest.approx([90]), pytest.approx([75]))
+    assert (list(sum_.get_xdata()), list(sum_.get_ydata())) == (pytest.approx([90]), pytest.approx([100]))
+    assert list(figure.axes[1].lines[0].get_ydata()) == [40]
+    assert {"right, %", "probability of the answer, %", "trials"} <= set(words(figure))
+
+
+def test_lines_differ_without_colour() -> None:
+    series = pd.Series([1.0, 2.0], index=[1, 2])
+    figure = plots.curves({str(i): series * i for i in range(1, 7)}, "loss, nats", log=True)
+    looks = {(line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines}
+    assert len(looks) == 6
+    assert {"epoch", "loss, nats", "1", "6"} <= set(words(figure))
+
+
+def test_svg_takes_its_colours_from_the_page() -> None:
+    text = plots.svg(plots.curves({"one": pd.Series([1.0, 2.0])}, "loss"))
+    assert {"currentColor", "var(--digit, #2456cc)"} <= set(re.findall(r"(?:fill|stroke): ([^;\"]+)", text))
+    assert plots.INK not in text
+    assert not re.search(r"(fill|stroke): #", text)
+
+
+def test_plots_leave_the_settings_of_matplotlib_alone() -> None:
+    before = dict(mpl.rcParams)
+    plots.svg(plots.confusion(EVALUATION))
+    assert dict(mpl.rcParams) == before
+
+
+def test_the_same_plot_is_the_same_file() -> None:
+    assert plots.svg(plots.confusion(EVALUATION)) == plots.svg(plots.confusion(EVALUATION))

@@ -1,0 +1,290 @@
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from digitsum import report
+from digitsum.config import Config
+from digitsum.evaluation import Evaluation, evaluate
+from digitsum.networks import load
+from digitsum.training import fit, load_parts
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+SECTIONS = ["settings", "data", "network", "losses", "log", "evaluation", "answers"]
+WIDTHS = [360, 1280]
+
+
+def train(config: Config, run: Path) -> Path:
+    list(fit(config, run))
+    _, held_out = load_parts(config)
+    evaluate(load(run), held_out, config.data, "held-out").save(run / "evaluation.json")
+    return run
+
+
+@pytest.fixture(scope="module", params=["concat", "exact"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = Config(network=request.param, epochs=2, width=4, augment=False, seed=3)
+    return train(config, tmp_path_factory.mktemp("runs") / request.param)
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    """A run folder to damage."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for file in run.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+class Sections(HTMLParser):
+    """The words of each section of a page, and the problems it names."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words: dict[str, str] = {}
+        self.problems: dict[str, str] = {}
+        self.section, self.in_problem = "", False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag == "section":
+            self.section = dict(attributes)["id"] or ""
+            self.words[self.section] = ""
+        self.in_problem = ("class", "problem") in attributes
+
+    def handle_data(self, data: str) -> None:
+        if self.section:
+            self.words[self.section] += data
+        if self.in_problem:
+            self.problems[self.section] = data
+
+
+def test_the_page_tells_what_the_run_folder_holds(run: Path) -> None:
+    assert report.write_report(run) == []
+    page = (run / "report.html").read_text()
+    sections = Sections(page)
+    assert list(sections.words) == SECTIONS
+    evaluation = Evaluation.load(run / "evaluation.json")
+    assert f"{100 * evaluation.digit_accuracy:.2f}\N{NO-BREAK SPACE}%" in sections.words["evaluation"]
+    assert "4,000 to train on and 1,000 held out" in sections.words["data"]
+    assert "seed3" in re.sub(r"\s", "", sections.words["settings"])
+    for row in (run / "metrics.csv").read_text().splitlines()[1:]:
+        assert f"{float(row.split(',')[1]):.4f}" in sections.words["log"]
+
+
+def test_the_page_needs_nothing_else(run: Path) -> None:
+    report.write_report(run)
+    page = (run / "report.html").read_text()
+    assert len(page.encode()) < 2_000_000
+    assert "<script" not in page
+    links = re.findall(r"(?:src|href)=\"([^\"]*)\"", page)
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+
+
+def test_the_command_repeats_the_run(run: Path) -> None:
+    sections = report.command(Config.load(run))
+    assert sections == f"digitsum train --no-augment --network {run.name} --width 4 --epochs 2 --seed 3"
+
+
+def test_a_report_takes_five_seconds_at_most(run: Path) -> None:
+    start = time.perf_counter()
+    report.write_report(run)
+    assert time.perf_counter() - start < 5
+
+
+def test_the_most_confident_errors_come_first() -> None:
+    """A 1 read as 7 with 0.8; a 2 misadded with one addend and 0.95; a right 3; a 4 read as 9 with 0.9."""
+    label = np.array([1, 2, 3, 4])
+    digit = np.array([[7] * 10, [2] * 10, [3] * 10, [9] * 10])
+    sum_ = digit + np.arange(10)
+    sum_[1, 6] = 0
+    sure = np.array([[0.8] * 10, [0.5] * 10, [1.0] * 10, [0.9] * 10])
+    sum_sure = sure.copy()
+    sum_sure[1, 6] = 0.95
+    trials = report.Trials(label, digit, sure, sure, sum_, sum_sure, sure)
+    errors = report._most_confident_errors(trials, np.zeros((4, 1, 28, 28), np.uint8))
+    assert [(error.label, error.addend, error.digit, error.sum) for error in errors] == [
+        (2, 6, 2, 0),
+        (4, 0, 9, 9),
+        (1, 0, 7, 7),
+    ]
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def fill_with_words(file: Path) -> None:
+    file.write_text("[1, 2, 3]")
+
+
+@pytest.mark.parametrize("damage", [remove, cut, fill_with_words])
+@pytest.mark.parametrize(
+    ("file", "lost"),
+    [
+        ("config.json", ["settings", "data", "network", "losses", "answers"]),
+        ("metrics.csv", ["log"]),
+        ("evaluation.json", ["evaluation"]),
+        ("model.safetensors", ["answers"]),
+    ],
+)
+def test_a_missing_or_damaged_file_is_named_and_the_rest_shown(
+    copy: Path, damage: Callable[[Path], None], file: str, lost: list[str]
+) -> None:
+    damage(copy / file)
+    (problem,) = report.write_report(copy)
+    assert file in problem
+    sections = Sections((copy / "report.html").read_text())
+    assert list(sections.words) == SECTIONS
+    assert sections.problems == dict.fromkeys(lost, problem)
+
+
+def test_data_that_are_gone_cost_only_what_shows_them(copy: Path) -> None:
+    settings = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(settings | {"data": "gone"}))
+    (problem,) = report.write_report(copy)
+    assert "gone" in problem
+    assert list(Sections((copy / "report.html").read_text()).problems) == ["data", "answers"]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"^{tmp_path} isn't a run folder: it has none of config.json, "):
+        report.write_report(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_are_escaped(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "<script>alert(1)"
+    folder.mkdir()
+    (folder / "evaluation.json").write_bytes((run / "evaluation.json").read_bytes())
+    report.write_report(folder)
+    assert "<script" not in (folder / "report.html").read_text()
+
+
+def test_a_pdf_is_written_beside_the_page(run: Path) -> None:
+    try:
+        import weasyprint  # noqa: F401
+    except OSError:
+        pytest.skip("WeasyPrint lacks a library of the system's")
+    report.write_report(run, pdf=True)
+    assert (run / "report.pdf").read_bytes().startswith(b"%PDF-")
+
+
+# Comparing
+
+
+def test_a_comparison_shows_figures_curves_and_the_settings_that_differ(run: Path, tmp_path: Path) -> None:
+    config = Config.load(run)
+    other = train(replace(config, epochs=1, width=2), tmp_path / "other")
+    table = report.compare([run, other], tmp_path / "comparison.html")
+    assert list(table.index) == [run.name, "other"]
+    for name, folder in ((run.name, run), ("other", other)):
+        evaluation = Evaluation.load(folder / "evaluation.json")
+        assert table.loc[name, "parameters"] == evaluation.parameters
+        assert table.loc[name, "sum_accuracy"] == evaluation.sum_accuracy
+    assert table["epochs"].tolist() == [2, 1]
+    page = (tmp_path / "comparison.html").read_text()
+    differing = page[page.index("Settings that differ") : page.index("<h2>Training")]
+    assert re.findall(r"<tr><td>(\w+)</td>", differing) == ["width", "epochs"]
+    assert "All runs held out the same images." in page
+    assert page.count("<svg") == 4
+
+
+def test_a_comparison_says_when_runs_held_out_other_images(run: Path, tmp_path: Path) -> None:
+    other = train(replace(Config.load(run), seed=4, epochs=1), tmp_path / "other")
+    report.compare([run, other], tmp_path / "comparison.html")
+    assert "The runs held out different images" in (tmp_path / "comparison.html").read_text()
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(run: Path, copy: Path, tmp_path: Path) -> None:
+    twin = copy.rename(tmp_path / run.name)
+    table = report.compare([run, twin], tmp_path / "comparison.html")
+    assert list(table.index) == [str(run), str(twin)]
+
+
+def test_an_unfinished_run_is_not_compared(run: Path, copy: Path, tmp_path: Path) -> None:
+    (copy / "evaluation.json").unlink()
+    with pytest.raises(ValueError, match=rf"^{copy / 'evaluation.json'} isn't the file of an evaluation: "):
+        report.compare([run, copy], tmp_path / "comparison.html")
+    assert not (tmp_path / "comparison.html").exists()
+
+
+# In a browser
+
+
+CUT = """() => [...document.querySelectorAll("body *")].filter(element => {
+  const box = element.getBoundingClientRect();
+  return box.width && (box.right > innerWidth + 1 || box.left < -1);
+}).map(element => element.outerHTML.slice(0, 80))"""
+
+OVERLAPPING = """() => [...document.querySelectorAll("svg")].flatMap(svg => {
+  const boxes = [...svg.querySelectorAll("text")].filter(text => text.textContent.trim())
+    .map(text => [text.getBoundingClientRect(), text.textContent]);
+  return boxes.flatMap(([a, what], i) => boxes.slice(i + 1)
+    .filter(([b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1.5
+                     && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 5)
+    .map(([, other]) => what + " / " + other));
+})"""
+
+SMALLEST = """() => Math.min(...[...document.querySelectorAll("svg text")].map(text =>
+  parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a))"""
+
+
+@pytest.fixture
+def page(browser: "Browser", run: Path, request: pytest.FixtureRequest) -> "Page":
+    report.write_report(run)
+    page = browser.new_page(viewport={"width": request.param, "height": 900})
+    page.goto((run / "report.html").as_uri())
+    return page
+
+
+@pytest.mark.parametrize("page", WIDTHS, indirect=True)
+def test_nothing_is_cut_overlapping_or_too_small(page: "Page") -> None:
+    assert page.evaluate(CUT) == []
+    assert page.evaluate(OVERLAPPING) == []
+    assert page.evaluate(SMALLEST) >= 7.5  # pixels
+
+
+@pytest.mark.parametrize("page", WIDTHS, indirect=True)
+def test_the_page_loads_every_picture_and_breaks_no_rule_of_its_own(page: "Page") -> None:
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.reload()
+    assert page.evaluate("[...document.images].every(image => image.naturalWidth == 28)")
+    assert page.locator("img").count() >= report.SAMPLES
+    assert complaints == []
+
+
+@pytest.mark.parametrize("page", WIDTHS, indirect=True)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_the_page_in_light_and_dark(page: "Page", scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    colours = page.evaluate(
+        """() => [document.body, document.querySelector("figure svg text"), document.querySelector("small")]
+        .map(element => getComputedStyle(element)).flatMap((style, i) =>
+          i ? [style.fill != "rgb(0, 0, 0)" ? style.fill : style.color] : [style.backgroundColor])"""
+    )
+    ground, *texts = (luminance(colour) for colour in colours)
+    for text in texts:
+        assert (max(ground, text) + 0.05) / (min(ground, text) + 0.05) > 4.5
+
+
+def luminance(colour: str) -> float:
+    """As WCAG 2 defines it."""
+    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
