@@ -123,7 +123,7 @@ def _grid(
         alpha = 0.55 * np.sqrt(shade / highest)
         axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, alpha=alpha, linewidth=0))
         weight = "bold" if row == column and across == "digit read" else "normal"
-        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=7.5, fontweight=weight)
+        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=8, fontweight=weight)
     axes.set(xlabel=across, ylabel=down, xlim=(-0.5, 9.5), ylim=(9.5, -0.5))
     axes.set(xticks=range(10), yticks=range(10), aspect="equal")
     axes.tick_params(length=0)
@@ -174,6 +174,7 @@ def calibration(trials: Trials) -> Figure:
         lower.plot(100 * table["confidence"], table["trials"], **line)
     upper.set(ylabel="right, %", ylim=(-3, 103))
     lower.set(xlabel="probability of the answer, %", ylabel="trials", yscale="log", xlim=(0, 103))
+    lower.yaxis.set_major_formatter("{x:,.0f}")
     for axes in (upper, lower):
         axes.grid(color=INK, alpha=0.15)
     figure.legend(loc="outside upper left", ncols=3)
