@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "augmentation": ["damage", "distort"],
         "calibration": ["calibrate"],
         "config": ["Config"],
+        "diagram": ["draw", "layers"],
         "export": ["to_onnx"],
         "evaluation": ["Evaluation", "evaluate"],
         "mnist": ["Digits"],
@@ -26,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "imaging": ["read_picture"],
         "pairs": ["DigitSumDataset", "deal", "pair_table", "split_loaders"],
         "prediction": ["Prediction", "Predictor"],
+        "report": ["compare", "write_report"],
         "training": ["fit"],
     },
 )

@@ -40,6 +40,8 @@ def draw(network: DigitSumNet) -> str:
     str
         An SVG element. The nodes have the class tensor, module or function.
 
+    Examples
+    --------
     >>> from digitsum.networks import ConcatNet
     >>> print(draw(ConcatNet())[:4])
     <svg
@@ -71,6 +73,8 @@ def layers(network: DigitSumNet) -> pd.DataFrame:
     DataFrame
         Columns `name`, `type`, `shape` (of what it gives, N the batch) and `parameters`.
 
+    Examples
+    --------
     >>> from digitsum.networks import ConcatNet
     >>> layers(ConcatNet(16)).query("parameters > 0")["type"].tolist()
     ['Conv2d', 'Conv2d', 'Linear', 'Linear', 'Linear', 'Linear']

@@ -220,6 +220,8 @@ def _figures(trials: Trials) -> dict[str, Any]:
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
     """Give the 95 % interval of a share of `count` (Wilson, 1927); `share * count` needs not be whole.
 
+    Examples
+    --------
     >>> [round(bound, 4) for bound in wilson_interval(0.99, 10_000)]
     [0.9879, 0.9918]
     """
@@ -236,6 +238,8 @@ def calibration_error(confidence: Array, right: Array) -> float:
     The mean distance between confidence and accuracy over the bins of `reliability`, weighted by how many
     trials fall into each.
 
+    Examples
+    --------
     >>> calibration_error(np.array([0.75, 0.75]), np.array([True, False]))
     0.25
     """

@@ -330,6 +330,8 @@ def _fit(ink: Grey, longer: int) -> Grey:
 def _overlaps(before: int, after: int) -> Grey:
     """Tell which part of each of `after` pixels lies on each of `before` pixels, [after, before].
 
+    Examples
+    --------
     >>> _overlaps(3, 2).round(2)
     array([[0.67, 0.33, 0.  ],
            [0.  , 0.33, 0.67]], dtype=float32)

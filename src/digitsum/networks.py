@@ -30,6 +30,8 @@ class Normalise(nn.Module):
     An image of MNIST spans its range anyway; one that is brighter or paler becomes what it should be. An
     image of one colour has nothing to span, and counts as background.
 
+    Examples
+    --------
     >>> Normalise()(torch.tensor([[[[60, 90, 80]]]], dtype=torch.uint8)) * STD + MEAN
     tensor([[[[0.0000, 1.0000, 0.6667]]]])
     """
@@ -46,6 +48,8 @@ class AddByProbability(nn.Module):
 
     P(sum = s) is the total of P(digit = d) P(addend = s - d) over all d.
 
+    Examples
+    --------
     >>> digit = torch.tensor([[0.0] * 3 + [0.75, 0.0, 0.25] + [0.0] * 4])  # a 3, perhaps a 5
     >>> AddByProbability()(digit.clamp_min(1e-9).log(), torch.eye(10)[[6]]).exp()[0, 8:12]
     tensor([1.0000e-09, 7.5000e-01, 1.0000e-09, 2.5000e-01])

@@ -190,6 +190,8 @@ def _settings(run: _Run) -> Section:
 def command(config: Config) -> str:
     """Give the command that trains with these settings.
 
+    Examples
+    --------
     >>> command(Config(network="exact", augment=False, epochs=5))
     'digitsum train --no-augment --network exact --epochs 5'
     """

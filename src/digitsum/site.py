@@ -119,6 +119,8 @@ def _policy(page: str) -> str:
 def inline_digests(page: str) -> dict[str, str]:
     """Give the digests by which a Content-Security-Policy allows a page its own script and style.
 
+    Examples
+    --------
     >>> inline_digests("<style></style>")
     {'style': "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"}
     """

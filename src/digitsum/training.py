@@ -152,6 +152,8 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
 
     After Smith and Topin, 2017, arXiv:1708.07120, with the cosine that has become usual.
 
+    Examples
+    --------
     >>> [round(one_cycle(step, 100, peak=1.0), 2) for step in (0, 5, 10, 55, 100)]
     [0.1, 0.55, 1.0, 0.5, 0.0]
     """
@@ -210,6 +212,8 @@ def moving_average(keep: float) -> Callable[[Weights, Weights, Tensor | int], No
     The first steps keep less, or a short run's average would still be full of its random start. Whole
     numbers, which count batches, are taken over.
 
+    Examples
+    --------
     >>> average, averaged = moving_average(0.75), [torch.tensor(0.0)]
     >>> average(averaged, [torch.tensor(16.0)], 6)  # keeps 7 / 16
     >>> averaged
