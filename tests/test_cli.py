@@ -103,7 +103,7 @@ def test_train_prints_log_evaluation_and_run_folder(run: Run, pictures: Path, tm
         "misread",
         "misadded",
     ]
-    assert lines[-1] == f"run folder: {tmp_path / 'run'}"
+    assert lines[-2:] == [f"run folder: {tmp_path / 'run'}", f"report: {tmp_path / 'run' / 'report.html'}"]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "checkpoint.ckpt",
         "config.json",
@@ -111,6 +111,7 @@ def test_train_prints_log_evaluation_and_run_folder(run: Run, pictures: Path, tm
         "metrics.csv",
         "model.onnx",
         "model.safetensors",
+        "report.html",
     ]
 
 
@@ -120,7 +121,7 @@ def test_train_help_shows_every_default(run: Run, monkeypatch: pytest.MonkeyPatc
     assert code == 0
     options = [line.split()[1] for line in output.splitlines() if line.startswith("│ --")]
     without = {"--preset", "--resume", "--help"}
-    assert output.count("[default: ") == len(set(options) - without) == 18
+    assert output.count("[default: ") == len(set(options) - without) == 19
 
 
 def test_train_preset_is_a_start_that_options_change(run: Run, pictures: Path, tmp_path: Path) -> None:
@@ -193,6 +194,38 @@ def test_evaluate_on_other_data(run: Run, trained: Path, pictures: Path) -> None
     code, output, _ = run("evaluate", trained, "--data", pictures)
     assert code == 0
     assert f"on {pictures} train: 40 images x 10 addends = 400 trials" in output
+
+
+# report and compare
+
+
+def test_report_names_the_page(run: Run, trained: Path) -> None:
+    (trained / "report.html").unlink()
+    assert run("report", trained) == (0, f"{trained / 'report.html'}\n", "")
+    assert (trained / "report.html").is_file()
+
+
+def test_report_of_a_damaged_run_says_so_and_exits_with_1(run: Run, trained: Path) -> None:
+    (trained / "metrics.csv").write_text("epoch\n")
+    code, output, errors = run("report", trained)
+    assert (code, output) == (1, f"{trained / 'report.html'}\n")
+    assert errors.startswith(
+        f"digitsum: {trained / 'metrics.csv'} is missing or damaged: expected rows of epoch, "
+    )
+    assert errors.count("\n") == 1
+
+
+def test_compare_prints_a_row_a_run_and_names_the_page(run: Run, trained: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    code, output, errors = run("compare", trained, "--to", page)
+    header, row, _, last = output.splitlines()
+    assert (code, errors, last) == (0, "", str(page))
+    values = dict(zip(header.split(), row.split()[1:], strict=True))
+    evaluation = json.loads((trained / "evaluation.json").read_text())
+    assert row.split()[0] == "run"
+    assert values["parameters"] == f"{evaluation['parameters']:,}"
+    assert values["sum"] == f"{evaluation['sum_accuracy']:.2%}"
+    assert page.is_file()
 
 
 # export and predict
@@ -295,6 +328,8 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         ),
         (["evaluate", "full"], "full doesn't hold a trained DigitSumNet: "),
         (["predict", "x.png", "y.png", "-a", "10"], "an addend is a whole number from 0 to 9, not 10"),
+        (["report", "nowhere"], "nowhere isn't a run folder: it has none of config.json, metrics.csv, "),
+        (["compare", "nowhere"], "nowhere isn't a run folder: it has none of config.json, metrics.csv, "),
         (["export", "nowhere"], "there is no network 'nowhere': name exact, concat, or a folder that holds"),
         (
             ["predict", "full/thesis.txt", "-a", "7", "--model", "best"],

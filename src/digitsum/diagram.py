@@ -49,7 +49,14 @@ def draw(network: DigitSumNet) -> str:
     steps, edges = _follow(network)
     graph = AGraph(directed=True, nodesep=0.15, ranksep=0.22, bgcolor="transparent")
     # boxes of one size: the fonts that measure a text here aren't those that show it
-    graph.node_attr.update(shape="box", fixedsize=True, width=2.2, height=0.45, fontsize=11)
+    graph.node_attr.update(
+        shape="box",
+        fixedsize=True,
+        width=2.2,
+        height=0.45,
+        fontname="Helvetica,Arial,sans-serif",
+        fontsize=11,
+    )
     graph.edge_attr.update(arrowsize=0.6)
     for key, step in enumerate(steps):
         kind = "tensor" if not step.type else "module" if step.name else "function"
