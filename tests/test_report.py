@@ -1,7 +1,7 @@
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -34,6 +34,13 @@ def train(config: Config, run: Path) -> Path:
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = Config(network=request.param, epochs=2, width=4, augment=False, seed=3)
     return train(config, tmp_path_factory.mktemp("runs") / request.param)
+
+
+@pytest.fixture(scope="module")
+def written(run: Path) -> Path:
+    """A run folder with its report."""
+    assert report.write_report(run) == []
+    return run
 
 
 @pytest.fixture
@@ -72,22 +79,20 @@ class Sections(HTMLParser):
         self.in_problem = False
 
 
-def test_the_page_tells_what_the_run_folder_holds(run: Path) -> None:
-    assert report.write_report(run) == []
-    page = (run / "report.html").read_text()
+def test_the_page_tells_what_the_run_folder_holds(written: Path) -> None:
+    page = (written / "report.html").read_text()
     sections = Sections(page)
     assert list(sections.words) == SECTIONS
-    evaluation = Evaluation.load(run / "evaluation.json")
+    evaluation = Evaluation.load(written / "evaluation.json")
     assert f"{100 * evaluation.digit_accuracy:.2f}\N{NO-BREAK SPACE}%" in sections.words["evaluation"]
     assert "4,000 to train on and 1,000 held out" in sections.words["data"]
     assert "seed3" in re.sub(r"\s", "", sections.words["settings"])
-    for row in (run / "metrics.csv").read_text().splitlines()[1:]:
+    for row in (written / "metrics.csv").read_text().splitlines()[1:]:
         assert f"{float(row.split(',')[1]):.4f}" in sections.words["log"]
 
 
-def test_the_page_needs_nothing_else(run: Path) -> None:
-    report.write_report(run)
-    page = (run / "report.html").read_text()
+def test_the_page_needs_nothing_else(written: Path) -> None:
+    page = (written / "report.html").read_text()
     assert len(page.encode()) < 2_000_000
     assert "<script" not in page
     links = re.findall(r"(?:src|href)=\"([^\"]*)\"", page)
@@ -251,11 +256,11 @@ SMALLEST = """() => Math.min(...[...document.querySelectorAll("svg text, svg tsp
 
 
 @pytest.fixture
-def page(browser: "Browser", run: Path, request: pytest.FixtureRequest) -> "Page":
-    report.write_report(run)
+def page(browser: "Browser", written: Path, request: pytest.FixtureRequest) -> Iterator["Page"]:
     page = browser.new_page(viewport={"width": request.param, "height": 900})
-    page.goto((run / "report.html").as_uri())
-    return page
+    page.goto((written / "report.html").as_uri())
+    yield page
+    page.close()
 
 
 @pytest.mark.parametrize("page", WIDTHS, indirect=True)
