@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -46,11 +47,7 @@ def written(run: Path) -> Path:
 @pytest.fixture
 def copy(run: Path, tmp_path: Path) -> Path:
     """A run folder to damage."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for file in run.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    return folder
+    return shutil.copytree(run, tmp_path / "run")
 
 
 class Sections(HTMLParser):
@@ -268,6 +265,19 @@ def test_nothing_is_cut_overlapping_or_too_small(page: "Page") -> None:
     assert page.evaluate(CUT) == []
     assert page.evaluate(OVERLAPPING) == []
     assert page.evaluate(SMALLEST) >= 8  # pixels
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_of_a_comparison_is_cut_or_overlapping(
+    browser: "Browser", run: Path, tmp_path: Path, width: int
+) -> None:
+    twin = shutil.copytree(run, tmp_path / f"{run.name}-20260101-120000")
+    report.compare([run, twin], tmp_path / "comparison.html")
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto((tmp_path / "comparison.html").as_uri())
+    assert page.evaluate(CUT) == []
+    assert page.evaluate(OVERLAPPING) == []
+    page.close()
 
 
 @pytest.mark.parametrize("page", WIDTHS, indirect=True)

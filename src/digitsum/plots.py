@@ -86,7 +86,8 @@ def curves(lines: Mapping[str, "pd.Series[float]"], label: str, log: bool = Fals
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(color=INK, alpha=0.15)
     if len(lines) > 1:
-        figure.legend(loc="outside upper left", ncols=3)
+        longest = max(map(len, lines))
+        figure.legend(loc="outside upper left", ncols=3 if longest <= 8 else 1)
     return figure
 
 

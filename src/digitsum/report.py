@@ -117,7 +117,7 @@ def _named(runs: "list[_Run]") -> "dict[str, _Run]":
 
 def _images(run: "_Run") -> tuple[object, ...]:
     """Give what decides which images a run holds out."""
-    return tuple(getattr(run.config, name) for name in ("data", "data_dir", "train_fraction", "seed"))
+    return tuple(getattr(run.config, name) for name in ("data", "train_fraction", "seed"))
 
 
 COMPARED = [  # column of the log, label, scale, whether logarithmic
