@@ -235,7 +235,7 @@ def test_an_unfinished_run_is_not_compared(run: Path, copy: Path, tmp_path: Path
 CUT = """() => [...document.querySelectorAll("body *")].filter(element => {
   const box = element.getBoundingClientRect();
   const outside = box.right > innerWidth + 1 || box.left < -1;
-  const scrolls = getComputedStyle(element).overflowX != "visible" && element.scrollWidth > element.clientWidth + 1;
+  const scrolls = element.matches(".wide") && element.scrollWidth > element.clientWidth + 1;
   return box.width && (outside || scrolls);
 }).map(element => element.outerHTML.slice(0, 80))"""
 
