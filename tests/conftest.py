@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +53,14 @@ def pictures(tmp_path: Path) -> Path:
             image[2 * digit + 4 : 2 * digit + 6, 4 + i : 20 + i] = 255
             Image.fromarray(image).save(folder / f"{i}.png")
     return tmp_path / "pictures"
+
+
+@pytest.fixture(scope="session")
+def weasyprint() -> None:
+    """Skip where WeasyPrint lacks Pango, which pip can't install; asked, as it is run, in its own process."""
+    asked = [sys.executable, "-m", "weasyprint", "--info"]
+    if subprocess.run(asked, capture_output=True).returncode:
+        pytest.skip("WeasyPrint can't be run: it needs Pango, a library of the system's")
 
 
 @pytest.fixture(scope="module")

@@ -98,9 +98,11 @@ def test_program(program: str) -> None:
 
 
 @pytest.mark.parametrize("command", OTHERS)
-def test_command(command: str, things: Path) -> None:
+def test_command(command: str, things: Path, request: pytest.FixtureRequest) -> None:
     if re.search(r"--data mnist\b|--preset fast", command) and "DIGITSUM_DATA" not in os.environ:
         pytest.skip("needs all of MNIST: DIGITSUM_DATA names its folder")
+    if "--pdf" in command:
+        request.getfixturevalue("weasyprint")
     cache = os.environ["XDG_CACHE_HOME"]
     if command.startswith("digitsum site"):
         cache = str(CACHE.parent)

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -181,13 +182,19 @@ def test_names_are_escaped(run: Path, tmp_path: Path) -> None:
     assert "<script" not in (folder / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("weasyprint")
 def test_a_pdf_is_written_beside_the_page(run: Path) -> None:
-    try:
-        import weasyprint  # noqa: F401
-    except OSError:
-        pytest.skip("WeasyPrint lacks a library of the system's")
     report.write_report(run, pdf=True)
     assert (run / "report.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_a_pdf_that_cannot_be_written_leaves_the_page(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    (run / "report.pdf").unlink(missing_ok=True)
+    with pytest.raises(OSError, match=rf"^{run / 'report.pdf'} can't be written: WeasyPrint ends with "):
+        report.write_report(run, pdf=True)
+    assert (run / "report.html").is_file()
+    assert not (run / "report.pdf").exists()
 
 
 # Comparing

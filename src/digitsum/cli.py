@@ -337,7 +337,9 @@ def _show(evaluation: "Evaluation") -> None:
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     data_dir: DataDir = None,
-    pdf: Annotated[bool, typer.Option("--pdf", help="Write report.pdf as well.")] = False,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Write report.pdf as well: needs the extra pdf, and Pango.")
+    ] = False,
 ) -> None:
     """Write report.html, a page about a run, into its folder: train does so too.
 
