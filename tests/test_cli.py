@@ -144,12 +144,15 @@ def test_train_resumes_a_run(run: Run, trained: Path) -> None:
 
 def test_train_interrupted_says_how_to_resume(pictures: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "digitsum", "train", "--data", pictures, "--width", "4"]
+    # a script's background jobs ignore this signal, and hand that on to what they start
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*command, "--epochs", "100000", "--out", tmp_path / "run"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, ours)
     assert process.stdout is not None
     while not process.stdout.readline().startswith("    3"):
         assert process.poll() is None
