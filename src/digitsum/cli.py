@@ -371,13 +371,13 @@ def compare(
 
     - digitsum compare runs/first runs/second
     """
+    from digitsum.evaluation import SHARES
     from digitsum.report import compare
 
-    shares = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")
     table = compare(runs, to)
     print(
         table.rename(columns=lambda name: name.removesuffix("_accuracy")).to_string(
-            formatters={name.removesuffix("_accuracy"): "{:.2%}".format for name in shares}
+            formatters={name.removesuffix("_accuracy"): "{:.2%}".format for name in SHARES}
             | {"parameters": "{:,}".format, "seconds": "{:.1f}".format}
         )
     )

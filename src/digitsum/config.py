@@ -1,7 +1,7 @@
 """What makes a run: torch-free, so that the command line shows the defaults without loading torch."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -50,10 +50,11 @@ class Config:
         """
         try:
             values = json.loads((run / "config.json").read_text())
-            for name, kind in get_type_hints(cls).items():
+            kinds = get_type_hints(cls)
+            for name, kind in kinds.items():
                 if not _fits(values[name], kind):
                     raise TypeError(f"{name} is {values[name]!r}")
-            return cls(**{field.name: values[field.name] for field in fields(cls)})
+            return cls(**{name: values[name] for name in kinds})
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"{run} isn't a run folder: its config.json is missing or damaged: {error}"

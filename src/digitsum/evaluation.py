@@ -22,6 +22,8 @@ from digitsum.pairs import Item
 
 Array = npt.NDArray[Any]
 
+SHARES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")  # what a short account names
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -141,6 +143,18 @@ class Trials(NamedTuple):
     sum_confidence: Array
     sum_nll: Array
 
+    @property
+    def digit_right(self) -> Array:
+        """Whether the digit is right, bool [images, 10]."""
+        right: Array = self.digit == self.label[:, None]
+        return right
+
+    @property
+    def sum_right(self) -> Array:
+        """Whether the sum is right, bool [images, 10]."""
+        right: Array = self.sum == self.label[:, None] + np.arange(10)
+        return right
+
 
 @torch.no_grad()
 def run_trials(network: DigitSumNet, batches: Iterable[Item]) -> Trials:
@@ -188,9 +202,7 @@ def _answers(log_probabilities: Tensor, right: Tensor) -> tuple[Tensor, Tensor, 
 
 def _figures(trials: Trials) -> dict[str, Any]:
     label, images = trials.label, len(trials.label)
-    addend = np.arange(10)
-    digit_right = trials.digit == label[:, None]
-    sum_right = trials.sum == label[:, None] + addend
+    digit_right, sum_right = trials.digit_right, trials.sum_right
     digit_accuracy, sum_accuracy = digit_right.mean(), sum_right.mean()
     confusion = np.zeros((10, 10), int)
     np.add.at(confusion, (label[:, None], trials.digit), 1)
@@ -200,7 +212,7 @@ def _figures(trials: Trials) -> dict[str, Any]:
         "digit_accuracy": float(digit_accuracy),
         "sum_accuracy": float(sum_accuracy),
         "joint_accuracy": float((digit_right & sum_right).mean()),
-        "consistency": float((trials.sum == trials.digit + addend).mean()),
+        "consistency": float((trials.sum == trials.digit + np.arange(10)).mean()),
         "misread": float((~digit_right & ~sum_right).mean()),
         "misadded": float((digit_right & ~sum_right).mean()),
         "digit_ci95": wilson_interval(digit_accuracy, images),

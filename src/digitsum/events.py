@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from digitsum import plots
 from digitsum.config import Config
-from digitsum.evaluation import Evaluation
+from digitsum.evaluation import SHARES, Evaluation
 from digitsum.training import COLUMNS, Row
 
 TAGS = {  # of the columns of metrics.csv that TensorBoard shows in one group; the others have their own names
@@ -39,12 +39,7 @@ def log_rows(rows: Iterable[Row], run: Path) -> Iterator[Row]:
 def log_evaluation(evaluation: Evaluation, config: Config, run: Path) -> None:
     """Add the confusion matrix as an image and, for TensorBoard's table of runs, settings and figures."""
     settings = {name: value for name, value in asdict(config).items() if value is not None}
-    figures = {
-        name: getattr(evaluation, name)
-        for name in ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")
-    }
+    figures = {f"held-out/{name}": getattr(evaluation, name) for name in SHARES}
     with SummaryWriter(run) as writer:
         writer.add_figure("confusion", plots.confusion(evaluation), config.epochs)
-        writer.add_hparams(
-            settings, {f"held-out/{name}": share for name, share in figures.items()}, run_name="."
-        )
+        writer.add_hparams(settings, figures, run_name=".")

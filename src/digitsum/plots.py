@@ -98,7 +98,7 @@ def confusion(evaluation: Evaluation) -> Figure:
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     np.fill_diagonal(shares, 0)  # what is right needs no emphasis
     texts = [[f"{count}" if count else "" for count in row] for row in counts]
-    return _grid(texts, shares, SUM, "digit read", "digit")
+    return _grid(texts, shares, "digit read", bold_diagonal=True)
 
 
 @styled
@@ -109,11 +109,11 @@ def sum_accuracy(evaluation: Evaluation) -> Figure:
         ["" if np.isnan(share) else f"{100 * share:.1f}".replace("100.0", "100") for share in row]
         for row in accuracy
     ]
-    return _grid(texts, np.nan_to_num(1 - accuracy), SUM, "addend", "digit")
+    return _grid(texts, np.nan_to_num(1 - accuracy), "addend")
 
 
 def _grid(
-    texts: list[list[str]], shades: npt.NDArray[np.float64], colour: str, across: str, down: str
+    texts: list[list[str]], shades: npt.NDArray[np.float64], across: str, bold_diagonal: bool = False
 ) -> Figure:
     figure = Figure(figsize=(4.4, 3.9))
     axes = figure.subplots()
@@ -122,10 +122,10 @@ def _grid(
         corner = (column - 0.5, row - 0.5)
         # half as dark at most, so that the numbers are readable on any page
         alpha = 0.55 * np.sqrt(shade / highest)
-        axes.add_patch(Rectangle(corner, 1, 1, facecolor=colour, alpha=alpha, linewidth=0))
-        weight = "bold" if row == column and across == "digit read" else "normal"
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor=SUM, alpha=alpha, linewidth=0))
+        weight = "bold" if bold_diagonal and row == column else "normal"
         axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=8, fontweight=weight)
-    axes.set(xlabel=across, ylabel=down, xlim=(-0.5, 9.5), ylim=(9.5, -0.5))
+    axes.set(xlabel=across, ylabel="digit", xlim=(-0.5, 9.5), ylim=(9.5, -0.5))
     axes.set(xticks=range(10), yticks=range(10), aspect="equal")
     axes.tick_params(length=0)
     return figure
@@ -134,10 +134,8 @@ def _grid(
 @styled
 def wrong_sums(trials: Trials) -> Figure:
     """Plot for each digit how many of its sums are wrong, because it was misread or was misadded."""
-    right = trials.label[:, None]
-    wrong = trials.sum != right + np.arange(10)
-    misread = wrong & (trials.digit != right)
-    by_digit = pd.DataFrame({"misread": misread.mean(axis=1), "misadded": (wrong & ~misread).mean(axis=1)})
+    misread, misadded = ~trials.sum_right & ~trials.digit_right, ~trials.sum_right & trials.digit_right
+    by_digit = pd.DataFrame({"misread": misread.mean(axis=1), "misadded": misadded.mean(axis=1)})
     share = 100 * by_digit.groupby(trials.label).mean().reindex(range(10), fill_value=0)
     share["misadded"] = share["misadded"].replace(0, np.nan)  # else its outline would still be there
     figure = Figure()
@@ -160,10 +158,9 @@ def wrong_sums(trials: Trials) -> Figure:
 @styled
 def calibration(trials: Trials) -> Figure:
     """Plot how often an answer is right against how sure it was, and how many trials were that sure."""
-    label = trials.label[:, None]
     outputs = {
-        "digit": (trials.digit_confidence, trials.digit == label),
-        "sum": (trials.sum_confidence, trials.sum == label + np.arange(10)),
+        "digit": (trials.digit_confidence, trials.digit_right),
+        "sum": (trials.sum_confidence, trials.sum_right),
     }
     figure = Figure(figsize=(4.4, 3.9))
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 1])

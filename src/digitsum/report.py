@@ -30,7 +30,7 @@ from PIL import Image
 from digitsum import plots
 from digitsum.config import Config
 from digitsum.diagram import draw, layers
-from digitsum.evaluation import Evaluation, Trials, run_trials
+from digitsum.evaluation import SHARES, Evaluation, Trials, run_trials
 from digitsum.files import ASSETS, replacing
 from digitsum.networks import NETWORKS, load
 from digitsum.pairs import DigitSumDataset, loader, pair_table
@@ -70,62 +70,6 @@ def write_report(run: str | Path, data_dir: str | None = None, pdf: bool = False
     if pdf:
         _print(path, path.with_suffix(".pdf"))
     return list(dict.fromkeys(section for section in sections.values() if isinstance(section, str)))
-
-
-def compare(runs: Sequence[str | Path], path: str | Path) -> pd.DataFrame:
-    """Compare finished runs: a page with a table, the settings that differ and the curves of all.
-
-    Parameters
-    ----------
-    path
-        Of the page, which is written whole or not at all.
-
-    Returns
-    -------
-    DataFrame
-        A row a run: its `network`, `parameters`, `data`, `seed`, `epochs`, `seconds` of training and, on the
-        images that it held out, the accuracies and the consistency, fractions.
-
-    Raises
-    ------
-    ValueError
-        A run isn't finished, or a file of it is damaged.
-    """
-    sources = _named([_Run(Path(run)) for run in runs])
-    settings = pd.DataFrame({name: asdict(source.config) for name, source in sources.items()})
-    _render(
-        "comparison.html",
-        Path(path),
-        runs=sources,
-        same_images=len({_images(run) for run in sources.values()}) == 1,
-        differing=settings[settings.nunique(axis=1, dropna=False) > 1],
-        plots=[
-            _figure(
-                plots.curves({name: run.log[column] * scale for name, run in sources.items()}, label, log)
-            )
-            for column, label, scale, log in COMPARED
-        ],
-    )
-    return pd.DataFrame({name: _figures(source) for name, source in sources.items()}).T.infer_objects()
-
-
-def _named(runs: "list[_Run]") -> "dict[str, _Run]":
-    """Call each run by the name of its folder, or by the whole path where folders have the same name."""
-    short = {run.name: run for run in runs}
-    return short if len(short) == len(runs) else {str(run.folder): run for run in runs}
-
-
-def _images(run: "_Run") -> tuple[object, ...]:
-    """Give what decides which images a run holds out."""
-    return tuple(getattr(run.config, name) for name in ("data", "train_fraction", "seed"))
-
-
-COMPARED = [  # column of the log, label, scale, whether logarithmic
-    ("digit_accuracy", "digit right, %", 100, False),
-    ("sum_accuracy", "sum right, %", 100, False),
-    ("digit_nll", "loss of the digit, nats", 1, True),
-    ("sum_nll", "loss of the sum, nats", 1, True),
-]
 
 
 class _Run:
@@ -238,20 +182,16 @@ def _log(run: _Run) -> Section:
     log = run.log
     losses = {"training": log["train_loss"], "digit": log["digit_nll"], "sum": log["sum_nll"]}
     right = {"digit": log["digit_accuracy"], "sum": log["sum_accuracy"], "both": log["joint_accuracy"]}
-    figures = [
-        plots.curves(losses, "loss, nats", log=True),
-        plots.curves({name: 100 * share for name, share in right.items()}, "right, %"),
-        plots.curves({"learning rate": log["learning_rate"]}, "learning rate"),
-    ]
-    captions = (
-        "Losses.",
-        "How often the digit, the sum and both are right.",
-        "The last step's learning rate.",
-    )
-    return {
-        "log": log,
-        "plots": [(_figure(figure), about) for figure, about in zip(figures, captions, strict=True)],
+    figures = {
+        "Losses.": plots.curves(losses, "loss, nats", log=True),
+        "How often the digit, the sum and both are right.": plots.curves(
+            {name: 100 * share for name, share in right.items()}, "right, %"
+        ),
+        "The last step's learning rate.": plots.curves(
+            {"learning rate": log["learning_rate"]}, "learning rate"
+        ),
     }
+    return {"log": log, "plots": {caption: _figure(figure) for caption, figure in figures.items()}}
 
 
 def _evaluation(run: _Run) -> Section:
@@ -299,10 +239,9 @@ class Error(NamedTuple):
 
 def _most_confident_errors(trials: Trials, images: npt.NDArray[np.uint8]) -> list[Error]:
     """Give the images with the most confident wrong answers, each with the addend of the surest one."""
-    label, addend = trials.label[:, None], np.arange(10)
     sure = np.maximum(
-        np.where(trials.digit != label, trials.digit_confidence, 0),
-        np.where(trials.sum != label + addend, trials.sum_confidence, 0),
+        np.where(trials.digit_right, 0, trials.digit_confidence),
+        np.where(trials.sum_right, 0, trials.sum_confidence),
     )  # [images, 10]
     worst = sure.max(axis=1)
     chosen = [i for i in np.argsort(-worst, kind="stable")[:ERRORS] if worst[i] > 0]
@@ -314,8 +253,66 @@ def _most_confident_errors(trials: Trials, images: npt.NDArray[np.uint8]) -> lis
     ]
 
 
+# Comparing
+
+
+def compare(runs: Sequence[str | Path], path: str | Path) -> pd.DataFrame:
+    """Compare finished runs: a page with a table, the settings that differ and the curves of all.
+
+    Parameters
+    ----------
+    path
+        Of the page, which is written whole or not at all.
+
+    Returns
+    -------
+    DataFrame
+        A row a run: its `network`, `parameters`, `data`, `seed`, `epochs`, `seconds` of training and, on the
+        images that it held out, the accuracies and the consistency, fractions.
+
+    Raises
+    ------
+    ValueError
+        A run isn't finished, or a file of it is damaged.
+    """
+    sources = _named([_Run(Path(run)) for run in runs])
+    settings = pd.DataFrame({name: asdict(source.config) for name, source in sources.items()})
+    _render(
+        "comparison.html",
+        Path(path),
+        runs=sources,
+        same_images=len({_images(run) for run in sources.values()}) == 1,
+        differing=settings[settings.nunique(axis=1, dropna=False) > 1],
+        plots=[
+            _figure(
+                plots.curves({name: run.log[column] * scale for name, run in sources.items()}, label, log)
+            )
+            for column, label, scale, log in COMPARED
+        ],
+    )
+    return pd.DataFrame({name: _figures(source) for name, source in sources.items()}).T.infer_objects()
+
+
+def _named(runs: list[_Run]) -> dict[str, _Run]:
+    """Call each run by the name of its folder, or by the whole path where folders have the same name."""
+    short = {run.name: run for run in runs}
+    return short if len(short) == len(runs) else {str(run.folder): run for run in runs}
+
+
+def _images(run: _Run) -> tuple[object, ...]:
+    """Give what decides which images a run holds out."""
+    return tuple(getattr(run.config, name) for name in ("data", "train_fraction", "seed"))
+
+
+COMPARED = [  # column of the log, label, scale, whether logarithmic
+    ("digit_accuracy", "digit right, %", 100, False),
+    ("sum_accuracy", "sum right, %", 100, False),
+    ("digit_nll", "loss of the digit, nats", 1, True),
+    ("sum_nll", "loss of the sum, nats", 1, True),
+]
+
+
 def _figures(run: _Run) -> Section:
-    names = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")
     return {
         "network": run.config.network,
         "parameters": run.evaluation.parameters,
@@ -323,7 +320,7 @@ def _figures(run: _Run) -> Section:
         "seed": run.config.seed,
         "epochs": run.config.epochs,
         "seconds": run.log["seconds"].sum(),
-        **{name: getattr(run.evaluation, name) for name in names},
+        **{name: getattr(run.evaluation, name) for name in SHARES},
     }
 
 
@@ -368,7 +365,7 @@ def _print(page: Path, path: Path) -> None:
     if find_spec("weasyprint") is None:
         raise ModuleNotFoundError("No module named 'weasyprint'")
     with replacing(path) as file:
-        command = [sys.executable, "-m", "weasyprint", "--quiet", str(page), str(file)]
-        done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603  # all of it is ours
+        arguments = [sys.executable, "-m", "weasyprint", "--quiet", str(page), str(file)]
+        done = subprocess.run(arguments, capture_output=True, text=True)  # noqa: S603  # all of it is ours
         if done.returncode:
             raise OSError(f"{path} can't be written: WeasyPrint ends with {done.stderr.strip()[-200:]!r}")
