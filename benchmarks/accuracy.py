@@ -13,7 +13,7 @@ import numpy as np
 
 from digitsum import mnist
 from digitsum.config import Config
-from digitsum.evaluation import Evaluation, evaluate
+from digitsum.evaluation import SHARES, Evaluation, evaluate
 from digitsum.networks import NETWORKS, DigitSumNet
 from digitsum.pairs import DigitSumDataset, loader
 from digitsum.training import fit
@@ -43,7 +43,7 @@ ROWS = {
     "smallest": replace(EXACT, damage=False, width=3, epochs=40),
     "too-small": replace(EXACT, damage=False, width=2, epochs=40),
 }
-FIGURES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency", "digit_ece", "sum_ece")
+FIGURES = (*SHARES, "digit_ece", "sum_ece")
 
 
 def main() -> None:

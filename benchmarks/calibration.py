@@ -24,9 +24,8 @@ def main() -> None:
     for name in options.networks:
         network = load(name)
         trials = run_trials(network, batches)
-        digit = trials.label[:, None]
-        show(f"{name}, digit", trials.digit_confidence, trials.digit == digit)
-        show(f"{name}, sum", trials.sum_confidence, trials.sum == digit + np.arange(10))
+        show(f"{name}, digit", trials.digit_confidence, trials.digit_right)
+        show(f"{name}, sum", trials.sum_confidence, trials.sum_right)
 
 
 def show(title: str, confidence: np.ndarray, right: np.ndarray) -> None:

@@ -33,11 +33,10 @@ from torch.nn.functional import log_softmax, mse_loss, nll_loss, one_hot, relu
 from torch.optim.swa_utils import AveragedModel
 
 from digitsum.config import Config
-from digitsum.evaluation import evaluate
+from digitsum.evaluation import SHARES, evaluate
 from digitsum.networks import ConcatNet, DigitSumNet, ExactNet
 from digitsum.training import load_parts, make_optimizer, moving_average, one_cycle, set_rate
 
-FIGURES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")
 BF16 = torch.cpu.get_capabilities().get("avx512_bf16", False)  # elsewhere it is emulated, and slower
 WIDTH = 32
 FEATURES = 64  # of the image
@@ -222,7 +221,7 @@ def main() -> None:
 
 
 def train(variant: Callable[[], Variant], config: Config) -> np.ndarray:
-    """Train a variant as `fit` trains a network, and give `FIGURES` in per cent, a row an epoch."""
+    """Train a variant as `fit` trains a network, and give `SHARES` in per cent, a row an epoch."""
     torch.manual_seed(config.seed)
     network = variant()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -243,7 +242,7 @@ def train(variant: Callable[[], Variant], config: Config) -> np.ndarray:
             average.update_parameters(network)
         averaged: Variant = average.module  # type: ignore[assignment]
         evaluation = evaluate(averaged, held_out_loader, config.data, "held-out")
-        rows.append([100 * getattr(evaluation, name) for name in FIGURES])
+        rows.append([100 * getattr(evaluation, name) for name in SHARES])
     return np.array(rows)
 
 

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from digitsum import mnist
-from digitsum.evaluation import Evaluation
+from digitsum.evaluation import SHARES, Evaluation
 from digitsum.files import replacing
 from digitsum.networks import DigitSumNet
 
 # torch tells of its own parts that it can't translate, none of which is used here
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
-FIGURES = ("data", "split", "images", "digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")
+FIGURES = ("data", "split", "images", *SHARES)
 # The most by which a probability may differ from torch's. The reference's sharp sums multiply a rounding of
 # the scores by hundreds; what comes with the package differs by 1e-7 to 1e-6.
 TOLERANCE = 1e-4
