@@ -10,7 +10,15 @@ from torch.nn.functional import nll_loss, one_hot
 
 from digitsum import mnist, networks
 from digitsum.evaluation import evaluate
-from digitsum.networks import ConcatNet, DigitSumNet, ExactNet, FastNet, Normalise, load
+from digitsum.networks import (
+    ConcatNet,
+    DigitSumNet,
+    ExactNet,
+    FastNet,
+    FlattenChannelsLast,
+    Normalise,
+    load,
+)
 from digitsum.pairs import DigitSumDataset, loader
 
 IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 1, 28, 28), dtype=np.uint8))
@@ -222,11 +230,22 @@ def test_exact_gradients_are_finite_for_certain_and_soft_addends(exact: ExactNet
 # FastNet
 
 
-def test_fast_net_has_30_026_parameters_and_two_convolutions() -> None:
+def test_fast_net_has_105_162_parameters_and_one_convolution() -> None:
     network = FastNet()
-    by_hand = 36 * 32 + 2 * 32 + 9 * 32 * 64 + 2 * 64 + (64 * 16 + 1) * 10
-    assert sum(parameter.numel() for parameter in network.parameters()) == by_hand == 30_026
-    assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 2
+    by_hand = 36 * 32 + 2 * 32 + 5 * 5 * 32 * 128 + 2 * 128 + (128 + 1) * 10
+    assert sum(parameter.numel() for parameter in network.parameters()) == by_hand == 105_162
+    assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 1
+
+
+def test_channels_last_flatten_is_numpys_transpose() -> None:
+    x = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
+    expected = x.numpy().transpose(0, 2, 3, 1).reshape(2, 60)
+    np.testing.assert_array_equal(FlattenChannelsLast()(x), expected)
+
+
+def test_channels_last_flatten_copies_nothing() -> None:
+    x = torch.zeros(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    assert FlattenChannelsLast()(x).data_ptr() == x.data_ptr()
 
 
 # The package's own

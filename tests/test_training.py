@@ -91,6 +91,35 @@ def test_exact_net_learns_the_digit_from_sums_alone_and_concat_net_does_not(tmp_
     assert accuracy["concat"] < 0.3
 
 
+def test_without_averaging_the_last_steps_weights_are_kept(config: Config, tmp_path: Path) -> None:
+    list(fit(replace(config, average=0, network="exact"), tmp_path / "run"))
+    state = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)
+    averaged = {name.removeprefix("module."): value for name, value in state["average"].items()}
+    for name, weight in state["network"].items():
+        assert torch.equal(weight, averaged[name]), name
+
+
+def test_the_exact_networks_sum_adds_its_weight_to_the_digits_loss(config: Config, tmp_path: Path) -> None:
+    losses = []
+    for digit_weight, sum_weight in ((1.0, 0.0), (0.75, 0.25), (0.0, 1.0)):
+        weights = {"digit_weight": digit_weight, "sum_weight": sum_weight}
+        (row,) = fit(replace(config, network="exact", epochs=1, **weights), tmp_path / str(digit_weight))
+        losses.append(row["train_loss"])
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-3)
+
+
+def test_label_smoothing_holds_the_confidence_down(pictures: Path, tmp_path: Path) -> None:
+    config = Config(
+        str(pictures), network="exact", augment=False, epochs=30, batch_size=8, width=4, label_smoothing=0.2
+    )
+    *_, last = fit(config, tmp_path / "run")
+    assert last["digit_accuracy"] == 1
+    # the best loss there is: a mix of 0.8 and 0.2 spread over ten, against itself
+    right, wrong = 0.82, 0.02
+    entropy = -right * math.log(right) - 9 * wrong * math.log(wrong)
+    assert entropy < last["train_loss"] < entropy + 0.2
+
+
 def test_a_teacher_takes_the_place_of_the_digits_label(pictures: Path, tmp_path: Path) -> None:
     def contrary(image: torch.Tensor) -> torch.Tensor:
         """Say that an image whose first pixel is n shows 9 - n."""

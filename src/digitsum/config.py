@@ -29,6 +29,7 @@ class Config:
     learning_rate: float = 6e-3
     weight_decay: float = 0.2
     average: float = 0.99
+    label_smoothing: float = 0.0
     digit_weight: float = 1.0
     sum_weight: float = 0.005
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
@@ -77,9 +78,10 @@ PRESETS = {
         augment=False,
         network="fast",
         epochs=1,
-        batch_size=384,
+        batch_size=256,
         learning_rate=0.03,
         weight_decay=0.05,
-        average=0.97,
+        average=0,
+        label_smoothing=0.1,
     )
 }

@@ -7,7 +7,9 @@ One `state` dict is what is saved and what is resumed. Whatever is random in an 
 and the number of the epoch alone, so a resumed run repeats, bit for bit, what an uninterrupted one does.
 """
 
+import contextlib
 import csv
+import ctypes
 import logging
 import math
 import pickle
@@ -24,7 +26,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from torch.nn.functional import nll_loss
+from torch.nn.functional import cross_entropy, nll_loss
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
@@ -41,6 +43,7 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 LOGGED = ("digit_nll", "sum_nll", "digit_accuracy", "sum_accuracy", "joint_accuracy")
 COLUMNS = ("epoch", "train_loss", *LOGGED, "learning_rate", "seconds")  # of metrics.csv
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 Row = dict[str, float]
 Weights = tuple[Tensor, ...] | list[Tensor]
 Teacher = Callable[[Tensor], Tensor]
@@ -67,6 +70,7 @@ def fit(config: Config, run: Path, teacher: Teacher | None = None) -> Iterator[R
     FloatingPointError
         The loss isn't finite any more.
     """
+    _keep_freed_memory()
     fabric = Fabric(accelerator="auto", devices=1, precision=_precision(config))
     train_loader, held_out_loader = load_parts(config)
     state = _start(fabric, config)
@@ -102,9 +106,18 @@ def _start(fabric: Fabric, config: Config) -> dict[str, Any]:
     network = NETWORKS[config.network](config.width)
     network.config = asdict(config) | {"environment": _environment(fabric, config)}
     model, optimizer = fabric.setup(network, make_optimizer(network, config))
+    model.mark_forward_method("encode")
     # made after the set-up, on the device; its batch statistics are averaged as the weights are
     average = AveragedModel(network, multi_avg_fn=moving_average(config.average), use_buffers=True)
     return {"network": model, "average": average, "optimizer": optimizer, "epoch": 0, "log": []}
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc's malloc keep what a step frees: given back to the system, it comes again page by page."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 2**25)  # bytes; the most that it takes
+        mallopt(M_TRIM_THRESHOLD, 2**29)
 
 
 def _environment(fabric: Fabric, config: Config) -> dict[str, str]:
@@ -180,30 +193,46 @@ def _train_epoch(
         loader, f"epoch {epoch + 1}", transient=True, console=console, disable=not console.is_terminal
     )
     for step, batch in enumerate(batches, start=epoch * len(loader)):
-        (image, addend), (digit, sum_) = fabric.to_device(batch)
         set_rate(optimizer, one_cycle(step, steps, config.learning_rate))
-        if config.augment:
-            image = distort(image)
-        if config.damage:
-            image = damage(image)
-        log_digit, log_sum = network(image, addend)
-        if teacher is None:
-            digit_loss = nll_loss(log_digit, digit)
-        else:
-            with torch.no_grad(), fabric.autocast():
-                read = teacher(image)
-            digit_loss = -(read * log_digit).sum(dim=1).mean()
-        loss = config.digit_weight * digit_loss + config.sum_weight * nll_loss(log_sum, sum_)
+        loss = _loss(fabric, network, fabric.to_device(batch), config, teacher)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
+        if config.average > 0:
+            state["average"].update_parameters(network)
+        count = len(batch[1][0])
+        total += loss.detach() * count
+        images += count
+    if config.average == 0:  # nothing is kept of earlier steps
         state["average"].update_parameters(network)
-        total += loss.detach() * len(image)
-        images += len(image)
     mean = total.item() / images
     if not math.isfinite(mean):
         raise FloatingPointError(f"the loss of epoch {epoch + 1} isn't finite: try a lower --learning-rate")
     return mean
+
+
+def _loss(
+    fabric: Fabric, network: DigitSumNet, batch: Item, config: Config, teacher: Teacher | None
+) -> Tensor:
+    """Distort a batch as the settings say, and weigh the losses of both outputs."""
+    (image, addend), (digit, sum_) = batch
+    if config.augment:
+        image = distort(image)
+    if config.damage:
+        image = damage(image)
+    if network.sum_follows and config.digit_weight > 0:  # else the labels of the digits aren't to be used
+        log_digit = network.encode(image)
+        sum_loss = nll_loss(log_digit, digit)
+    else:
+        log_digit, log_sum = network(image, addend)
+        sum_loss = nll_loss(log_sum, sum_)
+    if teacher is None:
+        digit_loss = cross_entropy(log_digit, digit, label_smoothing=config.label_smoothing)
+    else:
+        with torch.no_grad(), fabric.autocast():
+            read = teacher(image)
+        digit_loss = -(read * log_digit).sum(dim=1).mean()
+    return config.digit_weight * digit_loss + config.sum_weight * sum_loss
 
 
 def moving_average(keep: float) -> Callable[[Weights, Weights, Tensor | int], None]:
