@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from digitsum.mnist import Digits
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-torch.set_num_threads(2)
+# Threads that wait for each other on cores that another program wants take ten times as long as one alone.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests run
 
 FLAGS = [
     "--no-sandbox",
