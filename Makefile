@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 API := docs/api
 
-.PHONY: train test check docs tour weights format clean
+.PHONY: train test check docs tour weights package format clean
 
 train: .venv/installed  ## train the reference network on the embedded images, then evaluate it
 	$(BIN)/digitsum train
@@ -27,12 +27,17 @@ weights: .venv/installed  ## train the networks that come with the package, on M
 tour: .venv/installed  ## execute the tour and store it with its outputs
 	$(BIN)/python examples/execute.py
 
+package: .venv/installed  ## build the package in dist, and try it on each Python that is here
+	rm -rf dist
+	$(BIN)/hatchling build
+	tests/pythons.sh dist/*.whl
+
 format: .venv/installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean:
-	rm -rf .venv $(API)
+	rm -rf .venv dist $(API)
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

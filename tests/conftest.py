@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from digitsum.mnist import Digits
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-torch.set_num_threads(2)
+# Threads that wait for each other on cores that another program wants take ten times as long as one alone.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests run
 
 FLAGS = [
     "--no-sandbox",
@@ -27,10 +30,12 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _no_cache_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep tests out of the user's cache; they share one, as parsing the embedded images takes 2 s."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
 
 
 @pytest.fixture

@@ -13,12 +13,14 @@ from digitsum.networks import NETWORKS, load
 from digitsum.pairs import DigitSumDataset, loader
 
 
-@pytest.fixture(params=NETWORKS)
-def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[export.DigitSumNet, Path]:
+@pytest.fixture(scope="module", params=NETWORKS)
+def written(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[export.DigitSumNet, Path]:
     torch.manual_seed(0)
-    network = NETWORKS[request.param](width=4)
-    export.to_onnx(network, tmp_path / "model.onnx")
-    return network, tmp_path / "model.onnx"
+    network, path = NETWORKS[request.param](width=4), tmp_path_factory.mktemp("written") / "model.onnx"
+    export.to_onnx(network, path)
+    return network, path
 
 
 def test_model_keeps_the_contract(written: tuple[export.DigitSumNet, Path]) -> None:

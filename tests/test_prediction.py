@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.utils
+import onnxruntime as ort
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +16,7 @@ from digitsum import mnist
 from digitsum.evaluation import evaluate
 from digitsum.networks import load
 from digitsum.pairs import DigitSumDataset, loader
-from digitsum.prediction import CERTAIN, CHUNK, Prediction, Predictor, check_addends
+from digitsum.prediction import CERTAIN, CHUNK, Prediction, Predictor, check_addends, find_model
 
 PACKAGED = ("exact", "concat")
 
@@ -43,24 +45,37 @@ def test_packaged_model_answers_as_the_packaged_weights_do(name: str) -> None:
     np.testing.assert_allclose(sums, log_sum.exp(), atol=1e-5)
 
 
+def cut(file: Path, name: str) -> list[ort.InferenceSession]:
+    """Cut a model in two: up to what its exporter named `name`, and from there on."""
+    extractor, options = onnx.utils.Extractor(onnx.load(file)), ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    halves = (["image"], [name]), ([name, "addend"], ["digit", "sum"])
+    models = [extractor.extract_model(*ends).SerializeToString() for ends in halves]
+    return [ort.InferenceSession(model, options, providers=["CPUExecutionProvider"]) for model in models]
+
+
 @pytest.mark.skipif(not os.environ.get("DIGITSUM_DATA"), reason="needs MNIST's files: set DIGITSUM_DATA")
 @pytest.mark.parametrize("name", PACKAGED)
 def test_packaged_model_is_torchs_equal_on_every_trial_of_the_test_split(name: str) -> None:
-    test = mnist.load("mnist", "test")
-    predictor, network, right = Predictor(name), load(name), []
+    """Cut after the scores of the digits, the model reads an image once for ten addends; uncut, for one."""
+    test, network = mnist.load("mnist", "test"), load(name)
+    read, answer = cut(find_model(name), "linear")
+    scores = np.concatenate([read.run(None, {"image": images})[0] for images in np.split(test.images, 100)])
+    every, dealt = np.indices((10, 10_000))[0], np.arange(10_000) % 10
+    found = [answer.run(["digit", "sum"], {"linear": scores, "addend": addend}) for addend in every]
+    uncut = Predictor(name, threads=1).probabilities(test.images, dealt)
     with torch.no_grad():
         encoded = torch.cat([network.encode(images) for images in torch.from_numpy(test.images).split(200)])
-    for addend in range(10):
-        outputs = predictor.probabilities(test.images, np.full(10_000, addend))
-        one = one_hot(torch.tensor([addend] * 10_000), 10).float()
-        for output, log_probabilities in zip(outputs, network.answer(encoded, one), strict=True):
-            expected = log_probabilities.detach().exp().numpy()
-            np.testing.assert_allclose(output, expected, rtol=0, atol=1e-5)
-            np.testing.assert_array_equal(output.argmax(1), expected.argmax(1))
-        right.append([(outputs[0].argmax(1) == test.labels), (outputs[1].argmax(1) == test.labels + addend)])
+        expected = [network.answer(encoded, one_hot(torch.tensor(addend), 10).float()) for addend in every]
     evaluation = evaluate(network, loader(DigitSumDataset(test)), "mnist", "test")
-    figures = np.mean(right, axis=(0, 2))
-    np.testing.assert_allclose(figures, [evaluation.digit_accuracy, evaluation.sum_accuracy], rtol=1e-12)
+    accuracies = evaluation.digit_accuracy, evaluation.sum_accuracy
+    rights = test.labels, test.labels + every
+    for i in (0, 1):
+        ours, torchs = np.stack([each[i] for each in found]), np.stack([each[i].exp() for each in expected])
+        for output, reference in ((ours, torchs), (uncut[i], torchs[dealt, np.arange(10_000)])):
+            np.testing.assert_allclose(output, reference, rtol=0, atol=1e-5)
+            np.testing.assert_array_equal(output.argmax(-1), reference.argmax(-1))
+        assert (ours.argmax(-1) == rights[i]).mean() == pytest.approx(accuracies[i], rel=1e-12)
 
 
 def test_model_says_what_it_is(predictor: Predictor) -> None:
