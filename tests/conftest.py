@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from digitsum.mnist import Digits
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-torch.set_num_threads(2)
+# Networks as small as the tests' gain nothing from a second thread, and wait long for it on a busy machine.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 FLAGS = [
     "--no-sandbox",
