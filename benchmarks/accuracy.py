@@ -71,7 +71,7 @@ def main() -> None:
 
 def measure(config: Config, run: Path) -> np.ndarray:
     """Train a run and read the official test split: figures in per cent, then minutes of training."""
-    list(fit(config, run))
+    fit(config, run)
     log = np.genfromtxt(run / "metrics.csv", delimiter=",", names=True)
     evaluation = read_test_split(DigitSumNet.from_pretrained(run))
     figures = [getattr(evaluation, name) for name in FIGURES]

@@ -23,7 +23,7 @@ from digitsum.evaluation import Evaluation
 from digitsum.export import to_onnx
 from digitsum.files import ASSETS
 from digitsum.networks import DigitSumNet, ExactNet, load
-from digitsum.training import Teacher, fit
+from digitsum.training import Row, Teacher, fit
 
 TEACHERS = 3
 CONFIGS = {"exact": replace(ROWS["exact"], epochs=24), "concat": ROWS["concat"]}
@@ -98,8 +98,11 @@ def make_teacher(runs: Path) -> Teacher:
 
 def train(config: Config, run: Path, teacher: Teacher | None = None) -> None:
     """Train a run to its end, and say where it stands; a finished one is left as it is."""
-    for row in fit(config, run, teacher):
+
+    def show(row: Row) -> None:
         print(f"{run} epoch {row['epoch']}: {row['digit_accuracy']:.2%} held out", flush=True)
+
+    fit(config, run, teacher, show)
 
 
 def place(name: str, run: Path) -> None:

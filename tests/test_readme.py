@@ -54,6 +54,10 @@ def assert_answers(example: str, output: str) -> None:
         assert re.search(rf"\b{DIGIT}\b.*\b{DIGIT + int(addend[1])}\b", output)
 
 
+def interrupt(_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.fixture(scope="module")
 def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what examples name: pictures, a run interrupted after an epoch, and a finished one."""
@@ -61,7 +65,8 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
         digits = mnist.load()
-        next(fit(Config(epochs=3, width=8), folder / "interrupted"))
+        with pytest.raises(KeyboardInterrupt):
+            fit(Config(epochs=3, width=8), folder / "interrupted", on_epoch=interrupt)
         shutil.copytree(folder / "interrupted", folder / "finished")
         done = run(f"digitsum train --resume {folder / 'finished'}")
         assert done.returncode == 0, done.stderr

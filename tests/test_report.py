@@ -4,7 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ WIDTHS = [360, 1280]
 
 
 def train(config: Config, run: Path) -> Path:
-    list(fit(config, run))
+    fit(config, run)
     _, held_out = load_parts(config)
     evaluate(load(run), held_out, config.data, "held-out").save(run / "evaluation.json")
     return run
@@ -85,6 +85,10 @@ def test_the_page_tells_what_the_run_folder_holds(written: Path) -> None:
     assert f"{100 * evaluation.digit_accuracy:.2f}\N{NO-BREAK SPACE}%" in sections.words["evaluation"]
     assert "4,000 to train on and 1,000 held out" in sections.words["data"]
     assert "seed3" in re.sub(r"\s", "", sections.words["settings"])
+    for setting in fields(Config):
+        assert (setting.metadata["shown"]["help"].replace("**", "") in sections.words["settings"]) == (
+            setting.default is not None
+        )
     for row in (written / "metrics.csv").read_text().splitlines()[1:]:
         assert f"{float(row.split(',')[1]):.4f}" in sections.words["log"]
 
@@ -104,9 +108,9 @@ def test_the_command_repeats_the_run(run: Path) -> None:
 
 
 def test_a_report_takes_five_seconds_at_most(run: Path) -> None:
-    start = time.perf_counter()
+    start = time.process_time()  # of the processor: on a busy machine the clock tells of the others' work
     report.write_report(run)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_the_most_confident_errors_come_first() -> None:
@@ -197,6 +201,15 @@ def test_a_pdf_that_cannot_be_written_leaves_the_page(run: Path, monkeypatch: py
     assert not (run / "report.pdf").exists()
 
 
+def test_a_pdf_without_weasyprint_says_what_to_install(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "find_spec", lambda _: None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"^No module named 'weasyprint': pip install 'digitsum\[pdf\]'$"
+    ):
+        report.write_report(run, pdf=True)
+    assert (run / "report.html").is_file()
+
+
 # Comparing
 
 
@@ -213,6 +226,8 @@ def test_a_comparison_shows_figures_curves_and_the_settings_that_differ(run: Pat
     page = (tmp_path / "comparison.html").read_text()
     differing = page[page.index("Settings that differ") : page.index("<h2>Training")]
     assert re.findall(r"<tr><td>(\w+)</td>", differing) == ["width", "epochs"]
+    assert "<td>2 epochs, " in page
+    assert "<td>1 epoch, " in page
     assert "All runs held out the same images." in page
     assert page.count("<svg") == 4
 

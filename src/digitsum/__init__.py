@@ -10,9 +10,13 @@ import os
 
 import lazy_loader
 
+TYPE_CHECKING = False  # typing's own would nearly double the time of this import
+if TYPE_CHECKING:
+    from typing import Any
+
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on ONNX Runtime reports its use to its maker
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+_load, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules={"mnist"},
     submod_attrs={
@@ -23,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "export": ["to_onnx"],
         "evaluation": ["Evaluation", "evaluate"],
         "mnist": ["Digits"],
-        "networks": ["ConcatNet", "DigitSumNet", "ExactNet", "load"],
+        "networks": ["ConcatNet", "DigitSumNet", "ExactNet", "FastNet", "load"],
         "imaging": ["read_picture"],
         "pairs": ["DigitSumDataset", "deal", "pair_table", "split_loaders"],
         "prediction": ["Prediction", "Predictor"],
@@ -31,3 +35,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "training": ["fit"],
     },
 )
+
+
+def __getattr__(name: str) -> "Any":
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
+    try:
+        return _load(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}: pip install 'digitsum[train]'", name=error.name) from error

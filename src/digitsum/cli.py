@@ -3,62 +3,62 @@
 A user's mistake ends with exit code 2, a failure with 1, an interruption with 130; each says one sentence.
 """
 
-import json
+import inspect
+import itertools
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import Field, asdict, fields, replace
 from datetime import datetime
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-import typer
+from cyclopts import App, CycloptsError, Group, Parameter, Token, UnknownOptionError, UnusedCliTokensError
+from cyclopts.validators import Number
 
-from digitsum.config import PRESETS, Config
+import digitsum
+from digitsum.config import PRESETS, Config, bounds
 from digitsum.files import NETWORKS
 
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
     from digitsum.evaluation import Evaluation
+    from digitsum.training import Row
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = App(
+    name="digitsum",
+    help="Read a handwritten digit and add a number to it: one network, two inputs, two outputs.",
+    help_format="plaintext",  # each command's is markdown, whose library takes a fifth of this page's time
+    version=lambda: digitsum.__version__,
+    group_parameters="Options",
+    suppress_keyboard_interrupt=False,
 )
+for flag in ("--help", "--version"):
+    app[flag].group = "Options"
+app.register_install_completion_command(group="Options")
 
-DataDir = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel="Data",
-        metavar="FOLDER",
-        help="Where MNIST's files are, raw or gzipped.",
-        show_default="$DIGITSUM_DATA, else the user's cache, filled by a download",
-    ),
-]
+_order = itertools.count()
 
-RunOrWeights = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN_OR_WEIGHTS",
-        help="A run folder, a folder of saved weights, or **exact** or **concat**, the package's own.",
-    ),
-]
 
-Model = Annotated[
-    str,
-    typer.Option(metavar="MODEL", help="**exact**, **concat**, a file that export wrote, or a run folder."),
-]
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a function a command, which the help lists in the order of this file."""
+    app.command(function, help_format="markdown", sort_key=next(_order))
+    return function
 
 
 def main() -> None:
     """Run the command line."""
     try:
-        app()
-    except ModuleNotFoundError as error:
-        fail(f"{error}: pip install 'digitsum[train]'", 1)
-    except ValueError as error:
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
+    except UnusedCliTokensError as error:
+        words = " ".join(error.unused_tokens or [])
+        fail(f"there is no place for {words}: see digitsum {' '.join(error.command_chain or [])} --help", 2)
+    except (CycloptsError, ValueError) as error:
         fail(str(error), 2)
-    except (OSError, ArithmeticError) as error:
+    except (OSError, ArithmeticError, ModuleNotFoundError) as error:
         fail(str(error), 1)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -67,128 +67,111 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-@app.callback()
-def digitsum() -> None:
-    """Read a handwritten digit and add a number to it: one network, two inputs, two outputs."""
+# Kinds of options and arguments
 
 
-@app.command()
+def _whole(_: object, tokens: Sequence[Token]) -> int:
+    """Read a whole number; cyclopts itself would round 2.7."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value} isn't a whole number") from None
+
+
+def _names(_: object, tokens: Sequence[Token]) -> list[str]:
+    """Read names of files, of which only the standard input's starts with a hyphen."""
+    for token in tokens:
+        if token.value.startswith("-") and token.value != "-":
+            options = app["predict"].assemble_argument_collection()
+            raise UnknownOptionError(token=token, argument_collection=options)
+    return [token.value for token in tokens]
+
+
+def _shown(setting: "Field[Any]") -> Parameter:
+    """Give how the help page shows a setting of a run, as `Config` declares it."""
+    shown = dict(setting.metadata["shown"])
+    shown["group"] = _GROUPS[shown["group"]]
+    if bounds(setting):
+        shown["help"] += f" {bounds(setting).capitalize()}."
+    if setting.type is bool:
+        shown["show_default"] = "yes" if setting.default else "no"
+    return Parameter(**shown)
+
+
+def with_settings(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the settings of a run as options; those that are given reach it as keywords."""
+    settings = [
+        inspect.Parameter(
+            setting.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=setting.default,
+            annotation=Annotated[Whole if setting.type is int else setting.type, _shown(setting)],
+        )
+        for setting in fields(Config)
+    ]
+    signature = inspect.signature(function)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    function.__signature__ = signature.replace(parameters=[*settings, *own])  # type: ignore[attr-defined]
+    return function
+
+
+_GROUPS = {name: Group.create_ordered(name) for name in ("Data", "Network", "Training", "Run")}
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+FLAG = Parameter(negative="", show_default=False)
+
+DataDir = Annotated[str | None, _shown(Config.__dataclass_fields__["data_dir"])]
+
+RunOrWeights = Annotated[
+    str,
+    Parameter(help="A run folder, a folder of saved weights, or **exact** or **concat**, the package's own."),
+]
+
+Model = Annotated[
+    str,
+    Parameter(metavar="MODEL", help="**exact**, **concat**, a file that export wrote, or a run folder."),
+]
+
+
+Preset = Annotated[
+    Literal["fast"] | None,
+    Parameter(
+        group=_GROUPS["Run"],
+        help="Settings to start from instead of the defaults. **fast**: 99 % right on both outputs as soon as"
+        " possible, one epoch of MNIST with the fast network.",
+    ),
+]
+
+RunFolder = Annotated[
+    Path | None,
+    Parameter(
+        group=_GROUPS["Run"],
+        metavar="FOLDER",
+        help="The run folder, new or empty.",
+        show_default="runs/NETWORK-DATE-TIME",
+    ),
+]
+
+Resumed = Annotated[
+    Path | None,
+    Parameter(group=_GROUPS["Run"], metavar="RUN", help="Go on with an interrupted run, with its settings."),
+]
+
+Log = Annotated[
+    Literal["csv", "tensorboard"],
+    Parameter(group=_GROUPS["Run"], help="**tensorboard**: write its events as well as metrics.csv."),
+]
+
+
+@command
+@with_settings
 def train(
-    context: typer.Context,
-    data: Annotated[
-        str,
-        typer.Option(
-            rich_help_panel="Data",
-            metavar="NAME",
-            help="**mnist5k**, the 5,000 embedded images; **mnist**, all 60,000; or a folder with sub-folders"
-            " 0 to 9 of pictures, 28 x 28, light on dark.",
-        ),
-    ] = Config.data,
-    data_dir: DataDir = Config.data_dir,
-    train_fraction: Annotated[
-        float,
-        typer.Option(
-            rich_help_panel="Data", help="The share of the images to train on; the rest is held out."
-        ),
-    ] = Config.train_fraction,
-    addends: Annotated[
-        Literal["table", "fresh"],
-        typer.Option(
-            rich_help_panel="Data",
-            help="Each image keeps its addend of the pair table, or is dealt a new one each epoch.",
-        ),
-    ] = Config.addends,
-    augment: Annotated[
-        bool, typer.Option(rich_help_panel="Data", help="Rotate, scale, shear, shift and bend each image.")
-    ] = Config.augment,
-    damage: Annotated[
-        bool,
-        typer.Option(
-            rich_help_panel="Data", help="Add noise to, speckle, blur or partly cover half of the images."
-        ),
-    ] = Config.damage,
-    network: Annotated[
-        Literal["concat", "exact", "fast"],
-        typer.Option(
-            rich_help_panel="Network",
-            help="**concat**, the reference; **exact**, which adds by probability and can't misadd; or"
-            " **fast**, a small exact one.",
-        ),
-    ] = Config.network,
-    width: Annotated[
-        int,
-        typer.Option(
-            rich_help_panel="Network",
-            min=1,
-            help="Channels of the first convolution; the others have two or three times as many.",
-        ),
-    ] = Config.width,
-    epochs: Annotated[
-        int, typer.Option(rich_help_panel="Training", min=1, help="How often to see each image.")
-    ] = Config.epochs,
-    batch_size: Annotated[
-        int, typer.Option(rich_help_panel="Training", min=1, help="Images a step.")
-    ] = Config.batch_size,
-    learning_rate: Annotated[
-        float, typer.Option(rich_help_panel="Training", min=0, help="The highest of the one-cycle schedule.")
-    ] = Config.learning_rate,
-    weight_decay: Annotated[
-        float, typer.Option(rich_help_panel="Training", min=0, help="AdamW's.")
-    ] = Config.weight_decay,
-    average: Annotated[
-        float,
-        typer.Option(
-            rich_help_panel="Training",
-            min=0,
-            max=1,
-            help="How much of the averaged weights, which are evaluated and saved, a step keeps.",
-        ),
-    ] = Config.average,
-    digit_weight: Annotated[
-        float,
-        typer.Option(
-            rich_help_panel="Training",
-            min=0,
-            help="The weight of the digit's loss; 0: learn from sums alone.",
-        ),
-    ] = Config.digit_weight,
-    sum_weight: Annotated[
-        float, typer.Option(rich_help_panel="Training", min=0, help="The weight of the sum's loss.")
-    ] = Config.sum_weight,
-    precision: Annotated[
-        Literal["auto", "bf16-mixed", "32-true"],
-        typer.Option(rich_help_panel="Training", help="auto: bfloat16 where the hardware has it."),
-    ] = Config.precision,
-    seed: Annotated[
-        int, typer.Option(rich_help_panel="Training", min=0, help="Decides all that is random.")
-    ] = Config.seed,
-    preset: Annotated[
-        Literal["fast"] | None,
-        typer.Option(
-            rich_help_panel="Run",
-            help="Settings to start from instead of the defaults. **fast**: 99 % right on both outputs as"
-            " soon as possible, one epoch of MNIST with the fast network.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel="Run",
-            metavar="FOLDER",
-            help="The run folder, new or empty.",
-            show_default="runs/NETWORK-DATE-TIME",
-        ),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel="Run", metavar="RUN", help="Go on with an interrupted run, with its settings."
-        ),
-    ] = None,
-    log: Annotated[
-        Literal["csv", "tensorboard"],
-        typer.Option(rich_help_panel="Run", help="**tensorboard**: write its events as well as metrics.csv."),
-    ] = "csv",
+    *,
+    preset: Preset = None,
+    out: RunFolder = None,
+    resume: Resumed = None,
+    log: Log = "csv",
+    **settings: Any,
 ) -> None:
     """Train a network, then evaluate it on the images it was not trained on.
 
@@ -211,13 +194,11 @@ def train(
     - digitsum train --preset fast --log tensorboard
     - digitsum train --resume runs/first
     """
-    given = {name: value for name, value in context.params.items() if _is_given(context, name)}
     if resume:
-        if given.keys() - {"resume", "log"}:
+        if settings or preset or out:
             raise ValueError("--resume takes every setting from the run: leave the other options out")
         _train(Config.load(resume), resume, log)
         return
-    settings = {name: value for name, value in given.items() if name not in ("preset", "out", "log")}
     config = replace(PRESETS[preset] if preset else Config(), **settings)
     run = out or Path("runs", f"{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
     if run.exists() and any(run.iterdir()):
@@ -225,41 +206,52 @@ def train(
     _train(config, run, log)
 
 
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
 def _train(config: Config, run: Path, log: str) -> None:
-    from digitsum.evaluation import evaluate
-    from digitsum.export import to_onnx
-    from digitsum.networks import load
-    from digitsum.report import write_report
-    from digitsum.training import fit, load_parts
+    from digitsum import evaluate, load, to_onnx, write_report
+    from digitsum.training import load_parts
 
-    rows = fit(config, run)
-    if log == "tensorboard":
-        from digitsum.events import log_evaluation, log_rows
-
-        rows = log_rows(rows, run)
-    print(_LOG_HEADER)
-    epoch = 0.0
-    try:
-        for row in rows:
-            epoch = row["epoch"]
-            print(_LOG_ROW.format_map(row), flush=True)
-    except KeyboardInterrupt:
-        fail(f"interrupted after epoch {epoch}: go on with digitsum train --resume {run}", 130)
+    _fit(config, run, log)
     network = load(run)
     _, held_out = load_parts(config)
     evaluation = evaluate(network, held_out, config.data, "held-out")
     evaluation.save(run / "evaluation.json")
     if log == "tensorboard":
+        from digitsum.events import log_evaluation
+
         log_evaluation(evaluation, config, run)
     _show(evaluation)
     to_onnx(network, run / "model.onnx", evaluation)
     write_report(run)
     print(f"\nrun folder: {run}\nreport: {run / 'report.html'}")
+
+
+def _fit(config: Config, run: Path, log: str) -> None:
+    """Train and print the log; interrupted, say how to go on."""
+    from digitsum import fit
+
+    rows: list[Row] = []
+    with ExitStack() as opened:
+        log_row: Callable[[Row], None] | None = None
+        if log == "tensorboard":
+            from digitsum.events import log_rows
+
+            log_row = opened.enter_context(log_rows(run))
+
+        def show(row: "Row") -> None:
+            if not rows:
+                print(_LOG_HEADER)
+            rows.append(row)
+            print(_LOG_ROW.format_map(row), flush=True)
+            if log_row:
+                log_row(row)
+
+        try:
+            fit(config, run, on_epoch=show)
+        except KeyboardInterrupt:
+            if not (run / "config.json").exists():
+                raise  # nothing has begun that could go on
+            after = f" after epoch {rows[-1]['epoch']}" if rows else ""
+            fail(f"interrupted{after}: go on with digitsum train --resume {run}", 130)
 
 
 _LOG_HEADER = "epoch  train loss  digit loss  sum loss     digit       sum     joint  seconds"
@@ -269,21 +261,19 @@ _LOG_ROW = (
 )
 
 
-@app.command()
+@command
 def evaluate(
-    name: RunOrWeights,
+    run_or_weights: RunOrWeights,
+    /,
+    *,
     data: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="As for train.", show_default="the run's own"),
+        str | None, Parameter(metavar="NAME", help="As for train.", show_default="the run's own")
     ] = None,
     split: Annotated[
-        Literal["train", "test"],
-        typer.Option(help="Which split of --data; mnist alone has a test split."),
+        Literal["train", "test"], Parameter(help="Which split of --data; mnist alone has a test split.")
     ] = "train",
     data_dir: DataDir = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
-    ] = False,
+    json: Annotated[bool, FLAG, Parameter(help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Try every image with all ten addends and say how right both outputs are.
 
@@ -294,23 +284,24 @@ def evaluate(
     - digitsum evaluate runs/first
     - digitsum evaluate exact --data mnist --split test
     """
-    from digitsum import evaluation, mnist
-    from digitsum.networks import load
-    from digitsum.pairs import DigitSumDataset, loader
+    from digitsum import DigitSumDataset, evaluate, load, mnist
+    from digitsum.pairs import loader
     from digitsum.training import load_parts
 
-    network = load(name)
+    network = load(run_or_weights)
     if data:
         batches = loader(DigitSumDataset(mnist.load(data, split, data_dir)))
-        found = evaluation.evaluate(network, batches, data, split)
-    elif name in NETWORKS:
-        raise ValueError(f"{name} comes with the package: name the images, as in --data mnist --split test")
+        found = evaluate(network, batches, data, split)
+    elif run_or_weights in NETWORKS:
+        raise ValueError(
+            f"{run_or_weights} comes with the package: name the images, as in --data mnist --split test"
+        )
     else:
-        config = Config.load(Path(name))
+        config = Config.load(Path(run_or_weights))
         _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config)
-        found = evaluation.evaluate(network, held_out, config.data, "held-out")
-    if as_json:
-        print(json.dumps(asdict(found)))
+        found = evaluate(network, held_out, config.data, "held-out")
+    if json:
+        print(dumps(asdict(found)))
     else:
         _show(found)
 
@@ -333,12 +324,14 @@ def _show(evaluation: "Evaluation") -> None:
         print(f"{name:<12}{share:8.2%}   {note}")
 
 
-@app.command()
+@command
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: Annotated[Path, Parameter(help="A run folder.")],
+    /,
+    *,
     data_dir: DataDir = None,
     pdf: Annotated[
-        bool, typer.Option("--pdf", help="Write report.pdf as well: needs the extra pdf, and Pango.")
+        bool, FLAG, Parameter(help="Write report.pdf as well: needs the extra pdf, and Pango.")
     ] = False,
 ) -> None:
     """Write report.html, a page about a run, into its folder: train does so too.
@@ -346,22 +339,21 @@ def report(
     It shows what was run on what, the network, the training log, the evaluation and the worst errors. If a
     file of the run is missing or damaged, that is said, the rest is shown, and the exit code is 1.
     """
-    from digitsum.report import write_report
+    from digitsum import write_report
 
-    try:
-        problems = write_report(run, data_dir, pdf)
-    except ModuleNotFoundError as error:
-        fail(f"{error}: pip install 'digitsum[train,pdf]'", 1)
+    problems = write_report(run, data_dir, pdf)
     for problem in problems:
         print(f"digitsum: {problem}", file=sys.stderr)
     print(run / "report.html")
     sys.exit(1 if problems else 0)
 
 
-@app.command()
+@command
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
-    to: Annotated[Path, typer.Option(metavar="FILE", help="The page with the curves of all.")] = Path(
+    runs: Annotated[list[Path], Parameter(help="Run folders.")],
+    /,
+    *,
+    to: Annotated[Path, Parameter(metavar="FILE", help="The page with the curves of all.")] = Path(
         "comparison.html"
     ),
 ) -> None:
@@ -371,8 +363,8 @@ def compare(
 
     - digitsum compare runs/first runs/second
     """
+    from digitsum import compare
     from digitsum.evaluation import SHARES
-    from digitsum.report import compare
 
     table = compare(runs, to)
     print(
@@ -384,16 +376,25 @@ def compare(
     print(f"\n{to}")
 
 
-@app.command()
+Pictures = Annotated[
+    list[str],
+    Parameter(
+        converter=_names,
+        allow_leading_hyphen=True,
+        help="Files, each with one digit; - is the standard input.",
+    ),
+]
+
+
+@command
 def predict(
-    pictures: Annotated[
-        list[str],
-        typer.Argument(metavar="PICTURE...", help="Files, each with one digit; - is the standard input."),
-    ],
-    addend: Annotated[int, typer.Option("--addend", "-a", help="The number to add, 0 to 9.")],
+    pictures: Pictures,
+    /,
+    *,
+    addend: Annotated[Whole, Parameter(alias="-a", help="The number to add, 0 to 9.")],
     model: Model = "exact",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a picture instead of a table.")
+    json: Annotated[
+        bool, FLAG, Parameter(help="Print one JSON object a picture instead of a table.")
     ] = False,
 ) -> None:
     """Read the digit in each picture and add a number to it.
@@ -410,8 +411,8 @@ def predict(
 
     check_addends(addend, 1)  # else each picture would be refused for it
     predictor = Predictor(model)
-    if not as_json:
-        print(_PREDICTION.format("digit", "certain", "sum", "certain", "picture"))
+    if not json:
+        print(_PREDICTION.format("digit", "probability", "sum", "probability", "picture"))
     failed = False
     for name in pictures:
         try:
@@ -420,8 +421,8 @@ def predict(
             print(f"digitsum: {error}", file=sys.stderr)
             failed = True
             continue
-        if as_json:
-            print(json.dumps({"picture": name, "addend": addend} | answer.to_dict()))
+        if json:
+            print(dumps({"picture": name, "addend": addend} | answer.to_dict()))
         else:
             shares = (f"{share:.2%}" for share in (answer.digit_probability, answer.sum_probability))
             note = "  (uncertain)" if answer.uncertain else ""
@@ -430,13 +431,15 @@ def predict(
         sys.exit(2)
 
 
-_PREDICTION = "{:>5}  {:>8}  {:>3}  {:>8}  {}"
+_PREDICTION = "{:>5}  {:>11}  {:>3}  {:>11}  {}"
 
 
-@app.command()
+@command
 def export(
-    name: RunOrWeights,
-    to: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it.")] = Path("model.onnx"),
+    run_or_weights: RunOrWeights,
+    /,
+    *,
+    to: Annotated[Path, Parameter(metavar="FILE", help="Where to write it.")] = Path("model.onnx"),
 ) -> None:
     """Write a network as an ONNX file, checked against torch, for use without torch.
 
@@ -447,20 +450,18 @@ def export(
 
     - digitsum export runs/first --to first.onnx
     """
-    from digitsum.evaluation import Evaluation
-    from digitsum.export import to_onnx
-    from digitsum.networks import find, load
+    from digitsum import Evaluation, load, to_onnx
+    from digitsum.networks import find
 
-    saved = find(name) / "evaluation.json"
-    difference = to_onnx(load(name), to, Evaluation.load(saved) if saved.exists() else None)
+    saved = find(run_or_weights) / "evaluation.json"
+    difference = to_onnx(load(run_or_weights), to, Evaluation.load(saved) if saved.exists() else None)
     print(f"{to}: probabilities within {difference:.1g} of torch's")
 
 
-@app.command()
+@command
 def data(
-    fetch: Annotated[
-        bool, typer.Option("--fetch", help="Download MNIST into the user's cache, verified.")
-    ] = False,
+    *,
+    fetch: Annotated[bool, FLAG, Parameter(help="Download MNIST into the user's cache, verified.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """List the data sets and where they are, and fetch what isn't there."""
@@ -472,12 +473,17 @@ def data(
         print(f"{source.name:<8}  {source.split:<5}  {source.images:>6,} images  {source.where}")
 
 
-@app.command()
+@command
 def serve(
+    *,
     model: Model = "exact",
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: on all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
+    host: Annotated[str, Parameter(help="The address to listen on; 0.0.0.0: on all.")] = "127.0.0.1",
+    port: Annotated[
+        Whole, Parameter(validator=Number(gte=0, lte=65535), help="0: a free one. From 0 to 65535.")
+    ] = 8000,
+    workers: Annotated[
+        Whole, Parameter(validator=Number(gte=1), help="Processes that answer. From 1 up.")
+    ] = 1,
 ) -> None:
     """Serve a web page to draw on, and an HTTP interface for programs.
 
@@ -494,9 +500,11 @@ def serve(
     service.serve(model, host, port, workers)
 
 
-@app.command()
+@command
 def site(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder, or an earlier site.")],
+    folder: Annotated[Path, Parameter(help="A new or empty folder, or an earlier site.")],
+    /,
+    *,
     model: Model = "exact",
 ) -> None:
     """Write the web page as a folder of static files that predict in the browser, without a service.

@@ -1,11 +1,23 @@
-"""What makes a run: torch-free, so that the command line shows the defaults without loading torch."""
+"""What makes a run, each setting declared once: its default, its bounds, its group and its help.
+
+Torch-free: the command line shows all of it without loading torch.
+"""
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin
 
 from digitsum.files import replacing
+
+
+def _setting(
+    default: Any, group: str, help: str, least: float = -math.inf, most: float = math.inf, **shown: str
+) -> Any:
+    """Declare a setting; `shown` is what its help page shows in place of the type or of the default."""
+    bounds = {"least": least, "most": most}
+    return field(default=default, metadata=bounds | {"shown": {"group": group, "help": help} | shown})
 
 
 @dataclass(frozen=True)
@@ -14,26 +26,86 @@ class Config:
 
     The sum's loss weighs little because a sum that is off by k costs some 5 k^2 nats (`ConcatNet.GAP`),
     where a wrong digit costs a few: at equal weights its gradients would drown the digit's.
+
+    Raises
+    ------
+    ValueError
+        A setting isn't what it may be.
+
+    Examples
+    --------
+    >>> Config(width=0)
+    Traceback (most recent call last):
+    ValueError: --width must be a whole number from 1 to 1024, not 0
     """
 
-    data: str = "mnist5k"
-    data_dir: str | None = None
-    train_fraction: float = 0.8
-    addends: Literal["table", "fresh"] = "table"
-    augment: bool = True
-    damage: bool = False
-    network: Literal["concat", "exact", "fast"] = "concat"
-    width: int = 32
-    epochs: int = 40
-    batch_size: int = 128
-    learning_rate: float = 6e-3
-    weight_decay: float = 0.2
-    average: float = 0.99
-    label_smoothing: float = 0.0
-    digit_weight: float = 1.0
-    sum_weight: float = 0.005
-    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
-    seed: int = 0
+    data: str = _setting(
+        "mnist5k",
+        "Data",
+        "**mnist5k**, the 5,000 embedded images; **mnist**, all 60,000; or a folder with sub-folders 0 to 9"
+        " of pictures, 28 x 28, light on dark.",
+        metavar="NAME",
+    )
+    data_dir: str | None = _setting(
+        None,
+        "Data",
+        "Where MNIST's files are, raw or gzipped.",
+        metavar="FOLDER",
+        show_default="$DIGITSUM_DATA, else the user's cache, filled by a download",
+    )
+    train_fraction: float = _setting(
+        0.8, "Data", "The share of the images to train on; the rest is held out.", least=0, most=1
+    )
+    deal: Literal["once", "each-epoch"] = _setting(
+        "once",
+        "Data",
+        "When an image is dealt an addend from the pair table: **once**, or **each-epoch** anew.",
+    )
+    augment: bool = _setting(True, "Data", "Rotate, scale, shear, shift and bend each image.")
+    damage: bool = _setting(False, "Data", "Add noise to, speckle, blur or partly cover half of the images.")
+    network: Literal["concat", "exact", "fast"] = _setting(
+        "concat",
+        "Network",
+        "**concat**, the reference; **exact**, which adds by probability and can't misadd; or **fast**, a"
+        " small exact one.",
+    )
+    width: int = _setting(
+        32,
+        "Network",
+        "Channels of the first convolution; the others have two or three times as many.",
+        least=1,
+        most=1024,
+    )
+    epochs: int = _setting(40, "Training", "How often to see each image.", least=1)
+    batch_size: int = _setting(128, "Training", "Images a step.", least=1)
+    learning_rate: float = _setting(6e-3, "Training", "The highest of the one-cycle schedule.", least=0)
+    weight_decay: float = _setting(0.2, "Training", "AdamW's.", least=0)
+    average: float = _setting(
+        0.99,
+        "Training",
+        "The moving average of the weights is what is evaluated and saved; each step keeps this share of it.",
+        least=0,
+        most=1,
+    )
+    label_smoothing: float = _setting(
+        0.0, "Training", "The share of a digit's label that is spread evenly over all ten.", least=0, most=1
+    )
+    digit_weight: float = _setting(
+        1.0, "Training", "The weight of the digit's loss; 0: learn from sums alone.", least=0
+    )
+    sum_weight: float = _setting(0.005, "Training", "The weight of the sum's loss.", least=0)
+    precision: Literal["auto", "bf16-mixed", "32-true"] = _setting(
+        "auto", "Training", "**auto**: bfloat16 where the hardware has it."
+    )
+    seed: int = _setting(0, "Training", "Decides all that is random.", least=0, most=2**32 - 1)
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if not _fits(value, setting):
+                raise ValueError(f"{option(setting)} must be {_expected(setting)}, not {value!r}")
+        if self.digit_weight == self.sum_weight == 0:
+            raise ValueError("--digit-weight and --sum-weight can't both be 0: nothing would be learnt")
 
     def save(self, run: Path) -> None:
         """Write `config.json`, whole or not at all, into the folder `run`."""
@@ -51,23 +123,58 @@ class Config:
         """
         try:
             values = json.loads((run / "config.json").read_text())
-            kinds = get_type_hints(cls)
-            for name, kind in kinds.items():
-                if not _fits(values[name], kind):
-                    raise TypeError(f"{name} is {values[name]!r}")
-            return cls(**{name: values[name] for name in kinds})
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            return cls(**{setting.name: values[setting.name] for setting in fields(cls)})
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            why = f"it lacks {error}, as another version's does" if isinstance(error, KeyError) else error
             raise ValueError(
-                f"{run} isn't a run folder: its config.json is missing or damaged: {error}"
+                f"{run} isn't a run folder: its config.json is missing or damaged: {why}"
             ) from error
 
 
-def _fits(value: object, kind: Any) -> bool:
+def option(setting: "Field[Any]") -> str:
+    """Give the name of a setting's option.
+
+    Examples
+    --------
+    >>> [option(setting) for setting in fields(Config)][:3]
+    ['--data', '--data-dir', '--train-fraction']
+    """
+    return f"--{setting.name.replace('_', '-')}"
+
+
+def bounds(setting: "Field[Any]") -> str:
+    """Say from what to what a number may be; nothing of a setting that has no bounds.
+
+    Examples
+    --------
+    >>> {setting.name: bounds(setting) for setting in fields(Config) if setting.name in ("width", "epochs")}
+    {'width': 'from 1 to 1024', 'epochs': 'from 1 up'}
+    """
+    least, most = setting.metadata["least"], setting.metadata["most"]
+    if least == -math.inf:
+        return ""
+    return f"from {least} up" if most == math.inf else f"from {least} to {most}"
+
+
+def _fits(value: object, setting: "Field[Any]") -> bool:
+    kind: Any = setting.type
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if kind is float:
-        return type(value) in (int, float)
-    return type(value) in (get_args(kind) or (kind,))
+        kind = int | float
+    if type(value) not in (get_args(kind) or (kind,)):
+        return False
+    if not isinstance(value, int | float):
+        return True
+    return math.isfinite(value) and setting.metadata["least"] <= value <= setting.metadata["most"]
+
+
+def _expected(setting: "Field[Any]") -> str:
+    kind: Any = setting.type
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    words = {int: "a whole number", float: "a number", bool: "True or False"}
+    return f"{words.get(kind, 'text')} {bounds(setting)}".rstrip()
 
 
 PRESETS = {

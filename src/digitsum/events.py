@@ -1,12 +1,15 @@
 """A run in TensorBoard: its log while it trains, then its settings, its figures and its confusion matrix.
 
-    for row in log_rows(fit(config, run), run): ...  # then: tensorboard --logdir runs
+    with log_rows(run) as log_row:
+        fit(config, run, on_epoch=log_row)  # then: tensorboard --logdir runs
 
 The events lie in the run folder, beside `metrics.csv`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -26,14 +29,22 @@ TAGS = {  # of the columns of metrics.csv that TensorBoard shows in one group; t
 }
 
 
-def log_rows(rows: Iterable[Row], run: Path) -> Iterator[Row]:
-    """Hand the rows of `fit` on, each when TensorBoard has it; the step is the epoch."""
-    with SummaryWriter(run) as writer:
-        for row in rows:
+@contextmanager
+def log_rows(run: Path) -> Iterator[Callable[[Row], None]]:
+    """Give what hands a row of `fit` to TensorBoard; the step is the epoch."""
+    with ExitStack() as opened:
+
+        @cache  # with the first row, so that a run which can't start leaves no file
+        def writer() -> SummaryWriter:
+            found: SummaryWriter = opened.enter_context(SummaryWriter(run))
+            return found
+
+        def log_row(row: Row) -> None:
             for column in COLUMNS[1:]:
-                writer.add_scalar(TAGS.get(column, column), row[column], row["epoch"])
-            writer.flush()
-            yield row
+                writer().add_scalar(TAGS.get(column, column), row[column], row["epoch"])
+            writer().flush()
+
+        yield log_row
 
 
 def log_evaluation(evaluation: Evaluation, config: Config, run: Path) -> None:

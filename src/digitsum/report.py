@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from digitsum import plots
-from digitsum.config import Config
+from digitsum.config import Config, option
 from digitsum.diagram import draw, layers
 from digitsum.evaluation import SHARES, Evaluation, Trials, run_trials
 from digitsum.files import ASSETS, replacing
@@ -128,7 +128,15 @@ def _attempt(make: Callable[[_Run], Section], run: _Run) -> Section | str:
 
 
 def _settings(run: _Run) -> Section:
-    return {"config": run.config, "command": command(run.config), "environment": run.environment}
+    return {
+        "settings": [
+            (setting.name, value, setting.metadata["shown"]["help"].replace("**", ""))
+            for setting in fields(run.config)
+            if (value := getattr(run.config, setting.name)) is not None
+        ],
+        "command": command(run.config),
+        "environment": run.environment,
+    }
 
 
 def command(config: Config) -> str:
@@ -141,12 +149,12 @@ def command(config: Config) -> str:
     """
     words = ["digitsum", "train"]
     for field in fields(config):
-        value, option = getattr(config, field.name), field.name.replace("_", "-")
+        value = getattr(config, field.name)
         if value != field.default:
             words += (
-                [f"--{'' if value else 'no-'}{option}"]
+                [option(field) if value else option(field).replace("--", "--no-", 1)]
                 if isinstance(value, bool)
-                else [f"--{option}", f"{value}"]
+                else [option(field), f"{value}"]
             )
     return shlex.join(words)
 
@@ -356,6 +364,7 @@ def _render(template: str, path: Path, **values: Any) -> None:
         *(100 * end for end in ends)
     )
     pages.filters["thousands"] = lambda count: f"{count:,}"
+    pages.filters["count"] = lambda things, name: f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
     with replacing(path) as file:
         file.write_text(pages.get_template(template).render(values), "utf-8")
 
@@ -363,7 +372,7 @@ def _render(template: str, path: Path, **values: Any) -> None:
 def _print(page: Path, path: Path) -> None:
     """Write a page as PDF, in a process of its own: WeasyPrint's Pango and Graphviz's can't share one."""
     if find_spec("weasyprint") is None:
-        raise ModuleNotFoundError("No module named 'weasyprint'")
+        raise ModuleNotFoundError("No module named 'weasyprint': pip install 'digitsum[pdf]'")
     with replacing(path) as file:
         arguments = [sys.executable, "-m", "weasyprint", "--quiet", str(page), str(file)]
         done = subprocess.run(arguments, capture_output=True, text=True)  # noqa: S603  # all of it is ours

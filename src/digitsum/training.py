@@ -1,7 +1,6 @@
 """The training loop, on Lightning Fabric.
 
-    for row in fit(Config(data="mnist", epochs=5), Path("runs/first")):
-        print(row)   # after each epoch, when its checkpoint is on disk
+    rows = fit(Config(data="mnist", epochs=5), Path("runs/first"), on_epoch=print)
 
 One `state` dict is what is saved and what is resumed. Whatever is random in an epoch follows from the seed
 and the number of the epoch alone, so a resumed run repeats, bit for bit, what an uninterrupted one does.
@@ -15,7 +14,7 @@ import math
 import pickle
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -49,8 +48,13 @@ Weights = tuple[Tensor, ...] | list[Tensor]
 Teacher = Callable[[Tensor], Tensor]
 
 
-def fit(config: Config, run: Path, teacher: Teacher | None = None) -> Iterator[Row]:
-    """Train, or go on training, the run in the folder `run`, and yield a row of `metrics.csv` an epoch.
+def fit(
+    config: Config,
+    run: Path,
+    teacher: Teacher | None = None,
+    on_epoch: Callable[[Row], object] | None = None,
+) -> list[Row]:
+    """Train, or go on training, the run in the folder `run`.
 
     After each epoch `checkpoint.ckpt` and `metrics.csv` are on disk, and after the last `model.safetensors`,
     calibrated on the held-out images; `config.json` is there from the start.
@@ -62,6 +66,14 @@ def fit(config: Config, run: Path, teacher: Teacher | None = None) -> Iterator[R
     teacher
         Gives P(digit), float32 [N, 10], of images, [N, 1, 28, 28] of 0 to 255, which then takes the place of
         the digit's label (Hinton, Vinyals and Dean, 2015, arXiv:1503.02531).
+    on_epoch
+        Called after each epoch, when its checkpoint is on disk, with its row. What it raises ends the
+        training, and the run can go on from there.
+
+    Returns
+    -------
+    list of dict
+        The rows of `metrics.csv`, one an epoch, that this call has added.
 
     Raises
     ------
@@ -77,8 +89,8 @@ def fit(config: Config, run: Path, teacher: Teacher | None = None) -> Iterator[R
     if (run / "checkpoint.ckpt").exists():
         _resume(fabric, state, run / "checkpoint.ckpt")
     config.save(run)
-    averaged = state["average"].module
-    for epoch in range(state["epoch"], config.epochs):
+    averaged, before = state["average"].module, state["epoch"]
+    for epoch in range(before, config.epochs):
         start = time.perf_counter()
         train_loss = _train_epoch(fabric, state, train_loader, config, teacher)
         evaluation = evaluate(averaged, held_out_loader, config.data, "held-out")
@@ -95,9 +107,12 @@ def fit(config: Config, run: Path, teacher: Teacher | None = None) -> Iterator[R
         # last, so that an epoch which is in the checkpoint is in the log as well
         with replacing(run / "checkpoint.ckpt") as file:
             fabric.save(file, state)
-        yield row
+        if on_epoch:
+            on_epoch(row)
     calibrate(averaged, held_out_loader)
     averaged.save_pretrained(run)
+    rows: list[Row] = state["log"][before:]
+    return rows
 
 
 def _start(fabric: Fabric, config: Config) -> dict[str, Any]:
@@ -128,7 +143,7 @@ def _environment(fabric: Fabric, config: Config) -> dict[str, str]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name() if cuda else f"cpu, threads: {torch.get_num_threads()}",
         "precision": _precision(config),
     }
 
@@ -265,7 +280,7 @@ def moving_average(keep: float) -> Callable[[Weights, Weights, Tensor | int], No
 def _seed_epoch(loader: DataLoader[Item], config: Config, seed: int) -> None:
     torch.manual_seed(seed)
     loader.generator.manual_seed(seed)
-    if config.addends == "fresh":
+    if config.deal == "each-epoch":
         loader.dataset.deal(seed)  # type: ignore[attr-defined]
 
 
