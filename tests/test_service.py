@@ -136,12 +136,23 @@ def test_a_photograph_is_prepared(client: TestClient) -> None:
     assert np.ptp(np.nonzero(seen)[0]) + 1 == 20
 
 
-def test_health_model_and_page(client: TestClient) -> None:
+def test_health_and_model(client: TestClient) -> None:
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/model").json() == Predictor("exact").about
+
+
+def test_the_page_and_all_files_that_it_names(client: TestClient) -> None:
     page = client.get("/")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "<title>digitsum</title>" in page.text
+    names = re.findall(r'(?:src|href)="(?!data:)([^"]*)"', page.text)
+    assert names == ["page.css", "network.js", "page.js"]
+    for name, kind in zip(names, ("css", "javascript", "javascript"), strict=True):
+        file = client.get(f"/{name}")
+        assert (file.status_code, file.headers["Content-Type"]) == (200, f"text/{kind}; charset=utf-8")
+        assert file.headers["Cache-Control"] == page.headers["Cache-Control"] == "no-cache"
+    assert 'fetch("predict"' in client.get("/network.js").text
+    assert not client.get("/openapi.json").json()["paths"].keys() & {"/", *(f"/{name}" for name in names)}
 
 
 def test_metrics_count_requests_and_predictions(seven: bytes) -> None:
@@ -164,11 +175,11 @@ def test_metrics_count_requests_and_predictions(seven: bytes) -> None:
 def test_page_may_load_nothing_but_itself(client: TestClient) -> None:
     response = client.get("/")
     policy = response.headers["Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; ")
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert response.headers["Referrer-Policy"] == "no-referrer"
-    assert len(re.findall("<script|<style", response.text)) == 2
+    assert not re.search(r"<script(?! src=)|<style| style=| on\w+=", response.text)  # nothing inline
     assert re.findall(r"https?://[^']*", response.text) == ["http://www.w3.org/2000/svg"]
 
 

@@ -29,12 +29,11 @@ import numpy as np
 import uvicorn
 from fastapi import APIRouter, FastAPI, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel, Field
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
@@ -42,13 +41,28 @@ from uvicorn.supervisors import Multiprocess
 from digitsum.files import ASSETS
 from digitsum.imaging import UInt8Array, read_picture
 from digitsum.prediction import Array, Prediction, Predictor, check_addends
-from digitsum.site import inline_digests
 
 MAX_BODY = 10_000_000  # bytes of a request
 MAX_PICTURES = 100  # of a request
 MAX_SECONDS = 20.0  # from the headers of a request to its answer
 MAX_REQUESTS = 64  # that one process predicts for at a time
 THREADS = os.cpu_count() or 1  # that decode pictures and predict
+
+POLICY = (  # the page may load its own files and ask its own service, nothing else
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; connect-src 'self';"
+    b" base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = [  # of every answer
+    (b"content-security-policy", POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+PAGE = {  # path: file, and its type, which some systems would tell wrongly
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/network.js": ("service.js", "text/javascript"),
+}
 
 # it warns of every malformed body, and a client could fill the log
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
@@ -216,10 +230,9 @@ class Metrics:
 class Observed:
     """Counts and times every request, and adds the security headers to its answer."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, headers: dict[str, str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
-        self.headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -232,7 +245,7 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(self.headers)
+                message["headers"] += HEADERS
             await send(message)
 
         try:
@@ -242,21 +255,6 @@ class Observed:
             route = getattr(scope.get("route"), "path", "none")
             self.metrics.requests.labels(route, status).inc()
             self.metrics.seconds.labels(route).observe(time.perf_counter() - start)
-
-
-def security_headers(page: str) -> dict[str, str]:
-    """Allow the page its own script and style, by their digests, and its own service; nothing else."""
-    allowed = inline_digests(page)
-    policy = (
-        f"default-src 'none'; script-src {allowed['script']}; style-src {allowed['style']};"
-        " img-src data: blob:; connect-src 'self';"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return {
-        "Content-Security-Policy": policy,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-    }
 
 
 # Routes
@@ -338,10 +336,13 @@ async def metrics(request: Request) -> Response:
     return PlainTextResponse(request.app.state.metrics.text())
 
 
-@plain.get("/", include_in_schema=False)
-async def page(request: Request) -> HTMLResponse:
-    """Give the page."""
-    return HTMLResponse(request.app.state.page)
+async def _file(name: str, kind: str) -> FileResponse:
+    # asked for again each time: an old program on a new page may not work
+    return FileResponse(ASSETS / name, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+
+for path, file in PAGE.items():
+    plain.add_api_route(path, partial(_file, *file), include_in_schema=False)
 
 
 # Refusals
@@ -364,9 +365,11 @@ async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResp
     return refuse(422, f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}")
 
 
-async def _confess(request: Request, _: Exception) -> JSONResponse:
+async def _confess(_: Request, __: Exception) -> JSONResponse:
     # the framework sends this from outside `Observed`, and then logs the error with its traceback
-    return refuse(500, "the service failed; its log says why", request.app.state.headers)
+    answer = refuse(500, "the service failed; its log says why")
+    answer.raw_headers += HEADERS
+    return answer
 
 
 # The application
@@ -403,13 +406,11 @@ def create_app(model: str | Path = "exact") -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.page = (ASSETS / "page.html").read_text("utf-8")
-    app.state.headers = security_headers(app.state.page)
     app.state.metrics = Metrics()
     app.state.requests = 0
     app.include_router(bounded)
     app.include_router(plain)
-    app.add_middleware(Observed, app.state.metrics, app.state.headers)
+    app.add_middleware(Observed, app.state.metrics)
     app.add_exception_handler(StarletteHTTPException, _refuse_http)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _refuse_invalid)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _confess)
