@@ -3,6 +3,7 @@ import base64
 import io
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -445,7 +446,28 @@ def test_serve_with_workers_counts_for_all_of_them(seven: bytes) -> None:
             answer = httpx2.post(url + "/predict", files=files(seven), data={"addends": "5"}, timeout=30)
             assert answer.status_code == 200
         assert 'route="/predict",status="200"} 6.0' in httpx2.get(url + "/metrics").text
-        assert server.stop() == 0
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_serve_on_a_busy_port_fails_with_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], workers: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        arguments = ["digitsum", "serve", "--port", str(port), "--workers", workers]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as ending:
+            cli.main()
+    assert ending.value.code == 1
+    sentence = f"digitsum: 127.0.0.1:{port} is taken by another program: choose another --port\n"
+    assert capfd.readouterr() == ("", sentence)
+
+
+def test_serve_on_an_address_that_isnt_this_machines_fails_with_one_sentence() -> None:
+    with pytest.raises(OSError, match=r"^192\.0\.2\.1:0 can't be listened at \(.*assign.*\): choose another"):
+        service.serve(host="192.0.2.1", port=0)
 
 
 def test_serve_without_a_model_exits_with_2(

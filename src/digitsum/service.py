@@ -10,10 +10,12 @@ refusal has the same shape, {"error": {"code": "invalid", "message": "one senten
 
 import asyncio
 import base64
+import errno
 import logging
 import math
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -424,21 +426,37 @@ def serve(model: str | Path = "exact", host: str = "127.0.0.1", port: int = 8000
     ------
     ValueError
         There is no such model.
+    OSError
+        The port is taken, or can't be listened at.
     """
     Predictor(model)  # a wrong one ends here, with one sentence, and not in each worker with a traceback
     config = uvicorn.Config(
         partial(create_app, model),
         factory=True,
-        host=host,
-        port=port,
         workers=workers,
         timeout_graceful_shutdown=math.ceil(MAX_SECONDS),
     )
+    listener = _listen(host, port)
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises the signal that stopped it again, and that would look like a failure
         signal.signal(number, lambda *_: sys.exit(0))
     if workers == 1:
-        uvicorn.Server(config).run()
+        uvicorn.Server(config).run([listener])
         return
     with TemporaryDirectory() as os.environ["PROMETHEUS_MULTIPROC_DIR"]:
-        Multiprocess(config, [config.bind_socket()]).run()
+        Multiprocess(config, [listener]).run()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port: uvicorn, where it can't, says so in its log and ends the process."""
+    family, shown = (socket.AF_INET6, f"[{host}]") if ":" in host else (socket.AF_INET, host)
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = f"can't be listened at ({error.strerror}): choose another --host or --port"
+        if error.errno == errno.EADDRINUSE:
+            reason = "is taken by another program: choose another --port"
+        raise OSError(f"{shown}:{port} {reason}") from error
+    message = "Uvicorn running on http://%s:%d (Press CTRL+C to quit)"
+    logging.getLogger("uvicorn.error").info(message, shown, listener.getsockname()[1])
+    return listener
