@@ -75,6 +75,7 @@ def page(service: Service, browser: "Browser") -> Iterator["Page"]:
     page.set_default_timeout(10_000)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.clock.install()  # whose timers a test can bring forward
     page.goto(service.url)
     yield page
     page.close()
@@ -120,6 +121,7 @@ def test_a_drawn_digit_is_read_and_added(page: "Page", points: Points, digit: in
         label = page.locator(f"#{chart}").get_attribute("aria-label")
         assert label is not None
         assert label.startswith(f"Most probable: {answer}: ")
+    page.clock.fast_forward(700)  # of quiet
     expect(page.locator("#spoken")).to_have_text(re.compile(f"{digit} plus {addend} is {digit + addend}$"))
 
 

@@ -33,6 +33,8 @@ from digitsum.prediction import Predictor
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 
+ZEROS = zlib.compress(bytes(1_000_000))
+
 
 def png(image: Images) -> bytes:
     file = io.BytesIO()
@@ -47,9 +49,7 @@ def bomb(width: int, height: int) -> bytes:
         return pack(">I", len(data)) + name + data + pack(">I", zlib.crc32(name + data))
 
     header = chunk(b"IHDR", pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return (
-        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1_000_000))) + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", ZEROS) + chunk(b"IEND", b"")
 
 
 def files(*pictures: bytes) -> list[tuple[str, tuple[str, bytes]]]:
