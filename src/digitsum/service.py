@@ -442,6 +442,7 @@ def serve(model: str | Path = "exact", host: str = "127.0.0.1", port: int = 8000
         partial(create_app, model),
         factory=True,
         access_log=False,  # `/metrics` counts, and the page asks several times a second
+        proxy_headers=False,  # nothing here asks who the client is
         workers=workers,
         timeout_graceful_shutdown=math.ceil(MAX_SECONDS),
     )
