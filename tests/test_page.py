@@ -165,8 +165,7 @@ def test_a_file_is_read(page: "Page", tmp_path: object) -> None:
 def test_a_file_that_is_no_picture_is_refused_with_the_services_sentence(page: "Page") -> None:
     page.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"seven"})
     expect(page.locator("#refusal")).to_have_text(
-        "The picture isn't a usable picture: it is none of PNG, JPEG, GIF, BMP, TIFF, WEBP;"
-        " save it as PNG or JPEG."
+        "The picture can't be read: it is none of PNG, JPEG, GIF, BMP, TIFF, WEBP; save it as PNG or JPEG."
     )
     expect_sentence(page, "?", 5, "?")
     draw(page, SEVEN)

@@ -221,9 +221,9 @@ def test_a_bad_picture_fails_the_request_and_is_named(
     client: TestClient, seven: bytes, picture: bytes
 ) -> None:
     alone = client.post("/predict", files=files(picture), data={"addends": 1})
-    assert_refused(alone, 422, "invalid", "the picture isn't a usable picture: it ")
+    assert_refused(alone, 422, "invalid", "the picture can't be read: it ")
     among = client.post("/predict", files=files(seven, picture, seven), data={"addends": 1})
-    assert_refused(among, 422, "invalid", "number 2 of 3: the picture isn't a usable picture: it ")
+    assert_refused(among, 422, "invalid", "number 2 of 3: the picture can't be read: it ")
 
 
 def test_pictures_that_are_none_or_too_many(client: TestClient, seven: bytes) -> None:

@@ -130,7 +130,7 @@ def test_a_file_is_read_and_what_the_network_sees_is_drawn(page: "Page", tmp_pat
 def test_a_file_that_is_no_picture_is_refused(page: "Page") -> None:
     page.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"seven"})
     expect(page.locator("#refusal")).to_have_text(
-        "The picture isn't a usable picture: it is damaged, or in no format that this browser reads;"
+        "The picture can't be read: it is damaged, or in no format that this browser reads;"
         " save it as PNG or JPEG."
     )
     expect(page.locator("#gone")).to_be_hidden()
