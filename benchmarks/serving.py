@@ -1,139 +1,229 @@
-"""What does the service do under load? Lost and wrong answers, latencies, and its memory.
+"""What does the service do under load? Lost and wrong answers, rates, latencies, its CPU time and memory.
 
 python benchmarks/serving.py [--requests 5000] [--at-a-time 32] [--model exact]
 
-`digitsum serve` runs in a process of its own, and this one asks: each request is one embedded image with an
-addend, and each answer is compared with what `Predictor` says. Memory is the server's resident set,
-as Linux tells it.
+`digitsum serve` runs in a process of its own, and this one asks for one embedded image a request; then, a
+fifth as often, for one drawn large on a page of 400 x 400; then three times at once for as many pages as a
+request may hold, clean and noisy. Every answer is compared with `Predictor`'s.
+
+The client is Python's http.client, which sends bodies made before: load generators compare no answers, and
+a client that makes each body anew costs as much as the service. Its share of both processes' CPU time is
+printed. CPU times and memory, the resident set, are as Linux tells them.
 """
 
 import argparse
 import io
+import json
+import os
 import re
-import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from http.client import HTTPConnection, HTTPException
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from digitsum import mnist
-from digitsum.prediction import Predictor
+from digitsum.prediction import Array, Prediction, Predictor
+from digitsum.service import MAX_PICTURES
 
-IMAGES = 500  # different ones, asked for again and again
+IMAGES = 500  # different ones
+PAGE = 400  # pixels, the side of a page
+NOISE = 20  # grey levels of 255, the standard deviation
+FULL = 3  # full requests at a time
 TOLERANCE = 1e-5  # of a probability, which another number of threads may round otherwise
 
 
-class Reply(NamedTuple):
-    """What came of one request: milliseconds, and the answer, None where there is none."""
+class Question(NamedTuple):
+    """A request's body and content type, and the answers that are expected."""
 
-    latency: float
-    answer: dict[str, Any] | None
+    body: bytes
+    kind: str
+    expected: list[Prediction]
+
+
+class Reply(NamedTuple):
+    """What came of a question: seconds, and the answers, None where there are none."""
+
+    question: Question
+    seconds: float
+    answers: list[dict[str, Any]] | None
+
+
+class Load(NamedTuple):
+    """What came of many: the replies, their seconds, CPU seconds, and megabytes before, between and after."""
+
+    replies: list[Reply]
+    seconds: float
+    server_cpu: float
+    client_cpu: float
+    memory: list[float]
 
 
 def main() -> None:
-    """Print how many requests were lost or answered wrongly, latencies, the rate, and the memory."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print what comes of each load, a column each."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--requests", type=int, default=5_000)
     parser.add_argument("--at-a-time", type=int, default=32)
     parser.add_argument("--model", default="exact")
     options = parser.parse_args()
-    images = mnist.load().images[:IMAGES, 0]
-    server, url = start(options.model)
-    try:
-        replies, memory, seconds = load(url, images, options.requests, options.at_a_time, server.pid)
-    finally:
-        server.terminate()
-        server.communicate()
-    report(replies, wrong(replies, images, Predictor(options.model)), seconds, memory)
+    chance, predictor = np.random.default_rng(0), Predictor(options.model)
+    images = list(mnist.load().images[:IMAGES, 0])
+    pages = [page(image, chance) for image in images]
+    noisy = [each + chance.normal(0, NOISE, each.shape) for each in pages[:MAX_PICTURES]]
+    alone = [
+        [question([each], i % 10, predictor) for i, each in enumerate(pictures)]
+        for pictures in (images, pages)
+    ]
+    full = [[question(pictures, 7, predictor)] for pictures in (pages[:MAX_PICTURES], noisy)]
+    with served(options.model) as (pid, port):
+        loads = {
+            "images": bear(pid, port, alone[0], options.requests, options.at_a_time),
+            "pages": bear(pid, port, alone[1], options.requests // 5, options.at_a_time),
+            f"{MAX_PICTURES} pages": bear(pid, port, full[0], 2 * FULL, FULL),
+            f"{MAX_PICTURES} noisy": bear(pid, port, full[1], 2 * FULL, FULL),
+        }
+    print(
+        pd.DataFrame({name: figures(load) for name, load in loads.items()}).to_string(
+            float_format="{:,.1f}".format
+        )
+    )
 
 
-def start(model: str) -> tuple[subprocess.Popen[str], str]:
-    """Start the server on a free port, and give it and its address."""
+# What is asked
+
+
+def page(image: mnist.UInt8Array, chance: np.random.Generator) -> mnist.UInt8Array:
+    """Draw an image, uint8 [28, 28], ten times as large, black on white, somewhere on a page."""
+    top, left = chance.integers(0, PAGE - 280, 2)
+    drawn = np.full((PAGE, PAGE), 255, np.uint8)
+    large = Image.fromarray(255 - image).resize((280, 280))
+    drawn[top : top + 280, left : left + 280] = np.asarray(large)
+    return drawn
+
+
+def question(pictures: Sequence[Array], addend: int, predictor: Predictor) -> Question:
+    """Make the request for some pictures, all with one addend."""
+    files = [png(picture) for picture in pictures]
+    parts = [("pictures", ("picture.png", file)) for file in files]
+    request = httpx2.Request("POST", "http://127.0.0.1/predict", files=parts, data={"addends": addend})
+    return Question(request.read(), request.headers["Content-Type"], predictor.predict_all(files, addend))
+
+
+def png(picture: Array) -> bytes:
+    """Write grey levels, [H, W], as a PNG."""
+    file = io.BytesIO()
+    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+# The server and the load
+
+
+@contextmanager
+def served(model: str) -> Iterator[tuple[int, int]]:
+    """Start the server on a free port, and give its process' number and its port."""
     command = [sys.executable, "-m", "digitsum", "serve", "--port", "0", "--model", model]
     server = subprocess.Popen(  # noqa: S603
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    assert server.stderr
-    for line in server.stderr:
-        if found := re.search(r"running on (http://\S+)", line):
-            return server, found[1]
-    raise OSError("the server didn't start")
-
-
-def load(
-    url: str, images: mnist.UInt8Array, requests: int, at_a_time: int, pid: int
-) -> tuple[list[Reply], list[float], float]:
-    """Ask in two halves, and give the replies, the memory before, between and after, and the seconds."""
-    pictures = [png(image) for image in images]
-    memory = [rss(pid)]
-    replies: list[Reply] = []
-    start = time.perf_counter()
-    with httpx2.Client(base_url=url, timeout=60) as client, ThreadPoolExecutor(at_a_time) as pool:
-        for half in (range(requests // 2), range(requests // 2, requests)):
-            replies += pool.map(lambda i: ask(client, pictures[i % len(pictures)], i % 10), half)
-            memory.append(rss(pid))
-    return replies, memory, time.perf_counter() - start
-
-
-def ask(client: httpx2.Client, picture: bytes, addend: int) -> Reply:
-    """Ask once, and never again."""
-    start = time.perf_counter()
     try:
-        response = client.post("/predict", files={"pictures": picture}, data={"addends": addend})
-        answer = response.raise_for_status().json()["predictions"][0]
-    except httpx2.HTTPError as error:
-        print(f"lost: {error}", file=sys.stderr)
-        answer = None
-    return Reply(1000 * (time.perf_counter() - start), answer)
+        assert server.stderr
+        said = (re.search(r"running on http://\S+:(\d+)", line) for line in server.stderr)
+        port = next((int(found[1]) for found in said if found), None)
+        if port is None:
+            raise OSError("the server didn't start")
+        yield server.pid, port
+    finally:
+        server.terminate()
+        server.communicate()
 
 
-def png(image: mnist.UInt8Array) -> bytes:
-    """Write an image as a PNG."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
+def bear(pid: int, port: int, questions: list[Question], requests: int, at_a_time: int) -> Load:
+    """Ask the questions again and again, on some connections at a time, in two halves."""
+    replies: list[Reply] = []
+    memory, start = [rss(pid)], (time.perf_counter(), cpu(pid), time.process_time())
+    with ThreadPoolExecutor(at_a_time) as pool:
+        for half in np.split(np.arange(requests // 2 * 2), 2):
+            parts = np.array_split(half, at_a_time)
+            replies += chain(*pool.map(partial(ask, port, questions), parts))
+            memory.append(rss(pid))
+    end = time.perf_counter(), cpu(pid), time.process_time()
+    seconds, server, client = np.subtract(end, start).tolist()
+    return Load(replies, seconds, server, client, memory)
+
+
+def ask(port: int, questions: list[Question], numbers: Iterable[int]) -> list[Reply]:
+    """Ask the questions with these numbers on one connection, each once and never again."""
+    connection, replies = HTTPConnection("127.0.0.1", port, timeout=60), []
+    for number in numbers:
+        asked, answers, start = questions[number % len(questions)], None, time.perf_counter()
+        try:
+            connection.request("POST", "/predict", asked.body, {"Content-Type": asked.kind})
+            answers = json.load(connection.getresponse())["predictions"]
+        except (OSError, HTTPException, ValueError, KeyError) as error:
+            print(f"lost: {error!r}", file=sys.stderr)
+            connection.close()
+        replies.append(Reply(asked, time.perf_counter() - start, answers))
+    connection.close()
+    return replies
+
+
+def cpu(pid: int) -> float:
+    """Give the CPU seconds that a process has used."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def rss(pid: int) -> float:
     """Give a process' resident memory in megabytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def wrong(replies: list[Reply], images: mnist.UInt8Array, predictor: Predictor) -> int:
-    """Count the answers that aren't the predictor's."""
-    indices = np.arange(len(replies))
-    expected = predictor.predict_all(images[indices % len(images)], indices % 10)
-    return sum(
-        reply.answer is not None
-        and not (
-            (reply.answer["digit"], reply.answer["sum"]) == (prediction.digit, prediction.sum)
-            and np.allclose(reply.answer["sum_probabilities"], prediction.sum_probabilities, atol=TOLERANCE)
-        )
-        for reply, prediction in zip(replies, expected, strict=True)
+# What came of it
+
+
+def figures(load: Load) -> dict[str, float]:
+    """Give the rows of the table."""
+    count, seconds = len(load.replies), [reply.seconds for reply in load.replies]
+    median, high = np.quantile(seconds, (0.5, 0.99))
+    start, middle, end = load.memory
+    return {
+        "requests": count,
+        "lost": sum(reply.answers is None for reply in load.replies),
+        "wrong": sum(map(is_wrong, load.replies)),
+        "requests/s": count / load.seconds,
+        "server's CPU, ms a request": 1000 * load.server_cpu / count,
+        "client's share of CPU, %": 100 * load.client_cpu / (load.client_cpu + load.server_cpu),
+        "latency, ms: p50": 1000 * median,
+        "             p99": 1000 * high,
+        "             largest": 1000 * max(seconds),
+        "memory, MB:  start": start,
+        "             middle": middle,
+        "             end": end,
+    }
+
+
+def is_wrong(reply: Reply) -> bool:
+    """Tell whether there is an answer that isn't the predictor's."""
+    return reply.answers is not None and not all(
+        (answer["digit"], answer["sum"]) == (expected.digit, expected.sum)
+        and np.allclose(answer["sum_probabilities"], expected.sum_probabilities, atol=TOLERANCE)
+        for answer, expected in zip(reply.answers, reply.question.expected, strict=True)
     )
-
-
-def report(replies: list[Reply], wrong: int, seconds: float, memory: list[float]) -> None:
-    """Print the table."""
-    latencies = [reply.latency for reply in replies]
-    print(f"requests        {len(replies):9,}")
-    print(f"lost            {sum(reply.answer is None for reply in replies):9,}")
-    print(f"wrong           {wrong:9,}")
-    print(f"requests/s      {len(replies) / seconds:9.1f}")
-    print(
-        "latency, ms     {:9.1f}  p50\n                {:9.1f}  p99".format(
-            *np.quantile(latencies, (0.5, 0.99))
-        )
-    )
-    for when, megabytes in zip(("start", "middle", "end"), memory, strict=True):
-        print(f"memory, MB      {megabytes:9.1f}  {when}")
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def page(service: Service, browser: "Browser") -> Iterator["Page"]:
     page.set_default_timeout(10_000)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.clock.install()  # whose timers a test can bring forward
     page.goto(service.url)
     yield page
     page.close()
@@ -120,6 +121,7 @@ def test_a_drawn_digit_is_read_and_added(page: "Page", points: Points, digit: in
         label = page.locator(f"#{chart}").get_attribute("aria-label")
         assert label is not None
         assert label.startswith(f"Most probable: {answer}: ")
+    page.clock.fast_forward(700)  # of quiet
     expect(page.locator("#spoken")).to_have_text(re.compile(f"{digit} plus {addend} is {digit + addend}$"))
 
 
@@ -163,8 +165,7 @@ def test_a_file_is_read(page: "Page", tmp_path: object) -> None:
 def test_a_file_that_is_no_picture_is_refused_with_the_services_sentence(page: "Page") -> None:
     page.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"seven"})
     expect(page.locator("#refusal")).to_have_text(
-        "The picture isn't a usable picture: it is none of PNG, JPEG, GIF, BMP, TIFF, WEBP;"
-        " save it as PNG or JPEG."
+        "The picture can't be read: it is none of PNG, JPEG, GIF, BMP, TIFF, WEBP; save it as PNG or JPEG."
     )
     expect_sentence(page, "?", 5, "?")
     draw(page, SEVEN)
@@ -274,6 +275,7 @@ def test_the_page_says_when_the_service_is_gone_and_recovers(browser: "Browser")
     service = Service()
     service.start()
     page = browser.new_page()
+    page.clock.install()
     page.goto(service.url)
     service.stop()
     draw(page, SEVEN)
@@ -281,6 +283,7 @@ def test_the_page_says_when_the_service_is_gone_and_recovers(browser: "Browser")
     expect_sentence(page, "?", 5, "?")
     page.wait_for_timeout(300)  # until no question is on its way, so that the page has to look again
     service.start()
+    page.clock.fast_forward(2000)  # after which it looks again
     expect_sentence(page, 7, 5, 12)
     expect(page.locator("#gone")).to_be_hidden()
     page.close()

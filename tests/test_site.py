@@ -4,6 +4,7 @@ import base64
 import hashlib
 import http.server
 import io
+import json
 import re
 import socket
 import sys
@@ -13,13 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from platformdirs import user_cache_path
 
 from digitsum import cli, imaging, prediction, site
 from digitsum.files import ASSETS
+from digitsum.service import create_app
 from digitsum.site import write_site
 
-NAMES = {"index.html", "model.onnx", "ort.wasm.bundle.min.js", "ort-wasm-simd-threaded.wasm"}
+PAGE = {"index.html", "page.css", "page.js", "network.js"}
+NAMES = PAGE | {"model.json", "model.onnx", "ort.wasm.bundle.min.js", "ort-wasm-simd-threaded.wasm"}
 MEMBERS = {
     "package/dist/ort.wasm.bundle.min.mjs": b"script",
     "package/dist/ort-wasm-simd-threaded.wasm": b"machine code",
@@ -93,41 +97,42 @@ def test_the_folder_holds_the_page_the_network_and_its_runtime(registry: object,
 
 
 def test_the_page_is_the_services_but_for_the_part_that_asks(registry: object, tmp_path: Path) -> None:
-    write_site(tmp_path / "site")
-    page, original = (tmp_path / "site" / "index.html").read_text(), (ASSETS / "page.html").read_text()
-    kept = original[original.index("// What is asked") :]
-    assert page.endswith(kept)
-    assert page.count("async function predict(") == 1
-    assert 'fetch("predict"' in original
-    assert 'fetch("predict"' not in page
-    assert 'const MODEL = {"network": "exact", "parameters": ' in page
+    write_site(tmp_path)
+    with TestClient(create_app()) as service:
+        for name in PAGE:
+            same = (tmp_path / name).read_bytes() == service.get(f"/{name}".replace("index.html", "")).content
+            assert same == (name != "network.js")
+    network = (tmp_path / "network.js").read_text()
+    assert network == (ASSETS / "local.js").read_text() + "\n" + (ASSETS / "prepare.js").read_text()
+    assert network.count("async function predict(") == 1
+    assert 'fetch("predict"' not in network
 
 
-def test_the_policy_allows_the_pages_own_script_and_style(registry: object, tmp_path: Path) -> None:
-    write_site(tmp_path / "site")
-    page = (tmp_path / "site" / "index.html").read_text()
+def test_the_policy_allows_the_sites_own_files_alone(registry: object, tmp_path: Path) -> None:
+    write_site(tmp_path)
+    page = (tmp_path / "index.html").read_text()
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     assert policy
-    assert policy.start() < page.index("<style>")
-    for tag in ("script", "style"):
-        text = page.split(f"<{tag}>")[1].split(f"</{tag}>")[0]
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        assert re.search(rf"{tag}-src [^;]*'sha256-{re.escape(digest)}'", policy[1])
-    assert policy[1].startswith("default-src 'none'; ")
-    assert "unsafe-inline" not in policy[1]
-    assert "http" not in policy[1]
+    names = re.findall(r'(?:src|href)="(?!data:)([^"]*)"', page)
+    assert names == ["page.css", "network.js", "page.js"]
+    assert policy.start() < page.index(names[0])
+    assert policy[1] == (
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src data: blob:;"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'"
+    )
 
 
-def test_a_network_with_a_hostile_name_doesnt_end_the_script(
+def test_what_the_network_is_stands_in_a_file_whatever_its_name(
     registry: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     predictor = prediction.Predictor("exact")
     predictor.about["network"] = "</script><b>"
     monkeypatch.setattr(site, "Predictor", lambda _: predictor)
-    write_site(tmp_path / "site")
-    page = (tmp_path / "site" / "index.html").read_text()
-    assert page.count("</script>") == 1
-    assert r"\u003c/script>" in page
+    write_site(tmp_path)
+    about = {"network": "</script><b>", "parameters": predictor.about["parameters"]}
+    assert json.loads((tmp_path / "model.json").read_bytes()) == about
+    assert not any(b"<b>" in (tmp_path / name).read_bytes() for name in PAGE - {"index.html"})
+    assert (tmp_path / "index.html").read_bytes() == (ASSETS / "page.html").read_bytes()
 
 
 def test_prepare_js_has_the_constants_of_imaging() -> None:
@@ -256,7 +261,7 @@ def test_the_command_says_how_to_serve_the_folder(
     folder = tmp_path / "site"
     assert command(monkeypatch, folder, "--model", "concat") == 0
     output = capfd.readouterr().out
-    assert output.startswith(f"{folder}: 4 files, ")
+    assert output.startswith(f"{folder}: 8 files, ")
     assert output.endswith(f": python -m http.server -d {folder}\n")
 
 

@@ -130,7 +130,7 @@ def test_a_file_is_read_and_what_the_network_sees_is_drawn(page: "Page", tmp_pat
 def test_a_file_that_is_no_picture_is_refused(page: "Page") -> None:
     page.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"seven"})
     expect(page.locator("#refusal")).to_have_text(
-        "The picture isn't a usable picture: it is damaged, or in no format that this browser reads;"
+        "The picture can't be read: it is damaged, or in no format that this browser reads;"
         " save it as PNG or JPEG."
     )
     expect(page.locator("#gone")).to_be_hidden()
@@ -151,12 +151,14 @@ def test_the_page_predicts_without_its_server_once_it_is_loaded(folder: Path, br
 
 def test_a_network_that_cant_be_loaded_is_named_and_tried_again(files: Files, browser: "Browser") -> None:
     page = browser.new_page()
+    page.clock.install()
     page.route("**/model.onnx", lambda route: route.fulfill(status=503))
     page.goto(files.url)
     draw(page, SEVEN)
     expect(page.locator("#gone")).to_have_text("The network can't be loaded. The page keeps trying.")
     expect(page.locator("#gone")).to_be_visible()
     page.unroute("**/model.onnx")
+    page.clock.fast_forward(2000)  # after which it tries again
     expect_sentence(page, 7, 5, 12)
     expect(page.locator("#gone")).to_be_hidden()
     page.close()

@@ -10,10 +10,12 @@ refusal has the same shape, {"error": {"code": "invalid", "message": "one senten
 
 import asyncio
 import base64
+import errno
 import logging
 import math
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -29,26 +31,45 @@ import numpy as np
 import uvicorn
 from fastapi import APIRouter, FastAPI, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel, Field
-from starlette.datastructures import MutableHeaders
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from uvicorn.supervisors import Multiprocess
 
 from digitsum.files import ASSETS
 from digitsum.imaging import UInt8Array, read_picture
 from digitsum.prediction import Array, Prediction, Predictor, check_addends
-from digitsum.site import inline_digests
 
+# These fit each other: one slow core answers three requests at a time, each as full as may be, in time
+# (Python's threads mostly share one). A picture that is all noise takes it up to 60 ms, so they take
+# 3 * 50 * 60 ms = 9 s, half of MAX_SECONDS. As PNG, 50 such pictures of 400 x 400 have 8 MB.
 MAX_BODY = 10_000_000  # bytes of a request
-MAX_PICTURES = 100  # of a request
+MAX_PICTURES = 50  # of a request
 MAX_SECONDS = 20.0  # from the headers of a request to its answer
 MAX_REQUESTS = 64  # that one process predicts for at a time
 THREADS = os.cpu_count() or 1  # that decode pictures and predict
+
+POLICY = (  # the page may load its own files and ask its own service, nothing else
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; connect-src 'self';"
+    b" base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = [  # of every answer
+    (b"content-security-policy", POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+PAGE = {  # path: file, and its type, which some systems would tell wrongly
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/network.js": ("service.js", "text/javascript"),
+}
 
 # it warns of every malformed body, and a client could fill the log
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
@@ -216,10 +237,9 @@ class Metrics:
 class Observed:
     """Counts and times every request, and adds the security headers to its answer."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, headers: dict[str, str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
-        self.headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -232,7 +252,7 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(self.headers)
+                message["headers"] += HEADERS
             await send(message)
 
         try:
@@ -244,21 +264,6 @@ class Observed:
             self.metrics.seconds.labels(route).observe(time.perf_counter() - start)
 
 
-def security_headers(page: str) -> dict[str, str]:
-    """Allow the page its own script and style, by their digests, and its own service; nothing else."""
-    allowed = inline_digests(page)
-    policy = (
-        f"default-src 'none'; script-src {allowed['script']}; style-src {allowed['style']};"
-        " img-src data: blob:; connect-src 'self';"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return {
-        "Content-Security-Policy": policy,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-    }
-
-
 # Routes
 
 bounded = APIRouter(route_class=BoundedRoute)
@@ -267,6 +272,7 @@ plain = APIRouter()
 
 @bounded.post(
     "/predict",
+    response_model=Answers,
     responses={
         400: {"model": Refusal, "description": "The body isn't a form."},
         408: {"model": Refusal, "description": f"The body didn't arrive in {MAX_SECONDS:g} seconds."},
@@ -290,7 +296,7 @@ async def predict(
             examples=[[5]],
         ),
     ],
-) -> Answers:
+) -> Response:
     """Read the digit on each picture and add its addend."""
     state = request.app.state
     run = partial(asyncio.get_running_loop().run_in_executor, state.pool)
@@ -303,8 +309,9 @@ async def predict(
     digits, sums = await run(state.predictor.probabilities, np.stack(images)[:, None], numbers)
     answers = [_answer(*each) for each in zip(images, digits, sums, strict=True)]
     for answer in answers:
-        state.metrics.predictions.labels(str(answer.uncertain).lower()).inc()
-    return Answers(predictions=answers)
+        state.metrics.predictions.labels(str(answer["uncertain"]).lower()).inc()
+    # a test checks answers against the schema, so that not each answer has to be
+    return Response(to_json({"predictions": answers}), media_type="application/json")
 
 
 def _read(picture: bytes, number: int, count: int) -> UInt8Array:
@@ -316,8 +323,8 @@ def _read(picture: bytes, number: int, count: int) -> UInt8Array:
         raise ValueError(f"number {number} of {count}: {error}") from error
 
 
-def _answer(image: UInt8Array, digits: Array, sums: Array) -> Answer:
-    return Answer(**Prediction.of(digits, sums).to_dict(), image=base64.b64encode(image.tobytes()).decode())
+def _answer(image: UInt8Array, digits: Array, sums: Array) -> dict[str, Any]:
+    return Prediction.of(digits, sums).to_dict() | {"image": base64.b64encode(image.tobytes()).decode()}
 
 
 @plain.get("/health")
@@ -338,10 +345,13 @@ async def metrics(request: Request) -> Response:
     return PlainTextResponse(request.app.state.metrics.text())
 
 
-@plain.get("/", include_in_schema=False)
-async def page(request: Request) -> HTMLResponse:
-    """Give the page."""
-    return HTMLResponse(request.app.state.page)
+async def _file(name: str, kind: str) -> FileResponse:
+    # asked for again each time: an old program on a new page may not work
+    return FileResponse(ASSETS / name, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+
+for path, file in PAGE.items():
+    plain.add_api_route(path, partial(_file, *file), include_in_schema=False)
 
 
 # Refusals
@@ -364,9 +374,11 @@ async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResp
     return refuse(422, f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}")
 
 
-async def _confess(request: Request, _: Exception) -> JSONResponse:
+async def _confess(_: Request, __: Exception) -> JSONResponse:
     # the framework sends this from outside `Observed`, and then logs the error with its traceback
-    return refuse(500, "the service failed; its log says why", request.app.state.headers)
+    answer = refuse(500, "the service failed; its log says why")
+    answer.raw_headers += HEADERS
+    return answer
 
 
 # The application
@@ -391,7 +403,8 @@ def create_app(model: str | Path = "exact") -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.predictor = Predictor(model, threads=1)  # requests run side by side already
-        with ThreadPoolExecutor(THREADS, "predict") as app.state.pool:
+        # beside them, numpy's own threads would only wait for each other, spinning
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(THREADS, "predict") as app.state.pool:
             yield
 
     # the framework's pages of documentation load scripts from elsewhere
@@ -403,13 +416,11 @@ def create_app(model: str | Path = "exact") -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.page = (ASSETS / "page.html").read_text("utf-8")
-    app.state.headers = security_headers(app.state.page)
     app.state.metrics = Metrics()
     app.state.requests = 0
     app.include_router(bounded)
     app.include_router(plain)
-    app.add_middleware(Observed, app.state.metrics, app.state.headers)
+    app.add_middleware(Observed, app.state.metrics)
     app.add_exception_handler(StarletteHTTPException, _refuse_http)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _refuse_invalid)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _confess)
@@ -423,21 +434,39 @@ def serve(model: str | Path = "exact", host: str = "127.0.0.1", port: int = 8000
     ------
     ValueError
         There is no such model.
+    OSError
+        The port is taken, or can't be listened at.
     """
     Predictor(model)  # a wrong one ends here, with one sentence, and not in each worker with a traceback
     config = uvicorn.Config(
         partial(create_app, model),
         factory=True,
-        host=host,
-        port=port,
+        access_log=False,  # `/metrics` counts, and the page asks several times a second
+        proxy_headers=False,  # nothing here asks who the client is
         workers=workers,
         timeout_graceful_shutdown=math.ceil(MAX_SECONDS),
     )
+    listener = _listen(host, port)
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises the signal that stopped it again, and that would look like a failure
         signal.signal(number, lambda *_: sys.exit(0))
     if workers == 1:
-        uvicorn.Server(config).run()
+        uvicorn.Server(config).run([listener])
         return
     with TemporaryDirectory() as os.environ["PROMETHEUS_MULTIPROC_DIR"]:
-        Multiprocess(config, [config.bind_socket()]).run()
+        Multiprocess(config, [listener]).run()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port: uvicorn, where it can't, says so in its log and ends the process."""
+    family, shown = (socket.AF_INET6, f"[{host}]") if ":" in host else (socket.AF_INET, host)
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = f"can't be listened at: {error.strerror}; choose another --host or --port"
+        if error.errno == errno.EADDRINUSE:
+            reason = "is taken by another program: choose another --port"
+        raise OSError(f"{shown}:{port} {reason}") from error
+    message = "Uvicorn running on http://%s:%d (Press CTRL+C to quit)"
+    logging.getLogger("uvicorn.error").info(message, shown, listener.getsockname()[1])
+    return listener

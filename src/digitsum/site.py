@@ -2,8 +2,8 @@
 
     write_site("site")   # then: python -m http.server -d site
 
-The page is the service's own, except that it prepares the picture and asks the network itself: `prepare.js`
-repeats `imaging.py`, and `local.js` runs the ONNX file in onnxruntime-web. That is downloaded once, verified.
+The page is the service's own, and only its `network.js` is another: `prepare.js` repeats `imaging.py`, and
+`local.js` runs the ONNX file in onnxruntime-web. That is downloaded once, verified.
 """
 
 import base64
@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import tarfile
 import urllib.request
 from http.client import HTTPException
@@ -34,10 +33,12 @@ RUNTIME = {  # name in the site: name in the archive; not every server knows .mj
     "ort.wasm.bundle.min.js": "package/dist/ort.wasm.bundle.min.mjs",
     "ort-wasm-simd-threaded.wasm": "package/dist/ort-wasm-simd-threaded.wasm",
 }
-
-# the page's part that asks the service, from the first of these lines to the second
-ASKING = "// The network: the only lines that know where it is\n"
-ASKED = "// What is asked: a drawing or a picture, and an addend\n"
+PAGE = {  # name in the site: the package's own files, one after the other
+    "page.css": ["page.css"],
+    "page.js": ["page.js"],
+    "network.js": ["local.js", "prepare.js"],
+    "index.html": ["page.html"],  # the last, so that whoever sees it sees all
+}
 
 
 def write_site(folder: str | Path, model: str | Path = "exact") -> list[Path]:
@@ -69,9 +70,11 @@ def write_site(folder: str | Path, model: str | Path = "exact") -> list[Path]:
     folder = Path(folder)
     predictor = Predictor(model)
     _check_folder(folder)
+    about = {name: predictor.about[name] for name in ("network", "parameters")}
     contents = _runtime() | {
         "model.onnx": find_model(model).read_bytes(),
-        "index.html": _page(predictor).encode(),  # the last, so that whoever sees it sees all
+        "model.json": json.dumps(about).encode(),
+        **{name: b"\n".join((ASSETS / part).read_bytes() for part in parts) for name, parts in PAGE.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".") as new:
@@ -84,50 +87,9 @@ def _check_folder(folder: Path) -> None:
     """Refuse to mix the site with other files, or to replace someone's index.html."""
     if not folder.exists():
         return
-    others = {path.name for path in folder.iterdir()} - {*RUNTIME, "model.onnx", "index.html"}
+    others = {path.name for path in folder.iterdir()} - {*RUNTIME, "model.onnx", "model.json", *PAGE}
     if others:
         raise ValueError(f"{folder} holds other files, as {min(others)}: choose a new folder")
-
-
-# The page
-
-
-def _page(predictor: Predictor) -> str:
-    """Give the service's page, with the part that asks the service replaced, and a policy of its own."""
-    before, rest = (ASSETS / "page.html").read_text("utf-8").split(ASKING)
-    _, after = rest.split(ASKED)
-    about = {name: predictor.about[name] for name in ("network", "parameters")}
-    local = [
-        f"const MODEL = {json.dumps(about)};\n".replace("<", "\\u003c"),  # no name ends the script
-        *((ASSETS / name).read_text("utf-8") for name in ("local.js", "prepare.js")),
-    ]
-    page = "\n".join([before + ASKING, *local, ASKED + after])
-    policy = f'<meta http-equiv="Content-Security-Policy" content="{_policy(page)}">'
-    return page.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n{policy}', 1)
-
-
-def _policy(page: str) -> str:
-    """Allow the page its own script and style, by their digests, and the files beside it; nothing else."""
-    allowed = inline_digests(page)
-    return (
-        f"default-src 'none'; script-src 'self' 'wasm-unsafe-eval' {allowed['script']};"
-        f" style-src {allowed['style']}; img-src data: blob:; connect-src 'self'; base-uri 'none';"
-        " form-action 'none'"
-    )
-
-
-def inline_digests(page: str) -> dict[str, str]:
-    """Give the digests by which a Content-Security-Policy allows a page its own script and style.
-
-    Examples
-    --------
-    >>> inline_digests("<style></style>")
-    {'style': "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"}
-    """
-    return {
-        tag: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-        for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", page, re.DOTALL)
-    }
 
 
 # onnxruntime-web

@@ -1,5 +1,9 @@
-// The network in the browser: ONNX Runtime, a module beside the page, runs model.onnx. `MODEL`, which stands
-// above, says what the network is.
+// The network in the browser, what page.js says that it needs: ONNX Runtime, a module beside the page, runs
+// model.onnx. `readPicture` is prepare.js's, which stands below.
+
+"use strict";
+
+class Refused extends Error {}
 
 const CERTAIN = 0.9;  // an answer with a lower probability is called uncertain
 
@@ -7,24 +11,26 @@ document.querySelector("#gone").textContent = location.protocol === "file:"
   ? "A browser loads the network from a server only, for example: python -m http.server -d FOLDER"
   : "The network can't be loaded. The page keeps trying.";
 
-let network = null;  // a promise of ONNX Runtime and its session, once for all questions
+let network = null;  // a promise of ONNX Runtime, its session and what model.json says, once for all questions
 const loaded = () => network ??= load().catch(error => {
   network = null;
   throw error;
 });
 
 async function load() {
-  const [wasm, model] = await Promise.all([get("ort-wasm-simd-threaded.wasm"), get("model.onnx")]);
+  const files = ["ort-wasm-simd-threaded.wasm", "model.onnx", "model.json"];
+  const [wasm, model, about] = await Promise.all(files.map(get));
   const ort = await import("./ort.wasm.bundle.min.js");
-  ort.env.wasm.wasmBinary = wasm;
+  ort.env.wasm.wasmBinary = await wasm.arrayBuffer();
   ort.env.wasm.numThreads = 1;  // more need headers that not every server sends
-  return {ort, session: await ort.InferenceSession.create(model)};
+  const session = await ort.InferenceSession.create(await model.arrayBuffer());
+  return {ort, session, about: await about.json()};
 }
 
 async function get(file) {
   const response = await fetch(file);
   if (!response.ok) throw new Error(`${file}: HTTP ${response.status}`);
-  return response.arrayBuffer();
+  return response;
 }
 
 async function predict(picture, addend) {
@@ -46,5 +52,5 @@ async function predict(picture, addend) {
 
 const best = probabilities => probabilities.indexOf(Math.max(...probabilities));
 const isThere = () => loaded().then(() => true, () => false);
-const about = () => loaded().then(() => MODEL);
+const about = () => loaded().then(network => network.about);
 

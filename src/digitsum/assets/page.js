@@ -1,0 +1,288 @@
+// The page of both: `network.js`, which comes before it, is service.js or, in the static site, local.js. It gives
+//
+//   predict(picture, addend, signal)  // a promise of the answer, or of a Refused
+//   isThere()  // a promise of whether the network answers
+//   about()  // a promise of what it is: {network, parameters}
+//   Refused  // the error of a picture that can't be read, in one sentence
+
+"use strict";
+
+const DELAY = 80;  // ms from a change to the question, so that a stroke asks a few times a second
+const QUIET = 700;  // ms without a new answer, until a screen reader speaks it
+const RETRY = 2000;  // ms between two looks for a service that is gone
+const SENT = 300;  // pixels, the side of the picture that is sent of a drawing
+
+// What is asked: a drawing or a picture, and an addend
+
+const $ = selector => document.querySelector(selector);
+const canvas = $("#pad canvas"), shown = $("#pad img");
+let strokes = [];  // each {width, points}; widths and coordinates are shares of the pad's side
+let picture = null;  // a file, which hides the drawing
+
+function draw(target, ink) {
+  const side = target.width, pen = target.getContext("2d");
+  pen.clearRect(0, 0, side, side);
+  pen.strokeStyle = ink;
+  pen.lineCap = pen.lineJoin = "round";
+  for (const {width, points} of strokes) {
+    const at = points.map(([x, y]) => [x * side, y * side]);
+    pen.lineWidth = width * side;
+    pen.beginPath();
+    pen.moveTo(...at[0]);
+    for (let i = 1; i < at.length - 1; i++) {  // a curve through the middles of the lines has no corners
+      pen.quadraticCurveTo(...at[i], (at[i][0] + at[i + 1][0]) / 2, (at[i][1] + at[i + 1][1]) / 2);
+    }
+    pen.lineTo(...at.at(-1));
+    pen.stroke();
+  }
+}
+
+function drawing() {
+  const sent = document.createElement("canvas");  // no ink is transparent, which counts as white paper
+  sent.width = sent.height = SENT;
+  draw(sent, "black");
+  return sent;
+}
+
+function show() {
+  const side = Math.round(canvas.clientWidth * devicePixelRatio);
+  if (canvas.width !== side) canvas.width = canvas.height = side;
+  draw(canvas, getComputedStyle(canvas).color);
+  $("#hint").hidden = strokes.length || picture;
+  $("#undo").disabled = $("#clear").disabled = !strokes.length && !picture;
+  $("#name").hidden = !picture;
+  canvas.style.visibility = picture ? "hidden" : "visible";
+}
+
+function change() {
+  show();
+  ask();
+}
+
+function point(event) {
+  const box = canvas.getBoundingClientRect();
+  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+}
+
+$("#pad").addEventListener("pointerdown", event => {
+  if (event.button || !event.isPrimary) return;
+  event.preventDefault();
+  if (picture) {
+    setPicture(null);
+    strokes = [];
+  }
+  $("#pad").setPointerCapture(event.pointerId);
+  strokes.push({width: $("#thickness").value / 100, points: [point(event)]});
+  change();
+});
+
+$("#pad").addEventListener("pointermove", event => {
+  if (!$("#pad").hasPointerCapture(event.pointerId)) return;
+  strokes.at(-1)?.points.push(...(event.getCoalescedEvents?.() ?? [event]).map(point));
+  change();
+});
+
+function setPicture(file) {
+  forget();
+  URL.revokeObjectURL(shown.src);
+  picture = file;
+  shown.hidden = true;
+  if (!file) return;
+  $("#name").textContent = file.name;
+  shown.src = URL.createObjectURL(file);
+}
+shown.onload = () => { shown.hidden = !picture; };  // what no browser shows, as TIFF, stays a name
+
+function take(files) {
+  if (!files.length) return;
+  setPicture(files[0]);
+  change();
+}
+
+function undo() {
+  if (picture) setPicture(null);
+  else strokes.pop();
+  change();
+}
+
+function clear() {
+  setPicture(null);
+  strokes = [];
+  change();
+}
+
+$("#undo").onclick = undo;
+$("#clear").onclick = clear;
+$("#open").onclick = () => $("#file").click();
+$("#file").onchange = event => {
+  take(event.target.files);
+  event.target.value = "";  // so that the same file can be opened again
+};
+addEventListener("paste", event => take(event.clipboardData.files));
+addEventListener("dragover", event => {
+  event.preventDefault();
+  $("#pad").classList.add("over");
+});
+for (const ending of ["dragleave", "drop"]) {
+  addEventListener(ending, () => $("#pad").classList.remove("over"));
+}
+addEventListener("drop", event => {
+  event.preventDefault();
+  take(event.dataTransfer.files);
+});
+
+for (let n = 0; n < 10; n++) {
+  $(".addends").insertAdjacentHTML("beforeend",
+    `<label><input type="radio" name="addend" value="${n}"><span>${n}</span></label>`);
+}
+const chosen = () => Number($(".addends :checked").value);
+function choose(n) {
+  $(`.addends [value="${n}"]`).checked = true;
+  ask();
+}
+$(".addends").onchange = ask;
+
+addEventListener("keydown", event => {
+  const command = event.ctrlKey || event.metaKey;
+  if (command && event.key === "z" && !$("#undo").disabled) undo();
+  else if (command || event.altKey) return;
+  else if (/^[0-9]$/.test(event.key)) choose(event.key);
+  else if (event.key === "Delete" || event.key === "Backspace") clear();
+  else return;
+  event.preventDefault();
+});
+
+// Asking
+
+let question = null;  // that is due or on its way: one at a time, so that the latest answer comes last
+let changed = false;  // since it was asked
+
+function ask() {
+  if (!strokes.length && !picture) {
+    forget();
+    return empty();
+  }
+  changed = true;
+  if (question) return;
+  question = new AbortController();
+  setTimeout(send, DELAY, question.signal);
+}
+
+function forget() {
+  question?.abort();
+  question = null;
+}
+
+async function send(signal) {
+  if (signal.aborted) return;
+  changed = false;
+  const addend = chosen();
+  try {
+    const answer = await predict(picture ?? drawing(), addend, signal);
+    if (signal.aborted) return;
+    tell(answer, addend);
+    gone(false);
+  } catch (error) {
+    if (signal.aborted) return;
+    empty(error instanceof Refused ? sentence(error.message) : "");
+    gone(!(error instanceof Refused));
+  }
+  question = null;
+  if (changed) ask();
+}
+
+let watch = null;
+function gone(is) {
+  $("#gone").hidden = !is;
+  clearTimeout(watch);
+  if (!is) return;
+  speak($("#gone").textContent);
+  watch = setTimeout(look, RETRY);
+}
+
+async function look() {
+  const back = await isThere();
+  gone(!back);
+  if (back) ask();
+}
+
+// Answering
+
+const charts = {digits: columns("#digits", 10), sums: columns("#sums", 19)};
+
+function columns(chart, count) {
+  return Array.from({length: count}, (_, n) => {
+    const column = document.createElement("div");
+    column.className = "column";
+    column.innerHTML = `<div class="track"><span class="value"></span><div class="bar"></div></div><span class="tick">${n}</span>`;
+    $(chart).append(column);
+    return column;
+  });
+}
+
+function fill(name, probabilities, best) {
+  charts[name].forEach((column, n) => {
+    const share = percent(probabilities[n]);
+    column.classList.toggle("best", n === best);
+    column.querySelector(".bar").style.setProperty("--p", probabilities[n]);
+    column.querySelector(".value").textContent = n === best ? share : "";
+    column.title = `${n}: ${share}`;
+  });
+  const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
+  const spoken = order.slice(0, 3).map(n => `${n}: ${percent(probabilities[n])}`).join(", ");
+  $(`#${name}`).setAttribute("aria-label", best === null ? "No answer yet" : `Most probable: ${spoken}`);
+}
+
+function percent(p) {
+  if (p > 0.999) return "> 99.9 %";  // a network is never quite sure, whatever rounding makes of it
+  if (p < 0.001) return "< 0.1 %";
+  return `${(100 * p).toFixed(p > 0.99 || p < 0.01 ? 1 : 0)} %`;
+}
+
+const sentence = text => text[0].toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
+
+function tell(answer, addend) {
+  $("#result").classList.remove("empty");
+  $("#digit").textContent = answer.digit;
+  $("#addend").textContent = addend;  // the one of this answer, so that the sentence is never half old
+  $("#sum").textContent = answer.sum;
+  $("#uncertain span").textContent = answer.uncertain ? "Uncertain: it may be another digit" : "";
+  $("#refusal").textContent = "";
+  fill("digits", answer.digit_probabilities, answer.digit);
+  fill("sums", answer.sum_probabilities, answer.sum);
+  see(answer.image);
+  speak(`${answer.uncertain ? "Uncertain: " : ""}${answer.digit} plus ${addend} is ${answer.sum}`);
+}
+
+function empty(refusal = "") {
+  $("#result").classList.add("empty");
+  $("#digit").textContent = $("#sum").textContent = "?";
+  $("#addend").textContent = chosen();
+  $("#uncertain span").textContent = "";
+  $("#refusal").textContent = refusal;
+  fill("digits", new Float32Array(10), null);
+  fill("sums", new Float32Array(19), null);
+  see(new Uint8Array(28 * 28));
+  speak(refusal);
+}
+
+function see(pixels) {
+  const image = new ImageData(28, 28);
+  pixels.forEach((ink, i) => image.data.set([ink, ink, ink, 255], 4 * i));
+  $(".seen canvas").getContext("2d").putImageData(image, 0, 0);
+}
+
+let voice = null;
+function speak(text) {
+  clearTimeout(voice);
+  voice = setTimeout(() => { $("#spoken").textContent = text; }, QUIET);
+}
+
+choose(5);
+empty();
+new ResizeObserver(show).observe(canvas);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+about().then(
+  model => { $("#about").textContent = `Model: ${model.network}, ${model.parameters.toLocaleString("en")} parameters.`; },
+  () => {},  // the page works without it
+);
