@@ -3,20 +3,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 API := docs/api
+PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: train test check docs tour weights package format clean
 
 train: .venv/installed  ## train the reference network on the embedded images, then evaluate it
 	$(BIN)/digitsum train
 
-test: .venv/installed  ## run every test and every example in a docstring
-	$(BIN)/pytest
+test: .venv/installed  ## run every test and every example in a docstring, on all cores
+	$(PYTEST)
 
 check: .venv/installed  ## what a change must pass: format, lint, types, tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(PYTEST)
 
 docs: .venv/installed  ## write the API reference, made from the docstrings, into docs/api
 	$(BIN)/python -W error -m pdoc --docformat numpy --output-directory $(API) digitsum
