@@ -175,11 +175,11 @@ def test_mnist_with_other_pixels_is_refused_and_left_as_it_is(tmp_path: Path) ->
     ("data", "message"),
     [
         (
-            gzip.compress(TINY["train-images-idx3-ubyte"])[:-9],
+            gzip.compress(TINY["train-images-idx3-ubyte"], mtime=0)[:-9],
             r"is a damaged gzip file: Compressed file ended",
         ),
-        (gzip.compress(b"\0")[:-8] + bytes(8), r"is a damaged gzip file: CRC check failed"),
-        (gzip.compress(b"")[:10] + b"\xff" * 9, r"is a damaged gzip file: Error -3"),
+        (gzip.compress(b"\0", mtime=0)[:-8] + bytes(8), r"is a damaged gzip file: CRC check failed"),
+        (gzip.compress(b"", mtime=0)[:10] + b"\xff" * 9, r"is a damaged gzip file: Error -3"),
         (b"\x1f\x8b" + bytes(8), r"is a damaged gzip file: Unknown compression method"),
         (b"not gzip at all", r"isn't an IDX file: it starts with b'no'"),
     ],
