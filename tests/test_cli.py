@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 import digitsum
 from digitsum import cli, mnist
@@ -166,7 +167,7 @@ def test_train_prints_log_evaluation_and_run_folder(run: Run, pictures: Path, tm
 
 
 def test_train_help_shows_every_default(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli.app, "console", Console(width=200))
     code, output, _ = run("train", "--help")
     assert code == 0
     options = [line.split()[1] for line in output.splitlines() if line.startswith("│ --")]
@@ -177,7 +178,7 @@ def test_train_help_shows_every_default(run: Run, monkeypatch: pytest.MonkeyPatc
 
 
 def test_train_help_shows_each_setting_as_it_is_declared(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr(cli.app, "console", Console(width=400))
     _, output, _ = run("train", "-h")
     panels = re.split(r"╭─ (\w+) ─+╮", output)
     shown = dict(zip(panels[1::2], panels[2::2], strict=True))
