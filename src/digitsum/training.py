@@ -25,7 +25,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from torch.nn.functional import cross_entropy, nll_loss
+from torch.nn.functional import nll_loss
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
@@ -242,7 +242,7 @@ def _loss(
         log_digit, log_sum = network(image, addend)
         sum_loss = nll_loss(log_sum, sum_)
     if teacher is None:
-        digit_loss = cross_entropy(log_digit, digit, label_smoothing=config.label_smoothing)
+        digit_loss = nll_loss(log_digit, digit).lerp(-log_digit.mean(), config.label_smoothing)
     else:
         with torch.no_grad(), fabric.autocast():
             read = teacher(image)
