@@ -510,6 +510,16 @@ def test_noise_is_refused(deviation: int, size: int) -> None:
         read_picture(noise.clip(0, 255).astype(np.uint8))
 
 
+@pytest.mark.parametrize(("side", "smallest"), [(400, 10), (60, 2), (20, 2)])
+def test_a_digit_is_at_least_a_fortieth_of_the_longer_side(side: int, smallest: int) -> None:
+    page = np.full((side, side), 255, np.uint8)
+    page[side // 3 : side // 3 + smallest, side // 2] = 0
+    assert read_picture(page).max() == 255
+    page[side // 3] = 255
+    with pytest.raises(ValueError, match="no digit stands out from the specks"):
+        read_picture(page)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_a_file_cut_short_is_refused_wherever_it_is_cut(kind: str) -> None:
     whole = encoded(Image.fromarray(PAGE), kind)

@@ -29,7 +29,7 @@ AROUND = 1 / 9  # of the longer side: as far lie a pixel's surroundings, to whic
 DARKEST = 1 / 2  # of the brightest paper: a deeper shadow isn't evened out, as that would magnify its noise
 FAINTEST = 0.1  # of the paper's brightness: less contrast is no ink
 SPECK = 0.1  # of the largest stroke's area: a smaller piece is dust
-SMALLEST = 1 / 40  # of the longer side: a smaller digit is a speck too
+SMALLEST = 1 / 40  # of the longer side: a smaller digit is a speck too, and so is a single pixel
 RIM = 2  # pixels around a stroke that keep their grey levels
 LARGE = 100  # pixels, the longer side of the digit when its strokes are measured and thickened
 STROKE = 8  # pixels of LARGE: thinner strokes are made as thick; nine in ten of MNIST's are 7 to 14
@@ -343,8 +343,8 @@ def _choose(pieces: _Pieces) -> Mask:
     if max(areas[inside], default=0) >= SPECK * areas.max():
         areas = np.where(inside, areas, 0)
     largest = areas.argmax()
-    extent = max(bottom[largest] - top[largest], right[largest] - left[largest])
-    if extent < SMALLEST * max(height, width) or areas[largest] < areas.sum() / 4:
+    extent = 1 + max(bottom[largest] - top[largest], right[largest] - left[largest])
+    if extent < max(SMALLEST * max(height, width), 2) or areas[largest] < areas.sum() / 4:
         raise ValueError("no digit stands out from the specks on its background; write it larger and darker")
     return np.append(False, areas >= SPECK * areas[largest])[pieces.labels]
 

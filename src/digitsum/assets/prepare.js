@@ -17,7 +17,7 @@ const AROUND = 1 / 9;  // of the longer side: as far lie a pixel's surroundings,
 const DARKEST = 1 / 2;  // of the brightest paper: a deeper shadow isn't evened out
 const FAINTEST = 0.1;  // of the paper's brightness: less contrast is no ink
 const SPECK = 0.1;  // of the largest stroke's area: a smaller piece is dust
-const SMALLEST = 1 / 40;  // of the longer side: a smaller digit is a speck too
+const SMALLEST = 1 / 40;  // of the longer side: a smaller digit is a speck too, and so is a single pixel
 const RIM = 2;  // pixels around a stroke that keep their grey levels
 const LARGE = 100;  // pixels, the longer side of the digit when its strokes are measured and thickened
 const STROKE = 8;  // pixels of LARGE: thinner strokes are made as thick
@@ -192,7 +192,7 @@ function choose(mask) {
   if (largestOf(inside) >= SPECK * largestOf(pieces)) pieces = inside;
   const most = largestOf(pieces), largest = pieces.find(piece => piece.length === most);
   const all = pieces.reduce((total, piece) => total + piece.length, 0);
-  if (extent(largest, mask) < SMALLEST * longer(mask) || most < all / 4) {
+  if (extent(largest, mask) < Math.max(SMALLEST * longer(mask), 2) || most < all / 4) {
     throw new Refused("no digit stands out from the specks on its background; write it larger and darker");
   }
   const digit = array(mask.height, mask.width);
@@ -232,7 +232,7 @@ const touchesEdge = (piece, {height, width}) => piece.some(pixel =>
 function extent(piece, {width}) {
   const [top, bottom] = range(piece, pixel => Math.floor(pixel / width));
   const [left, right] = range(piece, pixel => pixel % width);
-  return Math.max(bottom - top, right - left);
+  return 1 + Math.max(bottom - top, right - left);
 }
 
 // Of what `measure` gives for the items; a piece can be too long for Math.min(...piece)
