@@ -1,6 +1,7 @@
 """The page in a real browser: Debian's chromium, driven by playwright."""
 
 import base64
+import itertools
 import re
 import socket
 import threading
@@ -222,6 +223,59 @@ def test_answers_come_while_the_pen_is_down(page: "Page") -> None:
     page.mouse.up()
 
 
+def test_a_stroke_that_begins_outside_the_pad_counts(page: "Page") -> None:
+    pad = page.locator("#pad").bounding_box()
+    assert pad
+    page.mouse.move(pad["x"] - 20, pad["y"] + 150)
+    page.mouse.down()
+    page.mouse.move(pad["x"] + 220, pad["y"] + 100, steps=5)
+    page.mouse.move(pad["x"] + 180, pad["y"] + 400, steps=5)
+    page.mouse.up()
+    expect_sentence(page, 7, 5, 12)
+    assert page.evaluate("getSelection().isCollapsed")
+    page.get_by_role("button", name="Clear").click()
+    expect_sentence(page, "?", 5, "?")
+
+
+def test_what_is_dragged_over_the_pad_draws_nothing(page: "Page") -> None:
+    slider, pad = page.locator("#thickness").bounding_box(), page.locator("#pad").bounding_box()
+    assert slider
+    assert pad
+    page.mouse.move(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(pad["x"] + 200, pad["y"] + 200, steps=5)
+    page.mouse.up()
+    page.mouse.move(pad["x"] + 100, pad["y"] + 100, steps=5)  # nor does a pointer that isn't pressed
+    expect(page.locator("#hint")).to_be_visible()
+
+
+def ink(page: "Page") -> int:
+    """Count the pixels that are drawn."""
+    script = "pad => [...pad.getContext('2d').getImageData(0, 0, pad.width, pad.height).data]"
+    pixels = page.locator("#pad canvas").evaluate(script)
+    return sum(opacity > 127 for opacity in pixels[3::4])
+
+
+def test_a_dot_is_drawn_as_a_dot(page: "Page") -> None:
+    draw(page, [(0.5, 0.5)])
+    width = 0.06 * page.locator("#pad canvas").evaluate("pad => pad.width")
+    assert ink(page) == pytest.approx(np.pi * width**2 / 4, rel=0.1)
+
+
+def test_what_is_refused_while_the_pen_is_down_is_said_once_it_is_up(page: "Page") -> None:
+    refusal = {"error": {"code": "invalid", "message": "half a digit"}}
+    page.route("**/predict", lambda route: route.fulfill(status=422, json=refusal))
+    pad = page.locator("#pad").bounding_box()
+    assert pad
+    page.mouse.move(pad["x"] + 200, pad["y"] + 100)
+    with page.expect_response("**/predict"):
+        page.mouse.down()
+    page.wait_for_timeout(100)
+    expect(page.locator("#refusal")).to_be_empty()
+    page.mouse.up()
+    expect(page.locator("#refusal")).to_have_text("Half a digit.")
+
+
 def test_keys_choose_undo_and_clear(page: "Page") -> None:
     draw(page, ONE)
     page.keyboard.press("8")
@@ -269,6 +323,63 @@ def test_on_a_phone_nothing_is_cut(
     assert answer["y"] + answer["height"] <= pad["y"]  # both are seen without scrolling
     assert pad["y"] + pad["height"] <= 740
     context.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(740, 360), (640, 400)])
+def test_on_a_low_screen_the_pad_the_answer_and_the_numbers_fit(
+    service: Service, browser: "Browser", width: int, height: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.goto(service.url)
+    draw(page, SEVEN)
+    expect_sentence(page, 7, 5, 12)
+    boxes = [page.locator(part).bounding_box() for part in ("#pad", "#sentence", ".tools", "fieldset")]
+    for box in boxes:
+        assert box
+        assert box["x"] >= 0
+        assert box["y"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= height
+    assert boxes[0]
+    assert boxes[0]["width"] == pytest.approx(boxes[0]["height"])
+    assert boxes[0]["width"] >= 300
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.close()
+
+
+@pytest.mark.parametrize("addend", [5, 6])  # an even sum, and an odd one
+def test_on_the_smallest_screen_the_scale_of_the_sums_is_readable(
+    service: Service, browser: "Browser", addend: int
+) -> None:
+    page = browser.new_page(viewport={"width": 320, "height": 640})
+    page.goto(service.url)
+    draw(page, SEVEN)
+    page.keyboard.press(str(addend))
+    expect_sentence(page, 7, addend, 7 + addend)
+    widths = """ticks => ticks.filter(tick => getComputedStyle(tick).visibility === "visible").map(tick => {
+      const range = document.createRange();
+      range.selectNodeContents(tick);
+      const {left, right} = range.getBoundingClientRect();
+      return [tick.textContent, left, right, parseFloat(getComputedStyle(tick).fontSize)];
+    })"""
+    ticks = page.locator("#sums .tick").evaluate_all(widths)
+    assert str(7 + addend) in [tick[0] for tick in ticks]
+    assert all(size >= 12 for *_, size in ticks)
+    assert all(after[1] - before[2] >= 4 for before, after in itertools.pairwise(ticks))  # pixels between
+    page.close()
+
+
+def test_forced_colours_keep_the_bars_and_the_chosen_number(service: Service, browser: "Browser") -> None:
+    page = browser.new_page(viewport={"width": 1200, "height": 900}, forced_colors="active")
+    page.goto(service.url)
+    draw(page, SEVEN)
+    expect_sentence(page, 7, 5, 12)
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    for part in ("#digits .best .bar", ".addends :checked + span"):
+        style = "element => getComputedStyle(element).backgroundColor"
+        assert page.locator(part).evaluate(style) not in (ground, "rgba(0, 0, 0, 0)")
+    assert ink(page) > 1000
+    page.close()
 
 
 def test_the_page_says_when_the_service_is_gone_and_recovers(browser: "Browser") -> None:

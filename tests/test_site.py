@@ -130,6 +130,7 @@ def test_what_the_network_is_stands_in_a_file_whatever_its_name(
     monkeypatch.setattr(site, "Predictor", lambda _: predictor)
     write_site(tmp_path)
     about = {"network": "</script><b>", "parameters": predictor.about["parameters"]}
+    about["bytes"] = (ASSETS / "exact" / "model.onnx").stat().st_size + len(b"machine code")
     assert json.loads((tmp_path / "model.json").read_bytes()) == about
     assert not any(b"<b>" in (tmp_path / name).read_bytes() for name in PAGE - {"index.html"})
     assert (tmp_path / "index.html").read_bytes() == (ASSETS / "page.html").read_bytes()

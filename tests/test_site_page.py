@@ -4,6 +4,7 @@ import base64
 import functools
 import http.server
 import io
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,6 +147,36 @@ def test_the_page_predicts_without_its_server_once_it_is_loaded(folder: Path, br
     files.stop()
     draw(page, SEVEN)
     expect_sentence(page, 7, 5, 12)
+    page.close()
+
+
+def test_over_a_slow_line_the_page_says_how_far_it_is_and_answers_what_was_drawn_meanwhile(
+    files: Files, browser: "Browser"
+) -> None:
+    page = browser.new_page()
+    line = page.context.new_cdp_session(page)
+    line.send("Network.enable")
+    slow = {"offline": False, "latency": 20, "downloadThroughput": 1_000_000, "uploadThroughput": 1_000_000}
+    line.send("Network.emulateNetworkConditions", slow)  # 8 Mbit/s
+    page.goto(files.url)
+    expect(page.locator("#loading")).to_have_text(
+        re.compile(r"Loading the network\s+[1-9]\.\d of \d\d\.\d MB"), timeout=10_000
+    )
+    seen = page.evaluate_handle("""() => {
+      const seen = [], [refusal, gone] = ["#refusal", "#gone"].map(name => document.querySelector(name));
+      const look = () => seen.push([refusal.textContent, gone.hidden]);
+      new MutationObserver(look).observe(document.body, {subtree: true, childList: true, attributes: true});
+      return seen;
+    }""")
+    draw(page, SEVEN)
+    page.wait_for_timeout(300)  # in which it is asked
+    expect_sentence(page, "?", 5, "?")
+    line.send(
+        "Network.emulateNetworkConditions", slow | {"downloadThroughput": -1}
+    )  # so that the test is short
+    expect_sentence(page, 7, 5, 12)
+    expect(page.locator("#loading")).to_be_hidden()
+    assert {tuple(each) for each in seen.json_value()} == {("", True)}
     page.close()
 
 

@@ -11,20 +11,41 @@ document.querySelector("#gone").textContent = location.protocol === "file:"
   ? "A browser loads the network from a server only, for example: python -m http.server -d FOLDER"
   : "The network can't be loaded. The page keeps trying.";
 
+document.body.insertAdjacentHTML("beforeend", `<p id="loading" role="status" hidden>Loading the network
+  <progress></progress><span aria-hidden="true"></span></p>`);
+const loading = document.querySelector("#loading");
+
 let network = null;  // a promise of ONNX Runtime, its session and what model.json says, once for all questions
 const loaded = () => network ??= load().catch(error => {
   network = null;
   throw error;
-});
+}).finally(() => { loading.hidden = true; });
 
 async function load() {
-  const files = ["ort-wasm-simd-threaded.wasm", "model.onnx", "model.json"];
-  const [wasm, model, about] = await Promise.all(files.map(get));
-  const ort = await import("./ort.wasm.bundle.min.js");
-  ort.env.wasm.wasmBinary = await wasm.arrayBuffer();
+  const about = await (await get("model.json")).json();
+  progress(0, about.bytes);
+  loading.hidden = false;
+  let soFar = 0;
+  const count = bytes => progress(soFar += bytes, about.bytes);
+  const [ort, wasm, model] = await Promise.all([
+    import("./ort.wasm.bundle.min.js"), counted("ort-wasm-simd-threaded.wasm", count), counted("model.onnx", count),
+  ]);
+  ort.env.wasm.wasmBinary = wasm;
   ort.env.wasm.numThreads = 1;  // more need headers that not every server sends
-  const session = await ort.InferenceSession.create(await model.arrayBuffer());
-  return {ort, session, about: await about.json()};
+  return {ort, session: await ort.InferenceSession.create(model), about};
+}
+
+function progress(bytes, all) {
+  Object.assign(loading.querySelector("progress"), {max: all, value: bytes});
+  loading.querySelector("span").textContent = `${(bytes / 1e6).toFixed(1)} of ${(all / 1e6).toFixed(1)} MB`;
+}
+
+async function counted(file, count) {
+  const counter = new TransformStream({transform(part, out) {
+    count(part.length);
+    out.enqueue(part);
+  }});
+  return new Response((await get(file)).body.pipeThrough(counter)).arrayBuffer();
 }
 
 async function get(file) {

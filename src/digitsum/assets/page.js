@@ -18,6 +18,7 @@ const $ = selector => document.querySelector(selector);
 const canvas = $("#pad canvas"), shown = $("#pad img");
 let strokes = [];  // each {width, points}; widths and coordinates are shares of the pad's side
 let picture = null;  // a file, which hides the drawing
+let drawn = false;  // whether the pen is down
 
 function draw(target, ink) {
   const side = target.width, pen = target.getContext("2d");
@@ -32,6 +33,7 @@ function draw(target, ink) {
     for (let i = 1; i < at.length - 1; i++) {  // a curve through the middles of the lines has no corners
       pen.quadraticCurveTo(...at[i], (at[i][0] + at[i + 1][0]) / 2, (at[i][1] + at[i + 1][1]) / 2);
     }
+    if (at.length === 1) at.push([at[0][0] + 0.01, at[0][1]]);  // a line without a length isn't drawn
     pen.lineTo(...at.at(-1));
     pen.stroke();
   }
@@ -64,22 +66,38 @@ function point(event) {
   return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
 }
 
-$("#pad").addEventListener("pointerdown", event => {
-  if (event.button || !event.isPrimary) return;
-  event.preventDefault();
+function begin(event) {
   if (picture) {
     setPicture(null);
     strokes = [];
   }
+  getSelection().removeAllRanges();  // that the way to the pad may have left
   $("#pad").setPointerCapture(event.pointerId);
+  drawn = true;
   strokes.push({width: $("#thickness").value / 100, points: [point(event)]});
   change();
+}
+
+const ground = "html, body, header, main, section, .tools, fieldset, .addends";  // where nothing else is dragged
+let outside = null;  // the pointer that was pressed there, and may come to the pad
+addEventListener("pointerdown", event => { outside = event.target.matches(ground) ? event.pointerId : null; });
+
+$("#pad").addEventListener("pointerdown", event => {
+  if (event.button || !event.isPrimary) return;
+  event.preventDefault();
+  begin(event);
 });
 
 $("#pad").addEventListener("pointermove", event => {
-  if (!$("#pad").hasPointerCapture(event.pointerId)) return;
-  strokes.at(-1)?.points.push(...(event.getCoalescedEvents?.() ?? [event]).map(point));
-  change();
+  if ($("#pad").hasPointerCapture(event.pointerId)) {
+    strokes.at(-1)?.points.push(...(event.getCoalescedEvents?.() ?? [event]).map(point));
+    change();
+  } else if (event.buttons === 1 && event.pointerId === outside) begin(event);
+});
+
+$("#pad").addEventListener("lostpointercapture", () => {
+  drawn = false;
+  ask();  // once more, as what was refused meanwhile isn't shown
 });
 
 function setPicture(file) {
@@ -184,8 +202,10 @@ async function send(signal) {
     gone(false);
   } catch (error) {
     if (signal.aborted) return;
-    empty(error instanceof Refused ? sentence(error.message) : "");
-    gone(!(error instanceof Refused));
+    const refused = error instanceof Refused;
+    if (!refused) empty();
+    else if (!drawn && !changed) empty(sentence(error.message));  // half a digit may be none
+    gone(!refused);
   }
   question = null;
   if (changed) ask();
@@ -281,7 +301,9 @@ function speak(text) {
 choose(5);
 empty();
 new ResizeObserver(show).observe(canvas);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"]) {
+  matchMedia(query).addEventListener("change", show);
+}
 about().then(
   model => { $("#about").textContent = `Model: ${model.network}, ${model.parameters.toLocaleString("en")} parameters.`; },
   () => {},  // the page works without it
