@@ -251,9 +251,11 @@ def test_what_is_dragged_over_the_pad_draws_nothing(page: "Page") -> None:
 
 def ink(page: "Page") -> int:
     """Count the pixels that are drawn."""
-    script = "pad => [...pad.getContext('2d').getImageData(0, 0, pad.width, pad.height).data]"
-    pixels = page.locator("#pad canvas").evaluate(script)
-    return sum(opacity > 127 for opacity in pixels[3::4])
+    script = """pad => {
+      const {data} = pad.getContext("2d").getImageData(0, 0, pad.width, pad.height);
+      return data.filter((value, i) => i % 4 === 3 && value > 127).length;
+    }"""
+    return int(page.locator("#pad canvas").evaluate(script))
 
 
 def test_a_dot_is_drawn_as_a_dot(page: "Page") -> None:
@@ -297,6 +299,27 @@ def test_everything_is_reached_by_tab_and_shows_its_focus(page: "Page") -> None:
     assert reached == ["undo", "clear", "open", "thickness", "addend"]
     page.keyboard.press("ArrowRight")
     expect_sentence(page, 1, 6, 7)
+
+
+def test_the_documentation_lets_one_try_the_service(
+    service: Service, browser: "Browser", tmp_path: object
+) -> None:
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    violations: list[str] = []
+    page.on("console", lambda message: violations.append(message.text) if message.type == "error" else None)
+    page.goto(f"{service.url}/docs")
+    page.locator(".opblock-summary-path", has_text="/predict").click()
+    image = mnist.load().images[0, 0]
+    Image.fromarray(image).save(f"{tmp_path}/zero.png")
+    page.locator(".opblock-post input[type=file]").set_input_files(f"{tmp_path}/zero.png")
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table tbody .response-col_status")).to_have_text("200")
+    expect(page.locator(".live-responses-table")).to_contain_text('"digit": 0')
+    assert violations == []
+    assert all(url.startswith((service.url, "data:", "blob:")) for url in asked)
+    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

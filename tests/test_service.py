@@ -158,6 +158,35 @@ def test_the_page_and_all_files_that_it_names(client: TestClient) -> None:
     assert not client.get("/openapi.json").json()["paths"].keys() & {"/", *(f"/{name}" for name in names)}
 
 
+@pytest.mark.parametrize("path", ["/", "/page.js", "/docs"])
+def test_the_page_answers_head_without_a_body(client: TestClient, path: str) -> None:
+    head, whole = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(whole.content))
+
+
+def test_the_documentation_loads_its_own_files_alone(client: TestClient) -> None:
+    page = client.get("/docs")
+    names = re.findall(r'(?:src|href)="(?!data:)([^"]*)"', page.text)
+    assert names == ["swagger-ui.css", "swagger-ui-bundle.js", "docs.js"]
+    assert page.headers["Content-Security-Policy"] == service.POLICY.decode()
+    assert not re.search(r"<script(?! src=)|<style| style=| on\w+=", page.text)
+    for name, kind in zip(names, ("css", "javascript", "javascript"), strict=True):
+        assert client.get(f"/{name}").headers["Content-Type"] == f"text/{kind}; charset=utf-8"
+
+
+def test_a_page_elsewhere_is_let_ask_only_where_it_is_named(client: TestClient, seven: bytes) -> None:
+    named, other = {"Origin": "https://example.org"}, {"Origin": "https://example.com"}
+    question: dict[str, Any] = {"files": files(seven), "data": {"addends": 5}}
+    assert "Access-Control-Allow-Origin" not in client.post("/predict", **question, headers=named).headers
+    with TestClient(service.create_app(allow_origins=[named["Origin"]])) as allowing:
+        allowed = allowing.post("/predict", **question, headers=named)
+        refused = allowing.post("/predict", **question, headers=other)
+    assert allowed.headers["Access-Control-Allow-Origin"] == named["Origin"]
+    assert allowed.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Access-Control-Allow-Origin" not in refused.headers
+
+
 def test_metrics_count_requests_and_predictions(seven: bytes) -> None:
     with TestClient(service.create_app()) as client:
         client.post("/predict", files=files(seven, seven), data={"addends": 5})
@@ -420,6 +449,35 @@ def test_examples_of_the_schema_are_valid(client: TestClient, seven: bytes) -> N
     assert client.post("/predict", files=files(seven), data={"addends": example}).status_code == 200
 
 
+def test_a_generated_client_uploads_pictures(client: TestClient, seven: bytes, tmp_path: Path) -> None:
+    document, generated = tmp_path / "openapi.json", tmp_path / "digitsum_client"
+    document.write_bytes(client.get("/openapi.json").content)
+    (tmp_path / "config.json").write_text('{"post_hooks": []}')  # which would only format it
+    options = ["--path", document, "--output-path", generated, "--config", tmp_path / "config.json"]
+    command = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none", *options]
+    subprocess.run([*command, "--fail-on-warning"], check=True, capture_output=True)
+    (tmp_path / "seven.png").write_bytes(seven)
+    with Server() as server:
+        url = server.wait_for(r"running on (http://\S+) ")
+        asked = subprocess.run(
+            [sys.executable, "-c", ASK_WITH_THE_CLIENT, url], cwd=tmp_path, check=True, capture_output=True
+        )
+    assert asked.stdout == b"7 12\n"
+
+
+ASK_WITH_THE_CLIENT = """
+import sys
+from digitsum_client import Client
+from digitsum_client.api.default import predict
+from digitsum_client.models import BodyPredict
+from digitsum_client.types import File
+with open("seven.png", "rb") as file:
+    body = BodyPredict(pictures=[File(file, "seven.png", "image/png")], addends=[5])
+    (prediction,) = predict.sync(client=Client(base_url=sys.argv[1]), body=body).predictions
+print(prediction.digit, prediction.sum_)
+"""
+
+
 # The process
 
 
@@ -503,6 +561,23 @@ def test_serve_on_a_busy_port_fails_with_one_sentence(
 def test_serve_on_an_address_that_isnt_this_machines_fails_with_one_sentence() -> None:
     with pytest.raises(OSError, match=r"^192\.0\.2\.1:0 can't be listened at: .*assign.*; choose another"):
         service.serve(host="192.0.2.1", port=0)
+
+
+@pytest.mark.parametrize("origin", ["example.org", "https://example.org/", "file:///page.html", "null", ""])
+def test_serve_refuses_what_is_no_origin(origin: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"^an origin is like https://example\.org, without a path, or \*, not"
+    ):
+        service.serve(port=0, allow_origins=["https://example.org", origin])
+
+
+def test_serve_lets_pages_of_the_named_origins_ask() -> None:
+    origins = ["https://example.org", "http://localhost:3000"]
+    with Server(*(f"--allow-origin={origin}" for origin in origins)) as server:
+        url = server.wait_for(r"running on (http://\S+) ")
+        for origin in origins:
+            answer = httpx2.get(url + "/health", headers={"Origin": origin})
+            assert answer.headers["Access-Control-Allow-Origin"] == origin
 
 
 def test_serve_without_a_model_exits_with_2(

@@ -14,15 +14,17 @@ import errno
 import logging
 import math
 import os
+import re
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -35,9 +37,10 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from uvicorn.supervisors import Multiprocess
@@ -64,11 +67,16 @@ HEADERS = [  # of every answer
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
-PAGE = {  # path: file, and its type, which some systems would tell wrongly
-    "/": ("page.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/network.js": ("service.js", "text/javascript"),
+SWAGGER = Path(str(files("fastapi_swagger") / "resources"))  # of which only the files of Swagger UI are used
+PAGES = {  # path: file, and its type, which some systems would tell wrongly
+    "/": (ASSETS / "page.html", "text/html"),
+    "/page.css": (ASSETS / "page.css", "text/css"),
+    "/page.js": (ASSETS / "page.js", "text/javascript"),
+    "/network.js": (ASSETS / "service.js", "text/javascript"),
+    "/docs": (ASSETS / "docs.html", "text/html"),
+    "/docs.js": (ASSETS / "docs.js", "text/javascript"),
+    "/swagger-ui.css": (SWAGGER / "swagger-ui.css", "text/css"),
+    "/swagger-ui-bundle.js": (SWAGGER / "swagger-ui-bundle.js", "text/javascript"),
 }
 
 # it warns of every malformed body, and a client could fill the log
@@ -154,6 +162,8 @@ class Health(BaseModel):
 
 
 Addend = Annotated[int, Field(ge=0, le=9)]
+# pydantic's own says it in the words of OpenAPI 3.1, which generators of clients take for text
+Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
 
 
 # Bounds
@@ -285,13 +295,18 @@ plain = APIRouter()
 async def predict(
     request: Request,
     pictures: Annotated[
-        list[UploadFile],
-        File(description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit.", max_length=MAX_PICTURES),
+        list[Upload],
+        File(
+            description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit.",
+            min_length=1,
+            max_length=MAX_PICTURES,
+        ),
     ],
     addends: Annotated[
         list[Addend],
         Form(
             description="A whole number from 0 to 9 for each picture, or one for all.",
+            min_length=1,
             max_length=MAX_PICTURES,
             examples=[[5]],
         ),
@@ -345,13 +360,13 @@ async def metrics(request: Request) -> Response:
     return PlainTextResponse(request.app.state.metrics.text())
 
 
-async def _file(name: str, kind: str) -> FileResponse:
+async def _file(file: Path, kind: str) -> FileResponse:
     # asked for again each time: an old program on a new page may not work
-    return FileResponse(ASSETS / name, media_type=kind, headers={"Cache-Control": "no-cache"})
+    return FileResponse(file, media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
-for path, file in PAGE.items():
-    plain.add_api_route(path, partial(_file, *file), include_in_schema=False)
+for path, page in PAGES.items():
+    plain.add_api_route(path, partial(_file, *page), methods=["GET", "HEAD"], include_in_schema=False)
 
 
 # Refusals
@@ -384,13 +399,16 @@ async def _confess(_: Request, __: Exception) -> JSONResponse:
 # The application
 
 
-def create_app(model: str | Path = "exact") -> FastAPI:
+def create_app(model: str | Path = "exact", allow_origins: Sequence[str] = ()) -> FastAPI:
     """Make the web application.
 
     Parameters
     ----------
     model
         As for `Predictor`. It is loaded when the application starts.
+    allow_origins
+        Of the pages elsewhere that a browser lets ask and read the answers, as "https://example.org"; "*":
+        of all pages.
 
     Examples
     --------
@@ -407,19 +425,21 @@ def create_app(model: str | Path = "exact") -> FastAPI:
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(THREADS, "predict") as app.state.pool:
             yield
 
-    # the framework's pages of documentation load scripts from elsewhere
     app = FastAPI(
         title="digitsum",
         description="Reads handwritten digits and adds.",
         version=version("digitsum"),
         lifespan=lifespan,
-        docs_url=None,
+        docs_url=None,  # the framework's own pages load scripts from elsewhere
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # the names that generated clients take
     )
     app.state.metrics = Metrics()
     app.state.requests = 0
     app.include_router(bounded)
     app.include_router(plain)
+    if allow_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=allow_origins, allow_methods=["GET", "POST"])
     app.add_middleware(Observed, app.state.metrics)
     app.add_exception_handler(StarletteHTTPException, _refuse_http)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _refuse_invalid)  # type: ignore[arg-type]
@@ -427,19 +447,27 @@ def create_app(model: str | Path = "exact") -> FastAPI:
     return app
 
 
-def serve(model: str | Path = "exact", host: str = "127.0.0.1", port: int = 8000, workers: int = 1) -> None:
+def serve(
+    model: str | Path = "exact",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: int = 1,
+    allow_origins: Sequence[str] = (),
+) -> None:
     """Serve until the process is told to stop (TERM or INT); what was accepted is answered first.
 
     Raises
     ------
     ValueError
-        There is no such model.
+        There is no such model, or a wrong origin.
     OSError
         The port is taken, or can't be listened at.
     """
-    Predictor(model)  # a wrong one ends here, with one sentence, and not in each worker with a traceback
+    # what is wrong ends here, with one sentence, and not in each worker with a traceback
+    Predictor(model)
+    _check_origins(allow_origins)
     config = uvicorn.Config(
-        partial(create_app, model),
+        partial(create_app, model, allow_origins),
         factory=True,
         access_log=False,  # `/metrics` counts, and the page asks several times a second
         proxy_headers=False,  # nothing here asks who the client is
@@ -455,6 +483,13 @@ def serve(model: str | Path = "exact", host: str = "127.0.0.1", port: int = 8000
         return
     with TemporaryDirectory() as os.environ["PROMETHEUS_MULTIPROC_DIR"]:
         Multiprocess(config, [listener]).run()
+
+
+def _check_origins(origins: Sequence[str]) -> None:
+    """Refuse what no browser would name as the origin of a page, such as an address with a path."""
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^/?#@\s]+", origin):
+            raise ValueError(f"an origin is like https://example.org, without a path, or *, not {origin}")
 
 
 def _listen(host: str, port: int) -> socket.socket:
