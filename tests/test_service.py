@@ -154,7 +154,7 @@ def test_the_page_and_all_files_that_it_names(client: TestClient) -> None:
         file = client.get(f"/{name}")
         assert (file.status_code, file.headers["Content-Type"]) == (200, f"text/{kind}; charset=utf-8")
         assert file.headers["Cache-Control"] == page.headers["Cache-Control"] == "no-cache"
-    assert 'fetch("predict"' in client.get("/network.js").text
+    assert 'fetch("numbers"' in client.get("/network.js").text
     assert not client.get("/openapi.json").json()["paths"].keys() & {"/", *(f"/{name}" for name in names)}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from platformdirs import user_cache_path
-from test_page import ONE, SEVEN, ZERO, Points, best, draw, expect, expect_sentence, sync_api
+from test_page import ONE, SEVEN, ZERO, Points, best, draw, draw_number, expect, expect_sentence, sync_api
 
 from digitsum import mnist
 from digitsum.imaging import read_picture
@@ -30,8 +30,9 @@ if not (CACHE / ARCHIVE).exists():
 
 READ = """async ([picture, addend]) => {
   const bytes = Uint8Array.from(atob(picture), letter => letter.charCodeAt(0));
-  const answer = await predict(new Blob([bytes]), addend);
-  return {...answer, image: [...answer.image], digits: [...answer.digit_probabilities],
+  const answer = await predict(new Blob([bytes]), String(addend));
+  const [{digit, probabilities, image}] = answer.digits;
+  return {...answer, sum: Number(answer.sum), digit, image: [...image], digits: [...probabilities],
           sums: [...answer.sum_probabilities]};
 }"""
 
@@ -147,6 +148,12 @@ def test_the_page_predicts_without_its_server_once_it_is_loaded(folder: Path, br
     files.stop()
     draw(page, SEVEN)
     expect_sentence(page, 7, 5, 12)
+    page.get_by_role("button", name="Clear").click()
+    draw_number(page, ONE, ZERO, SEVEN)
+    page.locator("#typed").fill(str(10**20))
+    expect_sentence(page, 107, str(10**20), str(10**20 + 107))
+    page.locator(".seen label", has_text="0: ").click()
+    assert best(page, "digits")[0] == 0
     page.close()
 
 

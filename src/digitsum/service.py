@@ -3,6 +3,7 @@
     digitsum serve   # then open http://127.0.0.1:8000
 
     curl -F pictures=@seven.png -F pictures=@two.jpg -F addends=5 http://127.0.0.1:8000/predict
+    curl -F pictures=@forty-two.png -F addends=1200 http://127.0.0.1:8000/numbers
 
 A request is answered whole or refused whole: one bad picture fails it, and the sentence says which. Every
 refusal has the same shape, {"error": {"code": "invalid", "message": "one sentence"}}.
@@ -46,14 +47,15 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from uvicorn.supervisors import Multiprocess
 
 from digitsum.files import ASSETS
-from digitsum.imaging import UInt8Array, read_picture
-from digitsum.prediction import Array, Prediction, Predictor, check_addends
+from digitsum.imaging import UInt8Array, read_number, read_picture
+from digitsum.prediction import Array, Prediction, Predictor
 
 # These fit each other: one slow core answers three requests at a time, each as full as may be, in time
 # (Python's threads mostly share one). A picture that is all noise takes it up to 60 ms, so they take
 # 3 * 50 * 60 ms = 9 s, half of MAX_SECONDS. As PNG, 50 such pictures of 400 x 400 have 8 MB.
 MAX_BODY = 10_000_000  # bytes of a request
 MAX_PICTURES = 50  # of a request
+MAX_ADDEND = 1000  # digits of a number's addend
 MAX_SECONDS = 20.0  # from the headers of a request to its answer
 MAX_REQUESTS = 64  # that one process predicts for at a time
 THREADS = os.cpu_count() or 1  # that decode pictures and predict
@@ -146,6 +148,51 @@ class Answers(BaseModel):
     predictions: list[Answer]
 
 
+class Digit(BaseModel):
+    """What the network says about one digit of a number."""
+
+    digit: int = Field(description="The most probable digit, 0 to 9.", examples=[7])
+    probability: float = Field(examples=[0.75])
+    probabilities: list[float] = Field(
+        description="Of the digits 0 to 9.",
+        min_length=10,
+        max_length=10,
+        examples=[[0] * 7 + [0.75, 0, 0.25]],
+    )
+    image: str = Field(
+        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
+        examples=[base64.b64encode(bytes(28 * 28)).decode()],
+    )
+
+
+class Number(BaseModel):
+    """The number in one picture, and its sum with the addend."""
+
+    number: str = Field(
+        description="The most probable number: decimal digits in a string, as it may be larger than what many"
+        " languages read exactly from JSON.",
+        pattern="^[0-9]+$",
+        examples=["42"],
+    )
+    sum: str = Field(description="The number plus the addend, likewise.", pattern="^[0-9]+$", examples=["47"])
+    probability: float = Field(description="Of the number, and so of the sum.", examples=[0.75])
+    uncertain: bool = Field(description="The number is less probable than 0.9.", examples=[True])
+    sum_probabilities: list[float] | None = Field(
+        description="Of the sums 0 to 18, the network's second output; null unless the picture shows one"
+        " digit and its addend is at most 9.",
+        min_length=19,
+        max_length=19,
+        examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4, None],
+    )
+    digits: list[Digit] = Field(description="From left to right.", min_length=1)
+
+
+class Numbers(BaseModel):
+    """One answer a picture, in the order of the pictures."""
+
+    predictions: list[Number]
+
+
 class About(BaseModel):
     """The network that answers, and the figures of its evaluation."""
 
@@ -161,9 +208,11 @@ class Health(BaseModel):
     status: str = Field(examples=["ok"])
 
 
-Addend = Annotated[int, Field(ge=0, le=9)]
 # pydantic's own says it in the words of OpenAPI 3.1, which generators of clients take for text
 Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
+Count = Field(min_length=1, max_length=MAX_PICTURES)
+Addend = Annotated[int, Field(ge=0, le=9)]
+AnyAddend = Annotated[str, Field(pattern="^[0-9]+$", max_length=MAX_ADDEND)]
 
 
 # Bounds
@@ -280,58 +329,89 @@ bounded = APIRouter(route_class=BoundedRoute)
 plain = APIRouter()
 
 
-@bounded.post(
-    "/predict",
-    response_model=Answers,
-    responses={
-        400: {"model": Refusal, "description": "The body isn't a form."},
-        408: {"model": Refusal, "description": f"The body didn't arrive in {MAX_SECONDS:g} seconds."},
-        413: {"model": Refusal, "description": f"More than {MAX_BODY:,} bytes."},
-        422: {"model": Refusal, "description": "A picture that can't be read, or not an addend."},
-        429: {"model": Refusal, "description": f"More than {MAX_REQUESTS} requests at a time."},
-        504: {"model": Refusal, "description": f"No answer in {MAX_SECONDS:g} seconds."},
-    },
-)
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refusal, "description": "The body isn't a form."},
+    408: {"model": Refusal, "description": f"The body didn't arrive in {MAX_SECONDS:g} seconds."},
+    413: {"model": Refusal, "description": f"More than {MAX_BODY:,} bytes."},
+    422: {"model": Refusal, "description": "A picture that can't be read, or not an addend."},
+    429: {"model": Refusal, "description": f"More than {MAX_REQUESTS} requests at a time."},
+    504: {"model": Refusal, "description": f"No answer in {MAX_SECONDS:g} seconds."},
+}
+
+
+@bounded.post("/predict", response_model=Answers, responses=REFUSALS)
 async def predict(
     request: Request,
     pictures: Annotated[
-        list[Upload],
-        File(
-            description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit.",
-            min_length=1,
-            max_length=MAX_PICTURES,
-        ),
+        list[Upload], Count, File(description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit.")
     ],
     addends: Annotated[
         list[Addend],
-        Form(
-            description="A whole number from 0 to 9 for each picture, or one for all.",
-            min_length=1,
-            max_length=MAX_PICTURES,
-            examples=[[5]],
-        ),
+        Count,
+        Form(description="A whole number from 0 to 9 for each picture, or one for all.", examples=[[5]]),
     ],
 ) -> Response:
     """Read the digit on each picture and add its addend."""
-    state = request.app.state
-    run = partial(asyncio.get_running_loop().run_in_executor, state.pool)
+    each = _one_each(addends, len(pictures))
+    images = await _read_all(request, pictures, read_picture)
+    digits, sums = await _run(
+        request, request.app.state.predictor.probabilities, np.stack(images)[:, None], np.array(each)
+    )
+    return _answered(request, [_answer(*one) for one in zip(images, digits, sums, strict=True)])
+
+
+@bounded.post("/numbers", response_model=Numbers, responses=REFUSALS)
+async def numbers(
+    request: Request,
+    pictures: Annotated[
+        list[Upload],
+        Count,
+        File(description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit, or of several in a row."),
+    ],
+    addends: Annotated[
+        list[AnyAddend],
+        Count,
+        Form(
+            description=f"A whole number of at most {MAX_ADDEND} digits for each picture, or one for all.",
+            examples=[["1200"]],
+        ),
+    ],
+) -> Response:
+    """Read the number on each picture and add its addend."""
+    each = _one_each(addends, len(pictures))
+    rows = await _read_all(request, pictures, read_number)
+    return _answered(request, await _run(request, _add, request.app.state.predictor, rows, each))
+
+
+def _one_each(addends: list[Any], count: int) -> list[Any]:
+    """Give each picture its addend; a single one stands for all."""
+    if len(addends) not in (1, count):
+        message = f"{count} pictures need as many addends, or one for all, not {len(addends)}"
+        raise HTTPException(422, message)
+    return addends * (count // len(addends))
+
+
+async def _read_all(
+    request: Request, pictures: list[UploadFile], read: Callable[[bytes], UInt8Array]
+) -> list[UInt8Array]:
+    """Read each in a job of its own: a request whose time is over leaves at most one of them running."""
     try:
-        numbers = check_addends(addends, len(pictures))
-        # one job a picture: a request whose time is over leaves at most one of them running
-        images = [await run(_read, await file.read(), i, len(pictures)) for i, file in enumerate(pictures, 1)]
+        return [
+            await _run(request, _read, read, await file.read(), i, len(pictures))
+            for i, file in enumerate(pictures, 1)
+        ]
     except ValueError as error:
         raise HTTPException(422, str(error)) from error
-    digits, sums = await run(state.predictor.probabilities, np.stack(images)[:, None], numbers)
-    answers = [_answer(*each) for each in zip(images, digits, sums, strict=True)]
-    for answer in answers:
-        state.metrics.predictions.labels(str(answer["uncertain"]).lower()).inc()
-    # a test checks answers against the schema, so that not each answer has to be
-    return Response(to_json({"predictions": answers}), media_type="application/json")
 
 
-def _read(picture: bytes, number: int, count: int) -> UInt8Array:
+async def _run(request: Request, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call the function in one of the threads that decode and predict."""
+    return await asyncio.get_running_loop().run_in_executor(request.app.state.pool, function, *arguments)
+
+
+def _read(read: Callable[[bytes], UInt8Array], picture: bytes, number: int, count: int) -> UInt8Array:
     try:
-        return read_picture(picture)
+        return read(picture)
     except ValueError as error:
         if count == 1:
             raise
@@ -339,7 +419,47 @@ def _read(picture: bytes, number: int, count: int) -> UInt8Array:
 
 
 def _answer(image: UInt8Array, digits: Array, sums: Array) -> dict[str, Any]:
-    return Prediction.of(digits, sums).to_dict() | {"image": base64.b64encode(image.tobytes()).decode()}
+    return Prediction.of(digits, sums).to_dict() | {"image": _base64(image)}
+
+
+def _add(predictor: Predictor, rows: list[UInt8Array], addends: list[str]) -> list[dict[str, Any]]:
+    return [_number(predictor, row, int(addend)) for row, addend in zip(rows, addends, strict=True)]
+
+
+def _number(predictor: Predictor, row: UInt8Array, addend: int) -> dict[str, Any]:
+    """Answer for the images of a number's digits, [K, 28, 28]."""
+    answer = predictor.predict_digits(row, addend)
+    sums = None
+    if len(row) == 1 and addend <= 9:
+        sums = predictor.probabilities(row[:, None], np.array([addend]))[1][0].tolist()
+    return {
+        "number": str(answer.number),
+        "sum": str(answer.sum),
+        "probability": answer.probability,
+        "uncertain": answer.uncertain,
+        "sum_probabilities": sums,
+        "digits": [_digit(*each) for each in zip(row, answer.digits, strict=True)],
+    }
+
+
+def _digit(image: UInt8Array, prediction: Prediction) -> dict[str, Any]:
+    return {
+        "digit": prediction.digit,
+        "probability": prediction.digit_probability,
+        "probabilities": prediction.digit_probabilities.tolist(),
+        "image": _base64(image),
+    }
+
+
+def _base64(image: UInt8Array) -> str:
+    return base64.b64encode(image.tobytes()).decode()
+
+
+def _answered(request: Request, predictions: list[dict[str, Any]]) -> Response:
+    """Count the answers and send them; a test checks them against the schema, so that not each has to be."""
+    for prediction in predictions:
+        request.app.state.metrics.predictions.labels(str(prediction["uncertain"]).lower()).inc()
+    return Response(to_json({"predictions": predictions}), media_type="application/json")
 
 
 @plain.get("/health")
@@ -386,7 +506,8 @@ async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResp
     first = error.errors()[0]
     _, field, *index = first["loc"]
     place = field + "".join(f"[{i}]" for i in index)
-    return refuse(422, f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}")
+    said = "input should be a whole number" if first["type"] == "string_pattern_mismatch" else first["msg"]
+    return refuse(422, f"{place}: {said[0].lower()}{said[1:]}")
 
 
 async def _confess(_: Request, __: Exception) -> JSONResponse:

@@ -1,5 +1,5 @@
 // The network in the browser, what page.js says that it needs: ONNX Runtime, a module beside the page, runs
-// model.onnx. `readPicture` is prepare.js's, which stands below.
+// model.onnx. `readNumber` is prepare.js's, which stands below.
 
 "use strict";
 
@@ -55,23 +55,30 @@ async function get(file) {
 }
 
 async function predict(picture, addend) {
-  const [image, {ort, session}] = await Promise.all([readPicture(picture), loaded()]);
-  const {digit, sum} = await session.run({
-    image: new ort.Tensor("uint8", image, [1, 1, 28, 28]),
-    addend: new ort.Tensor("int64", [BigInt(addend)], [1]),
+  const [images, {ort, session}] = await Promise.all([readNumber(picture), loaded()]);
+  const run = addend => session.run({
+    image: new ort.Tensor("uint8", images.flatMap(image => [...image]), [images.length, 1, 28, 28]),
+    addend: new ort.Tensor("int64", new BigInt64Array(images.length).fill(addend), [images.length]),
   });
-  const digits = digit.data, sums = sum.data, digitAt = best(digits), sumAt = best(sums);
+  const {digit} = await run(0n), n = BigInt(addend);
+  const digits = images.map((image, i) => answerOf(digit.data.slice(10 * i, 10 * i + 10), image));
+  const number = BigInt(digits.map(each => each.digit).join(""));
+  const probability = digits.reduce((product, each) => product * each.probability, 1);
   return {
-    digit: digitAt,
-    sum: sumAt,
-    digit_probabilities: digits,
-    sum_probabilities: sums,
-    uncertain: Math.min(digits[digitAt], sums[sumAt]) < CERTAIN,
-    image,
+    number: String(number),
+    sum: String(number + n),
+    probability,
+    uncertain: probability < CERTAIN,
+    sum_probabilities: images.length === 1 && n <= 9n ? (await run(n)).sum.data : null,
+    digits,
   };
 }
 
-const best = probabilities => probabilities.indexOf(Math.max(...probabilities));
+function answerOf(probabilities, image) {
+  const probability = Math.max(...probabilities);
+  return {digit: probabilities.indexOf(probability), probability, probabilities, image};
+}
+
 const isThere = () => loaded().then(() => true, () => false);
 const about = () => loaded().then(network => network.about);
 
