@@ -468,10 +468,13 @@ def hostile(seed: int, picture: bytes) -> dict[str, Any]:
 
 # starlette leaves the file of a part that never ends to the garbage collector
 @pytest.mark.filterwarnings("ignore:Unclosed file <tempfile:ResourceWarning")
-def test_nothing_that_a_client_sends_is_a_failure_of_the_service(client: TestClient, seven: bytes) -> None:
+@pytest.mark.parametrize("path", ["/predict", "/numbers"])
+def test_nothing_that_a_client_sends_is_a_failure_of_the_service(
+    client: TestClient, seven: bytes, path: str
+) -> None:
     statuses = set()
     for seed in range(360):
-        response = client.post("/predict", **hostile(seed, seven))
+        response = client.post(path, **hostile(seed, seven))
         statuses.add(response.status_code)
         if response.status_code != 200:  # some damage doesn't show
             assert response.json()["error"].keys() == {"code", "message"}, seed
