@@ -382,7 +382,8 @@ def test_the_documentation_lets_one_try_the_service(
     page.on("console", lambda message: violations.append(message.text) if message.type == "error" else None)
     page.goto(f"{service.url}/docs")
     page.locator(".opblock-summary-path", has_text="/predict").click()
-    zero = mnist.load().images[mnist.load().labels == 0][0, 0]
+    digits = mnist.load()
+    zero = digits.images[digits.labels == 0][0, 0]
     Image.fromarray(zero).save(f"{tmp_path}/zero.png")
     page.locator(".opblock-post input[type=file]").set_input_files(f"{tmp_path}/zero.png")
     page.get_by_role("button", name="Execute").click()

@@ -142,7 +142,7 @@ def test_a_file_that_is_no_picture_is_refused(page: "Page") -> None:
 
 
 def test_the_page_predicts_without_its_server_once_it_is_loaded(folder: Path, browser: "Browser") -> None:
-    files, page = Files(folder), browser.new_page()
+    files, page = Files(folder), browser.new_page(reduced_motion="reduce")
     page.goto(files.url)
     expect(page.locator("#about")).to_contain_text("Model: exact, ")
     files.stop()
