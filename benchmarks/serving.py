@@ -3,8 +3,9 @@
 python benchmarks/serving.py [--requests 5000] [--at-a-time 32] [--model exact]
 
 `digitsum serve` runs in a process of its own, and this one asks for one embedded image a request; then, a
-fifth as often, for one drawn large on a page of 400 x 400; then three times at once for as many pages as a
-request may hold, clean and noisy. Every answer is compared with `Predictor`'s.
+fifth as often, for one drawn large on a page of 400 x 400, and for a number, five images in a row; then
+three times at once for as many pages as a request may hold, clean and noisy. Every answer is compared with
+`Predictor`'s.
 
 The client is Python's http.client, which sends bodies made before: load generators compare no answers, and
 a client that makes each body anew costs as much as the service. Its share of both processes' CPU time is
@@ -34,22 +35,25 @@ import pandas as pd
 from PIL import Image
 
 from digitsum import mnist
-from digitsum.prediction import Array, Prediction, Predictor
+from digitsum.imaging import read_number
+from digitsum.prediction import Array, NumberPrediction, Prediction, Predictor
 from digitsum.service import MAX_PICTURES
 
 IMAGES = 500  # different ones
 PAGE = 400  # pixels, the side of a page
+LENGTH = 5  # digits of a number
 NOISE = 20  # grey levels of 255, the standard deviation
 FULL = 3  # full requests at a time
 TOLERANCE = 1e-5  # of a probability, which another number of threads may round otherwise
 
 
 class Question(NamedTuple):
-    """A request's body and content type, and the answers that are expected."""
+    """A request's address, body and content type, and the answers that are expected."""
 
+    path: str
     body: bytes
     kind: str
-    expected: list[Prediction]
+    expected: Sequence[Prediction | NumberPrediction]
 
 
 class Reply(NamedTuple):
@@ -81,17 +85,20 @@ def main() -> None:
     options = parser.parse_args()
     chance, predictor = np.random.default_rng(0), Predictor(options.model)
     images = list(mnist.load().images[:IMAGES, 0])
-    pages = [page(image, chance) for image in images]
+    drawn = [page(image, chance) for image in images]
+    pages = [each for each in drawn if len(read_number(each)) == 1]  # a broken one is refused as several
     noisy = [each + chance.normal(0, NOISE, each.shape) for each in pages[:MAX_PICTURES]]
     alone = [
         [question([each], i % 10, predictor) for i, each in enumerate(pictures)]
         for pictures in (images, pages)
     ]
+    numbers = [number(images[i : i + LENGTH], i, predictor) for i in range(0, IMAGES, LENGTH)]
     full = [[question(pictures, 7, predictor)] for pictures in (pages[:MAX_PICTURES], noisy)]
     with served(options.model) as (pid, port):
         loads = {
             "images": bear(pid, port, alone[0], options.requests, options.at_a_time),
             "pages": bear(pid, port, alone[1], options.requests // 5, options.at_a_time),
+            "numbers": bear(pid, port, numbers, options.requests // 5, options.at_a_time),
             f"{MAX_PICTURES} pages": bear(pid, port, full[0], 2 * FULL, FULL),
             f"{MAX_PICTURES} noisy": bear(pid, port, full[1], 2 * FULL, FULL),
         }
@@ -116,10 +123,24 @@ def page(image: mnist.UInt8Array, chance: np.random.Generator) -> mnist.UInt8Arr
 
 def question(pictures: Sequence[Array], addend: int, predictor: Predictor) -> Question:
     """Make the request for some pictures, all with one addend."""
-    files = [png(picture) for picture in pictures]
-    parts = [("pictures", ("picture.png", file)) for file in files]
-    request = httpx2.Request("POST", "http://127.0.0.1/predict", files=parts, data={"addends": addend})
-    return Question(request.read(), request.headers["Content-Type"], predictor.predict_all(files, addend))
+    sent = [png(picture) for picture in pictures]
+    return request("/predict", sent, addend, predictor.predict_all(sent, addend))
+
+
+def number(images: Sequence[mnist.UInt8Array], addend: int, predictor: Predictor) -> Question:
+    """Make the request for a number: images in a row, three times as large, black on white."""
+    row = np.hstack([np.pad(image, ((0, 0), (2, 2))) for image in images])
+    sent = png(np.pad(np.kron(255 - row, np.ones((3, 3))), 40, constant_values=255))
+    return request("/numbers", [sent], addend, [predictor.predict_number(sent, addend)])
+
+
+def request(
+    path: str, pictures: list[bytes], addend: int, expected: Sequence[Prediction | NumberPrediction]
+) -> Question:
+    """Make the request's body."""
+    parts = [("pictures", ("picture.png", picture)) for picture in pictures]
+    made = httpx2.Request("POST", f"http://127.0.0.1{path}", files=parts, data={"addends": str(addend)})
+    return Question(path, made.read(), made.headers["Content-Type"], expected)
 
 
 def png(picture: Array) -> bytes:
@@ -171,7 +192,7 @@ def ask(port: int, questions: list[Question], numbers: Iterable[int]) -> list[Re
     for number in numbers:
         asked, answers, start = questions[number % len(questions)], None, time.perf_counter()
         try:
-            connection.request("POST", "/predict", asked.body, {"Content-Type": asked.kind})
+            connection.request("POST", asked.path, asked.body, {"Content-Type": asked.kind})
             answers = json.load(connection.getresponse())["predictions"]
         except (OSError, HTTPException, ValueError, KeyError) as error:
             print(f"lost: {error!r}", file=sys.stderr)
@@ -220,9 +241,17 @@ def figures(load: Load) -> dict[str, float]:
 def is_wrong(reply: Reply) -> bool:
     """Tell whether there is an answer that isn't the predictor's."""
     return reply.answers is not None and not all(
-        (answer["digit"], answer["sum"]) == (expected.digit, expected.sum)
-        and np.allclose(answer["sum_probabilities"], expected.sum_probabilities, atol=TOLERANCE)
-        for answer, expected in zip(reply.answers, reply.question.expected, strict=True)
+        is_right(*each) for each in zip(reply.answers, reply.question.expected, strict=True)
+    )
+
+
+def is_right(answer: dict[str, Any], expected: Prediction | NumberPrediction) -> bool:
+    """Compare an answer with the predictor's."""
+    if isinstance(expected, NumberPrediction):
+        same = (answer["number"], answer["sum"]) == (str(expected.number), str(expected.sum))
+        return same and bool(np.isclose(answer["probability"], expected.probability, atol=TOLERANCE))
+    return (answer["digit"], answer["sum"]) == (expected.digit, expected.sum) and np.allclose(
+        answer["sum_probabilities"], expected.sum_probabilities, atol=TOLERANCE
     )
 
 

@@ -1,6 +1,7 @@
 """The page in a real browser: Debian's chromium, driven by playwright."""
 
 import base64
+import itertools
 import re
 import socket
 import threading
@@ -28,14 +29,19 @@ SEVEN: Points = [(0.3, 0.25), (0.7, 0.25), (0.6, 0.5), (0.45, 0.8)]
 ANGLES = np.linspace(0, 2 * np.pi, 12)
 ZERO: Points = [(0.5 + 0.18 * np.sin(angle), 0.5 - 0.28 * np.cos(angle)) for angle in ANGLES]
 
-ANSWER = {
+FOUR = {
     "digit": 4,
-    "sum": 9,
-    "digit_probability": 0.6,
-    "digit_probabilities": [0, 0, 0, 0, 0.6, 0, 0, 0, 0, 0.4],
-    "sum_probabilities": [0] * 9 + [0.6, 0, 0, 0, 0, 0.4] + [0] * 4,
-    "uncertain": True,
+    "probability": 0.6,
+    "probabilities": [0, 0, 0, 0, 0.6, 0, 0, 0, 0, 0.4],
     "image": "AAAA",
+}
+ANSWER = {
+    "number": "4",
+    "sum": "9",
+    "probability": 0.6,
+    "uncertain": True,
+    "sum_probabilities": [0] * 9 + [0.6, 0, 0, 0, 0, 0.4] + [0] * 4,
+    "digits": [FOUR],
 }
 
 
@@ -82,6 +88,12 @@ def page(service: Service, browser: "Browser") -> Iterator["Page"]:
     assert errors == []
 
 
+def draw_number(page: "Page", *digits: Points) -> None:
+    """Draw digits side by side, each half as large."""
+    for i, points in enumerate(digits):
+        draw(page, [((i + 0.5 + (x - 0.5)) / len(digits), 0.25 + y / len(digits)) for x, y in points])
+
+
 def draw(page: "Page", points: Points) -> None:
     pad = page.locator("#pad").bounding_box()
     assert pad
@@ -93,7 +105,7 @@ def draw(page: "Page", points: Points) -> None:
     page.mouse.up()
 
 
-def expect_sentence(page: "Page", digit: int | str, addend: int, sum_: int | str) -> None:
+def expect_sentence(page: "Page", digit: int | str, addend: int | str, sum_: int | str) -> None:
     expect(page.locator("#sentence")).to_have_text(f"{digit} + {addend} = {sum_}")
 
 
@@ -125,16 +137,76 @@ def test_a_drawn_digit_is_read_and_added(page: "Page", points: Points, digit: in
     expect(page.locator("#spoken")).to_have_text(re.compile(f"{digit} plus {addend} is {digit + addend}$"))
 
 
+def test_a_drawn_number_is_read_and_added(page: "Page") -> None:
+    draw_number(page, ONE, ZERO, SEVEN)
+    expect_sentence(page, 107, 5, 112)
+    expect(page.locator("#sums")).to_be_hidden()
+    expect(page.locator("#whole")).to_have_text(
+        re.compile(r"[\d.]+ %: the probability that the number, and so the sum, is right\.")
+    )
+    page.clock.fast_forward(700)  # of quiet
+    expect(page.locator("#spoken")).to_have_text(re.compile("107 plus 5 is 112$"))
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Undo").click()
+    expect_sentence(page, 1, 5, 6)
+    expect(page.locator("#sums")).to_be_visible()
+    assert best(page, "sums")[0] == 6
+
+
+def test_each_digit_of_a_number_is_chosen_to_show_its_probabilities(page: "Page") -> None:
+    with page.expect_response("**/numbers"):
+        draw_number(page, ONE, ZERO, SEVEN)
+    expect_sentence(page, 107, 5, 112)
+    assert best(page, "digits")[0] == 1
+    digits = page.locator(".seen").get_by_role("radio")
+    for name, digit in (("7: ", 7), ("0: ", 0)):
+        page.locator(".seen label", has_text=name).click()
+        assert best(page, "digits")[0] == digit
+    expect(digits.nth(1)).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    assert best(page, "digits")[0] == 1
+    page.keyboard.press("9")  # the number to add; the digit stays chosen and focused
+    expect_sentence(page, 107, 9, 116)
+    expect(digits.nth(0)).to_be_focused()
+    seen = [
+        bytes(pixels[::4])
+        for pixels in page.locator(".seen canvas").evaluate_all(
+            "all => all.map(each => [...each.getContext('2d').getImageData(0, 0, 28, 28).data])"
+        )
+    ]
+    assert len(set(seen)) == 3
+    assert all(max(image) == 255 for image in seen)
+
+
+@pytest.mark.parametrize(
+    ("typed", "addend"), [("1200", 1200), ("007", 7), ("1a2 ", 12), ("9" * 40, 10**40 - 1)]
+)
+def test_any_whole_number_is_typed_and_added(page: "Page", typed: str, addend: int) -> None:
+    draw(page, SEVEN)
+    page.locator("#typed").fill("")
+    page.locator("#typed").press_sequentially(typed)
+    expect_sentence(page, 7, str(addend), str(7 + addend))
+    expect(page.get_by_role("radio", checked=True)).to_have_count(int(addend < 10))
+    expect(page.locator("#sums")).to_be_visible(visible=addend < 10)
+    page.locator("#typed").fill("")
+    expect_sentence(page, 7, str(addend), str(7 + addend))
+    page.keyboard.press("Tab")
+    expect(page.locator("#typed")).to_have_value(str(addend))
+    page.get_by_role("radio", name="3").check(force=True)
+    expect_sentence(page, 7, 3, 10)
+    expect(page.locator("#typed")).to_have_value("3")
+
+
 def test_what_the_network_sees_is_drawn(page: "Page") -> None:
     draw(page, ONE)
     expect_sentence(page, 1, 5, 6)
-    with page.expect_response("**/predict") as response:
+    with page.expect_response("**/numbers") as response:
         page.keyboard.press("4")
     expect_sentence(page, 1, 4, 5)
     drawn = page.locator(".seen canvas").evaluate(
         "canvas => [...canvas.getContext('2d').getImageData(0, 0, 28, 28).data]"
     )
-    image = base64.b64decode(response.value.json()["predictions"][0]["image"])
+    image = base64.b64decode(response.value.json()["predictions"][0]["digits"][0]["image"])
     assert bytes(drawn[::4]) == image  # red, of red, green, blue and opacity
     assert max(image) == 255
 
@@ -192,17 +264,17 @@ def test_a_dropped_and_a_pasted_picture_are_read(page: "Page") -> None:
 
 
 def test_an_uncertain_answer_says_so(page: "Page") -> None:
-    page.route("**/predict", lambda route: route.fulfill(json={"predictions": [ANSWER]}))
+    page.route("**/numbers", lambda route: route.fulfill(json={"predictions": [ANSWER]}))
     draw(page, SEVEN)
     expect_sentence(page, 4, 5, 9)
-    expect(page.locator("#uncertain")).to_have_text("Uncertain: it may be another digit")
+    expect(page.locator("#uncertain")).to_have_text("Uncertain: it may be another number")
     assert best(page, "sums") == (9, pytest.approx(0.6, abs=0.02))
 
 
 def test_an_answer_that_comes_too_late_is_not_shown(page: "Page") -> None:
     held = []
-    page.route("**/predict", lambda route: held.append(route) if not held else route.continue_())
-    with page.expect_request("**/predict"):
+    page.route("**/numbers", lambda route: held.append(route) if not held else route.continue_())
+    with page.expect_request("**/numbers"):
         draw(page, ONE)
     page.keyboard.press("Delete")
     held[0].fulfill(json={"predictions": [ANSWER]})
@@ -222,6 +294,61 @@ def test_answers_come_while_the_pen_is_down(page: "Page") -> None:
     page.mouse.up()
 
 
+def test_a_stroke_that_begins_outside_the_pad_counts(page: "Page") -> None:
+    pad = page.locator("#pad").bounding_box()
+    assert pad
+    page.mouse.move(pad["x"] - 20, pad["y"] + 150)
+    page.mouse.down()
+    page.mouse.move(pad["x"] + 220, pad["y"] + 100, steps=5)
+    page.mouse.move(pad["x"] + 180, pad["y"] + 400, steps=5)
+    page.mouse.up()
+    expect_sentence(page, 7, 5, 12)
+    assert page.evaluate("getSelection().isCollapsed")
+    page.get_by_role("button", name="Clear").click()
+    expect_sentence(page, "?", 5, "?")
+
+
+def test_what_is_dragged_over_the_pad_draws_nothing(page: "Page") -> None:
+    slider, pad = page.locator("#thickness").bounding_box(), page.locator("#pad").bounding_box()
+    assert slider
+    assert pad
+    page.mouse.move(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(pad["x"] + 200, pad["y"] + 200, steps=5)
+    page.mouse.up()
+    page.mouse.move(pad["x"] + 100, pad["y"] + 100, steps=5)  # nor does a pointer that isn't pressed
+    expect(page.locator("#hint")).to_be_visible()
+
+
+def ink(page: "Page") -> int:
+    """Count the pixels that are drawn."""
+    script = """pad => {
+      const {data} = pad.getContext("2d").getImageData(0, 0, pad.width, pad.height);
+      return data.filter((value, i) => i % 4 === 3 && value > 127).length;
+    }"""
+    return int(page.locator("#pad canvas").evaluate(script))
+
+
+def test_a_dot_is_drawn_as_a_dot(page: "Page") -> None:
+    draw(page, [(0.5, 0.5)])
+    width = 0.06 * page.locator("#pad canvas").evaluate("pad => pad.width")
+    assert ink(page) == pytest.approx(np.pi * width**2 / 4, rel=0.1)
+
+
+def test_what_is_refused_while_the_pen_is_down_is_said_once_it_is_up(page: "Page") -> None:
+    refusal = {"error": {"code": "invalid", "message": "half a digit"}}
+    page.route("**/numbers", lambda route: route.fulfill(status=422, json=refusal))
+    pad = page.locator("#pad").bounding_box()
+    assert pad
+    page.mouse.move(pad["x"] + 200, pad["y"] + 100)
+    with page.expect_response("**/numbers"):
+        page.mouse.down()
+    page.wait_for_timeout(100)
+    expect(page.locator("#refusal")).to_be_empty()
+    page.mouse.up()
+    expect(page.locator("#refusal")).to_have_text("Half a digit.")
+
+
 def test_keys_choose_undo_and_clear(page: "Page") -> None:
     draw(page, ONE)
     page.keyboard.press("8")
@@ -234,15 +361,37 @@ def test_keys_choose_undo_and_clear(page: "Page") -> None:
 def test_everything_is_reached_by_tab_and_shows_its_focus(page: "Page") -> None:
     draw(page, ONE)
     reached = []
-    for _ in range(5):
+    for _ in range(6):
         page.keyboard.press("Tab")
         focused = page.locator(":focus")
         reached.append(focused.evaluate("element => element.id || element.name"))
         shows = "element => getComputedStyle(element.name === 'addend' ? element.nextSibling : element)"
         assert focused.evaluate(f"{shows}.outlineStyle") == "solid"
-    assert reached == ["undo", "clear", "open", "thickness", "addend"]
+    assert reached == ["undo", "clear", "open", "thickness", "typed", "addend"]
     page.keyboard.press("ArrowRight")
     expect_sentence(page, 1, 6, 7)
+
+
+def test_the_documentation_lets_one_try_the_service(
+    service: Service, browser: "Browser", tmp_path: object
+) -> None:
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    violations: list[str] = []
+    page.on("console", lambda message: violations.append(message.text) if message.type == "error" else None)
+    page.goto(f"{service.url}/docs")
+    page.locator(".opblock-summary-path", has_text="/predict").click()
+    digits = mnist.load()
+    zero = digits.images[digits.labels == 0][0, 0]
+    Image.fromarray(zero).save(f"{tmp_path}/zero.png")
+    page.locator(".opblock-post input[type=file]").set_input_files(f"{tmp_path}/zero.png")
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table tbody .response-col_status")).to_have_text("200")
+    expect(page.locator(".live-responses-table")).to_contain_text('"digit": 0')
+    assert violations == []
+    assert all(url.startswith((service.url, "data:", "blob:")) for url in asked)
+    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -269,6 +418,63 @@ def test_on_a_phone_nothing_is_cut(
     assert answer["y"] + answer["height"] <= pad["y"]  # both are seen without scrolling
     assert pad["y"] + pad["height"] <= 740
     context.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(740, 360), (640, 400)])
+def test_on_a_low_screen_the_pad_the_answer_and_the_numbers_fit(
+    service: Service, browser: "Browser", width: int, height: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.goto(service.url)
+    draw(page, SEVEN)
+    expect_sentence(page, 7, 5, 12)
+    boxes = [page.locator(part).bounding_box() for part in ("#pad", "#sentence", ".tools", "#input fieldset")]
+    for box in boxes:
+        assert box
+        assert box["x"] >= 0
+        assert box["y"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= height
+    assert boxes[0]
+    assert boxes[0]["width"] == pytest.approx(boxes[0]["height"])
+    assert boxes[0]["width"] >= 300
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.close()
+
+
+@pytest.mark.parametrize("addend", [5, 6])  # an even sum, and an odd one
+def test_on_the_smallest_screen_the_scale_of_the_sums_is_readable(
+    service: Service, browser: "Browser", addend: int
+) -> None:
+    page = browser.new_page(viewport={"width": 320, "height": 640})
+    page.goto(service.url)
+    draw(page, SEVEN)
+    page.keyboard.press(str(addend))
+    expect_sentence(page, 7, addend, 7 + addend)
+    widths = """ticks => ticks.filter(tick => getComputedStyle(tick).visibility === "visible").map(tick => {
+      const range = document.createRange();
+      range.selectNodeContents(tick);
+      const {left, right} = range.getBoundingClientRect();
+      return [tick.textContent, left, right, parseFloat(getComputedStyle(tick).fontSize)];
+    })"""
+    ticks = page.locator("#sums .tick").evaluate_all(widths)
+    assert str(7 + addend) in [tick[0] for tick in ticks]
+    assert all(size >= 12 for *_, size in ticks)
+    assert all(after[1] - before[2] >= 4 for before, after in itertools.pairwise(ticks))  # pixels between
+    page.close()
+
+
+def test_forced_colours_keep_the_bars_and_the_chosen_number(service: Service, browser: "Browser") -> None:
+    page = browser.new_page(viewport={"width": 1200, "height": 900}, forced_colors="active")
+    page.goto(service.url)
+    draw(page, SEVEN)
+    expect_sentence(page, 7, 5, 12)
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    for part in ("#digits .best .bar", ".addends :checked + span"):
+        style = "element => getComputedStyle(element).backgroundColor"
+        assert page.locator(part).evaluate(style) not in (ground, "rgba(0, 0, 0, 0)")
+    assert ink(page) > 1000
+    page.close()
 
 
 def test_the_page_says_when_the_service_is_gone_and_recovers(browser: "Browser") -> None:

@@ -29,6 +29,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 from starlette.types import Message, Receive
 
 from digitsum import cli, mnist, service
+from digitsum.imaging import read_number
 from digitsum.prediction import Predictor
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
@@ -120,6 +121,74 @@ def test_answers_are_the_predictors_in_order(client: TestClient, images: Images,
         assert base64.b64decode(answer["image"]) == image.tobytes()
 
 
+def page_of(*images: Images) -> bytes:
+    """Draw images side by side on a page, four times as large, black on white."""
+    row = np.hstack([np.pad(image, ((0, 0), (2, 2))) for image in images])
+    return png(np.pad(np.kron(255 - row, np.ones((4, 4), np.uint8)), 40, constant_values=255))
+
+
+@pytest.mark.parametrize("model", ["exact", "concat"])
+def test_numbers_are_the_predictors_in_order(images: Images, model: str) -> None:
+    pictures, addends = [page_of(*images[:3]), page_of(images[3])], [10**30, 7]
+    with TestClient(service.create_app(model)) as client:
+        response = client.post("/numbers", files=files(*pictures), data={"addends": addends})
+    assert response.status_code == 200
+    several, one = response.json()["predictions"]
+    predictor = Predictor(model)
+    for answer, picture, addend in zip((several, one), pictures, addends, strict=True):
+        expected = predictor.predict_number(picture, addend)
+        assert (answer["number"], answer["sum"]) == (str(expected.number), str(expected.number + addend))
+        assert answer["probability"] == pytest.approx(expected.probability, abs=1e-6)
+        assert answer["uncertain"] == expected.uncertain
+        seen = [base64.b64decode(digit["image"]) for digit in answer["digits"]]
+        assert seen == [image.tobytes() for image in read_number(picture)]
+        for digit, prediction in zip(answer["digits"], expected.digits, strict=True):
+            assert digit["digit"] == prediction.digit
+            assert digit["probability"] == max(digit["probabilities"])
+            np.testing.assert_allclose(digit["probabilities"], prediction.digit_probabilities, atol=1e-6)
+    assert len(several["digits"]) == 3
+    assert several["sum_probabilities"] is None
+    expected_sums = predictor.predict(pictures[1], 7).sum_probabilities  # the network's own, with the addend
+    np.testing.assert_allclose(one["sum_probabilities"], expected_sums, atol=1e-6)
+
+
+def test_a_number_is_refused_where_one_digit_is_asked_for(client: TestClient, images: Images) -> None:
+    response = client.post("/predict", files=files(page_of(*images[:2])), data={"addends": 1})
+    assert_refused(response, 422, "invalid", "it shows 2 digits, not one")
+    assert "POST /numbers" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("addends", "message"),
+    [
+        (["-1"], "addends[0]: input should be a whole number"),
+        (["1", "7.5"], "addends[1]: input should be a whole number"),
+        (["९"], "addends[0]: input should be a whole number"),
+        (["1e3"], "addends[0]: input should be a whole number"),
+        (["9" * 1001], "addends[0]: string should have at most 1000 characters"),
+        (["1", "2", "3"], "2 pictures need as many addends, or one for all, not 3"),
+        ([], "addends: field required"),
+    ],
+)
+def test_addends_of_numbers_that_are_none(
+    client: TestClient, seven: bytes, addends: list[str], message: str
+) -> None:
+    response = client.post("/numbers", files=files(seven, seven), data={"addends": addends})
+    assert_refused(response, 422, "invalid", message)
+
+
+def test_an_addend_of_a_thousand_digits_is_added_exactly(client: TestClient, seven: bytes) -> None:
+    (answer,) = client.post("/numbers", files=files(seven), data={"addends": "9" * 1000}).json()[
+        "predictions"
+    ]
+    assert answer["sum"] == "1" + "0" * 999 + "6"
+
+
+def test_a_bad_picture_among_numbers_is_named(client: TestClient, seven: bytes) -> None:
+    among = client.post("/numbers", files=files(seven, b"hello"), data={"addends": "1"})
+    assert_refused(among, 422, "invalid", "number 2 of 2: the picture can't be read: it ")
+
+
 def test_answers_of_another_model(images: Images) -> None:
     with TestClient(service.create_app("concat")) as client:
         assert client.get("/model").json() == Predictor("concat").about
@@ -154,8 +223,37 @@ def test_the_page_and_all_files_that_it_names(client: TestClient) -> None:
         file = client.get(f"/{name}")
         assert (file.status_code, file.headers["Content-Type"]) == (200, f"text/{kind}; charset=utf-8")
         assert file.headers["Cache-Control"] == page.headers["Cache-Control"] == "no-cache"
-    assert 'fetch("predict"' in client.get("/network.js").text
+    assert 'fetch("numbers"' in client.get("/network.js").text
     assert not client.get("/openapi.json").json()["paths"].keys() & {"/", *(f"/{name}" for name in names)}
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/docs"])
+def test_the_page_answers_head_without_a_body(client: TestClient, path: str) -> None:
+    head, whole = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(whole.content))
+
+
+def test_the_documentation_loads_its_own_files_alone(client: TestClient) -> None:
+    page = client.get("/docs")
+    names = re.findall(r'(?:src|href)="(?!data:)([^"]*)"', page.text)
+    assert names == ["swagger-ui.css", "swagger-ui-bundle.js", "docs.js"]
+    assert page.headers["Content-Security-Policy"] == service.POLICY.decode()
+    assert not re.search(r"<script(?! src=)|<style| style=| on\w+=", page.text)
+    for name, kind in zip(names, ("css", "javascript", "javascript"), strict=True):
+        assert client.get(f"/{name}").headers["Content-Type"] == f"text/{kind}; charset=utf-8"
+
+
+def test_a_page_elsewhere_is_let_ask_only_where_it_is_named(client: TestClient, seven: bytes) -> None:
+    named, other = {"Origin": "https://example.org"}, {"Origin": "https://example.com"}
+    question: dict[str, Any] = {"files": files(seven), "data": {"addends": 5}}
+    assert "Access-Control-Allow-Origin" not in client.post("/predict", **question, headers=named).headers
+    with TestClient(service.create_app(allow_origins=[named["Origin"]])) as allowing:
+        allowed = allowing.post("/predict", **question, headers=named)
+        refused = allowing.post("/predict", **question, headers=other)
+    assert allowed.headers["Access-Control-Allow-Origin"] == named["Origin"]
+    assert allowed.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Access-Control-Allow-Origin" not in refused.headers
 
 
 def test_metrics_count_requests_and_predictions(seven: bytes) -> None:
@@ -370,10 +468,13 @@ def hostile(seed: int, picture: bytes) -> dict[str, Any]:
 
 # starlette leaves the file of a part that never ends to the garbage collector
 @pytest.mark.filterwarnings("ignore:Unclosed file <tempfile:ResourceWarning")
-def test_nothing_that_a_client_sends_is_a_failure_of_the_service(client: TestClient, seven: bytes) -> None:
+@pytest.mark.parametrize("path", ["/predict", "/numbers"])
+def test_nothing_that_a_client_sends_is_a_failure_of_the_service(
+    client: TestClient, seven: bytes, path: str
+) -> None:
     statuses = set()
     for seed in range(360):
-        response = client.post("/predict", **hostile(seed, seven))
+        response = client.post(path, **hostile(seed, seven))
         statuses.add(response.status_code)
         if response.status_code != 200:  # some damage doesn't show
             assert response.json()["error"].keys() == {"code", "message"}, seed
@@ -384,7 +485,13 @@ def test_answers_are_as_the_schema_says() -> None:
     checks = [not_a_server_error, response_schema_conformance, status_code_conformance]
     schema = schemathesis.openapi.from_asgi("/openapi.json", service.create_app())
     operations = [operation.ok() for operation in schema.get_all_operations()]
-    assert {operation.path for operation in operations} == {"/predict", "/health", "/model", "/metrics"}
+    assert {operation.path for operation in operations} == {
+        "/predict",
+        "/numbers",
+        "/health",
+        "/model",
+        "/metrics",
+    }
     for operation in operations:
 
         @given(case=operation.as_strategy())
@@ -395,14 +502,15 @@ def test_answers_are_as_the_schema_says() -> None:
         check()
 
 
-def test_an_answer_is_as_the_schema_says(client: TestClient, seven: bytes) -> None:
+@pytest.mark.parametrize(("path", "fields"), [("/predict", "Answer"), ("/numbers", "Number")])
+def test_an_answer_is_as_the_schema_says(client: TestClient, seven: bytes, path: str, fields: str) -> None:
     document = client.get("/openapi.json").json()
-    operation = document["paths"]["/predict"]["post"]
+    operation = document["paths"][path]["post"]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
-    answers = client.post("/predict", files=files(seven, seven), data={"addends": 5}).json()
+    answers = client.post(path, files=files(seven, seven), data={"addends": 5}).json()
     jsonschema_rs.validate({**schema, "components": document["components"]}, answers)
-    fields = document["components"]["schemas"]["Answer"]["properties"]
-    assert [answer.keys() for answer in answers["predictions"]] == [fields.keys()] * 2
+    names = document["components"]["schemas"][fields]["properties"].keys()
+    assert [answer.keys() for answer in answers["predictions"]] == [names] * 2
 
 
 def test_examples_of_the_schema_are_valid(client: TestClient, seven: bytes) -> None:
@@ -414,10 +522,46 @@ def test_examples_of_the_schema_are_valid(client: TestClient, seven: bytes) -> N
             for example in part.get("examples", []):
                 jsonschema_rs.validate(part, example)
                 checked += 1
-    assert checked == 8 + 2 + 4 + 1 + 1  # of an answer, a problem, the model, the health, the addends
-    (form,) = (name for name in schemas if name.startswith("Body_predict"))
-    example = schemas[form]["properties"]["addends"]["examples"][0]
-    assert client.post("/predict", files=files(seven), data={"addends": example}).status_code == 200
+    # of an answer, a digit, a number, a problem, the model, the health, the addends of both
+    assert checked == 8 + 4 + 6 + 2 + 4 + 1 + 2
+    for path in ("/predict", "/numbers"):
+        properties = schemas[f"Body_{path[1:]}"]["properties"]
+        example = properties["addends"]["examples"][0]
+        assert client.post(path, files=files(seven), data={"addends": example}).status_code == 200
+        assert properties["pictures"]["items"] == {"type": "string", "format": "binary"}
+        assert properties["pictures"]["minItems"] == properties["addends"]["minItems"] == 1
+
+
+def test_a_generated_client_uploads_pictures(client: TestClient, seven: bytes, tmp_path: Path) -> None:
+    document, generated = tmp_path / "openapi.json", tmp_path / "digitsum_client"
+    document.write_bytes(client.get("/openapi.json").content)
+    (tmp_path / "config.json").write_text('{"post_hooks": []}')  # which would only format it
+    options = ["--path", document, "--output-path", generated, "--config", tmp_path / "config.json"]
+    command = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none", *options]
+    subprocess.run([*command, "--fail-on-warning"], check=True, capture_output=True)
+    (tmp_path / "seven.png").write_bytes(seven)
+    with Server() as server:
+        url = server.wait_for(r"running on (http://\S+) ")
+        asked = subprocess.run(
+            [sys.executable, "-c", ASK_WITH_THE_CLIENT, url], cwd=tmp_path, check=True, capture_output=True
+        )
+    assert asked.stdout == b"7 12 7 1207\n"
+
+
+ASK_WITH_THE_CLIENT = """
+import sys
+from digitsum_client import Client
+from digitsum_client.api.default import numbers, predict
+from digitsum_client.models import BodyNumbers, BodyPredict
+from digitsum_client.types import File
+with Client(base_url=sys.argv[1]) as client, open("seven.png", "rb") as file:
+    body = BodyPredict(pictures=[File(file, "seven.png", "image/png")], addends=[5])
+    (prediction,) = predict.sync(client=client, body=body).predictions
+    file.seek(0)
+    body = BodyNumbers(pictures=[File(file, "seven.png", "image/png")], addends=["1200"])
+    (number,) = numbers.sync(client=client, body=body).predictions
+print(prediction.digit, prediction.sum_, number.number, number.sum_)
+"""
 
 
 # The process
@@ -503,6 +647,23 @@ def test_serve_on_a_busy_port_fails_with_one_sentence(
 def test_serve_on_an_address_that_isnt_this_machines_fails_with_one_sentence() -> None:
     with pytest.raises(OSError, match=r"^192\.0\.2\.1:0 can't be listened at: .*assign.*; choose another"):
         service.serve(host="192.0.2.1", port=0)
+
+
+@pytest.mark.parametrize("origin", ["example.org", "https://example.org/", "file:///page.html", "null", ""])
+def test_serve_refuses_what_is_no_origin(origin: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"^an origin is like https://example\.org, without a path, or \*, not"
+    ):
+        service.serve(port=0, allow_origins=["https://example.org", origin])
+
+
+def test_serve_lets_pages_of_the_named_origins_ask() -> None:
+    origins = ["https://example.org", "http://localhost:3000"]
+    with Server(*(f"--allow-origin={origin}" for origin in origins)) as server:
+        url = server.wait_for(r"running on (http://\S+) ")
+        for origin in origins:
+            answer = httpx2.get(url + "/health", headers={"Origin": origin})
+            assert answer.headers["Access-Control-Allow-Origin"] == origin
 
 
 def test_serve_without_a_model_exits_with_2(

@@ -105,7 +105,7 @@ def test_the_page_is_the_services_but_for_the_part_that_asks(registry: object, t
     network = (tmp_path / "network.js").read_text()
     assert network == (ASSETS / "local.js").read_text() + "\n" + (ASSETS / "prepare.js").read_text()
     assert network.count("async function predict(") == 1
-    assert 'fetch("predict"' not in network
+    assert 'fetch("numbers"' not in network
 
 
 def test_the_policy_allows_the_sites_own_files_alone(registry: object, tmp_path: Path) -> None:
@@ -130,6 +130,7 @@ def test_what_the_network_is_stands_in_a_file_whatever_its_name(
     monkeypatch.setattr(site, "Predictor", lambda _: predictor)
     write_site(tmp_path)
     about = {"network": "</script><b>", "parameters": predictor.about["parameters"]}
+    about["bytes"] = (ASSETS / "exact" / "model.onnx").stat().st_size + len(b"machine code")
     assert json.loads((tmp_path / "model.json").read_bytes()) == about
     assert not any(b"<b>" in (tmp_path / name).read_bytes() for name in PAGE - {"index.html"})
     assert (tmp_path / "index.html").read_bytes() == (ASSETS / "page.html").read_bytes()

@@ -4,6 +4,7 @@ import base64
 import functools
 import http.server
 import io
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from platformdirs import user_cache_path
-from test_page import ONE, SEVEN, ZERO, Points, best, draw, expect, expect_sentence, sync_api
+from test_page import ONE, SEVEN, ZERO, Points, best, draw, draw_number, expect, expect_sentence, sync_api
 
 from digitsum import mnist
 from digitsum.imaging import read_picture
@@ -29,8 +30,9 @@ if not (CACHE / ARCHIVE).exists():
 
 READ = """async ([picture, addend]) => {
   const bytes = Uint8Array.from(atob(picture), letter => letter.charCodeAt(0));
-  const answer = await predict(new Blob([bytes]), addend);
-  return {...answer, image: [...answer.image], digits: [...answer.digit_probabilities],
+  const answer = await predict(new Blob([bytes]), String(addend));
+  const [{digit, probabilities, image}] = answer.digits;
+  return {...answer, sum: Number(answer.sum), digit, image: [...image], digits: [...probabilities],
           sums: [...answer.sum_probabilities]};
 }"""
 
@@ -140,12 +142,48 @@ def test_a_file_that_is_no_picture_is_refused(page: "Page") -> None:
 
 
 def test_the_page_predicts_without_its_server_once_it_is_loaded(folder: Path, browser: "Browser") -> None:
-    files, page = Files(folder), browser.new_page()
+    files, page = Files(folder), browser.new_page(reduced_motion="reduce")
     page.goto(files.url)
     expect(page.locator("#about")).to_contain_text("Model: exact, ")
     files.stop()
     draw(page, SEVEN)
     expect_sentence(page, 7, 5, 12)
+    page.get_by_role("button", name="Clear").click()
+    draw_number(page, ONE, ZERO, SEVEN)
+    page.locator("#typed").fill(str(10**20))
+    expect_sentence(page, 107, str(10**20), str(10**20 + 107))
+    page.locator(".seen label", has_text="0: ").click()
+    assert best(page, "digits")[0] == 0
+    page.close()
+
+
+def test_over_a_slow_line_the_page_says_how_far_it_is_and_answers_what_was_drawn_meanwhile(
+    files: Files, browser: "Browser"
+) -> None:
+    page = browser.new_page()
+    line = page.context.new_cdp_session(page)
+    line.send("Network.enable")
+    slow = {"offline": False, "latency": 20, "downloadThroughput": 1_000_000, "uploadThroughput": 1_000_000}
+    line.send("Network.emulateNetworkConditions", slow)  # 8 Mbit/s
+    page.goto(files.url)
+    expect(page.locator("#loading")).to_have_text(
+        re.compile(r"Loading the network\s+[1-9]\.\d of \d\d\.\d MB"), timeout=10_000
+    )
+    seen = page.evaluate_handle("""() => {
+      const seen = [], [refusal, gone] = ["#refusal", "#gone"].map(name => document.querySelector(name));
+      const look = () => seen.push([refusal.textContent, gone.hidden]);
+      new MutationObserver(look).observe(document.body, {subtree: true, childList: true, attributes: true});
+      return seen;
+    }""")
+    draw(page, SEVEN)
+    page.wait_for_timeout(300)  # in which it is asked
+    expect_sentence(page, "?", 5, "?")
+    line.send(
+        "Network.emulateNetworkConditions", slow | {"downloadThroughput": -1}
+    )  # so that the test is short
+    expect_sentence(page, 7, 5, 12)
+    expect(page.locator("#loading")).to_be_hidden()
+    assert {tuple(each) for each in seen.json_value()} == {("", True)}
     page.close()
 
 

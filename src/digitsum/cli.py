@@ -484,6 +484,16 @@ def serve(
     workers: Annotated[
         Whole, Parameter(validator=Number(gte=1), help="Processes that answer. From 1 up.")
     ] = 1,
+    allow_origin: Annotated[
+        tuple[str, ...],
+        Parameter(
+            metavar="ORIGIN",
+            negative="",
+            show_default="none",
+            help="Let a page elsewhere, as of https://example.org, ask and read the answers; *: every"
+            " page. More than once for several.",
+        ),
+    ] = (),
 ) -> None:
     """Serve a web page to draw on, and an HTTP interface for programs.
 
@@ -491,13 +501,14 @@ def serve(
 
     - digitsum serve
     - digitsum serve --model runs/first --port 9000 --workers 4
+    - digitsum serve --allow-origin https://example.org
     - curl -F pictures=@seven.png -F addends=5 http://127.0.0.1:8000/predict
     """
     try:
         from digitsum import service
     except ModuleNotFoundError as error:
         fail(f"{error}: pip install 'digitsum[serve]'", 1)
-    service.serve(model, host, port, workers)
+    service.serve(model, host, port, workers, allow_origin)
 
 
 @command

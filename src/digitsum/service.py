@@ -3,6 +3,7 @@
     digitsum serve   # then open http://127.0.0.1:8000
 
     curl -F pictures=@seven.png -F pictures=@two.jpg -F addends=5 http://127.0.0.1:8000/predict
+    curl -F pictures=@forty-two.png -F addends=1200 http://127.0.0.1:8000/numbers
 
 A request is answered whole or refused whole: one bad picture fails it, and the sentence says which. Every
 refusal has the same shape, {"error": {"code": "invalid", "message": "one sentence"}}.
@@ -14,15 +15,17 @@ import errno
 import logging
 import math
 import os
+import re
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -35,22 +38,24 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from uvicorn.supervisors import Multiprocess
 
 from digitsum.files import ASSETS
-from digitsum.imaging import UInt8Array, read_picture
-from digitsum.prediction import Array, Prediction, Predictor, check_addends
+from digitsum.imaging import UInt8Array, read_number, read_picture
+from digitsum.prediction import Array, Prediction, Predictor
 
 # These fit each other: one slow core answers three requests at a time, each as full as may be, in time
 # (Python's threads mostly share one). A picture that is all noise takes it up to 60 ms, so they take
 # 3 * 50 * 60 ms = 9 s, half of MAX_SECONDS. As PNG, 50 such pictures of 400 x 400 have 8 MB.
 MAX_BODY = 10_000_000  # bytes of a request
 MAX_PICTURES = 50  # of a request
+MAX_ADDEND = 1000  # digits of a number's addend
 MAX_SECONDS = 20.0  # from the headers of a request to its answer
 MAX_REQUESTS = 64  # that one process predicts for at a time
 THREADS = os.cpu_count() or 1  # that decode pictures and predict
@@ -64,11 +69,16 @@ HEADERS = [  # of every answer
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
-PAGE = {  # path: file, and its type, which some systems would tell wrongly
-    "/": ("page.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/network.js": ("service.js", "text/javascript"),
+SWAGGER = Path(str(files("fastapi_swagger") / "resources"))  # of which only the files of Swagger UI are used
+PAGES = {  # path: file, and its type, which some systems would tell wrongly
+    "/": (ASSETS / "page.html", "text/html"),
+    "/page.css": (ASSETS / "page.css", "text/css"),
+    "/page.js": (ASSETS / "page.js", "text/javascript"),
+    "/network.js": (ASSETS / "service.js", "text/javascript"),
+    "/docs": (ASSETS / "docs.html", "text/html"),
+    "/docs.js": (ASSETS / "docs.js", "text/javascript"),
+    "/swagger-ui.css": (SWAGGER / "swagger-ui.css", "text/css"),
+    "/swagger-ui-bundle.js": (SWAGGER / "swagger-ui-bundle.js", "text/javascript"),
 }
 
 # it warns of every malformed body, and a client could fill the log
@@ -138,6 +148,51 @@ class Answers(BaseModel):
     predictions: list[Answer]
 
 
+class Digit(BaseModel):
+    """What the network says about one digit of a number."""
+
+    digit: int = Field(description="The most probable digit, 0 to 9.", examples=[7])
+    probability: float = Field(examples=[0.75])
+    probabilities: list[float] = Field(
+        description="Of the digits 0 to 9.",
+        min_length=10,
+        max_length=10,
+        examples=[[0] * 7 + [0.75, 0, 0.25]],
+    )
+    image: str = Field(
+        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
+        examples=[base64.b64encode(bytes(28 * 28)).decode()],
+    )
+
+
+class Number(BaseModel):
+    """The number in one picture, and its sum with the addend."""
+
+    number: str = Field(
+        description="The most probable number: decimal digits in a string, as it may be larger than what many"
+        " languages read exactly from JSON.",
+        pattern="^[0-9]+$",
+        examples=["42"],
+    )
+    sum: str = Field(description="The number plus the addend, likewise.", pattern="^[0-9]+$", examples=["47"])
+    probability: float = Field(description="Of the number, and so of the sum.", examples=[0.75])
+    uncertain: bool = Field(description="The number is less probable than 0.9.", examples=[True])
+    sum_probabilities: list[float] | None = Field(
+        description="Of the sums 0 to 18, the network's second output; null unless the picture shows one"
+        " digit and its addend is at most 9.",
+        min_length=19,
+        max_length=19,
+        examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4, None],
+    )
+    digits: list[Digit] = Field(description="From left to right.", min_length=1)
+
+
+class Numbers(BaseModel):
+    """One answer a picture, in the order of the pictures."""
+
+    predictions: list[Number]
+
+
 class About(BaseModel):
     """The network that answers, and the figures of its evaluation."""
 
@@ -153,7 +208,11 @@ class Health(BaseModel):
     status: str = Field(examples=["ok"])
 
 
+# pydantic's own says it in the words of OpenAPI 3.1, which generators of clients take for text
+Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
+Count = Field(min_length=1, max_length=MAX_PICTURES)
 Addend = Annotated[int, Field(ge=0, le=9)]
+AnyAddend = Annotated[str, Field(pattern="^[0-9]+$", max_length=MAX_ADDEND)]
 
 
 # Bounds
@@ -270,53 +329,89 @@ bounded = APIRouter(route_class=BoundedRoute)
 plain = APIRouter()
 
 
-@bounded.post(
-    "/predict",
-    response_model=Answers,
-    responses={
-        400: {"model": Refusal, "description": "The body isn't a form."},
-        408: {"model": Refusal, "description": f"The body didn't arrive in {MAX_SECONDS:g} seconds."},
-        413: {"model": Refusal, "description": f"More than {MAX_BODY:,} bytes."},
-        422: {"model": Refusal, "description": "A picture that can't be read, or not an addend."},
-        429: {"model": Refusal, "description": f"More than {MAX_REQUESTS} requests at a time."},
-        504: {"model": Refusal, "description": f"No answer in {MAX_SECONDS:g} seconds."},
-    },
-)
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refusal, "description": "The body isn't a form."},
+    408: {"model": Refusal, "description": f"The body didn't arrive in {MAX_SECONDS:g} seconds."},
+    413: {"model": Refusal, "description": f"More than {MAX_BODY:,} bytes."},
+    422: {"model": Refusal, "description": "A picture that can't be read, or not an addend."},
+    429: {"model": Refusal, "description": f"More than {MAX_REQUESTS} requests at a time."},
+    504: {"model": Refusal, "description": f"No answer in {MAX_SECONDS:g} seconds."},
+}
+
+
+@bounded.post("/predict", response_model=Answers, responses=REFUSALS)
 async def predict(
     request: Request,
     pictures: Annotated[
-        list[UploadFile],
-        File(description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit.", max_length=MAX_PICTURES),
+        list[Upload], Count, File(description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit.")
     ],
     addends: Annotated[
         list[Addend],
-        Form(
-            description="A whole number from 0 to 9 for each picture, or one for all.",
-            max_length=MAX_PICTURES,
-            examples=[[5]],
-        ),
+        Count,
+        Form(description="A whole number from 0 to 9 for each picture, or one for all.", examples=[[5]]),
     ],
 ) -> Response:
     """Read the digit on each picture and add its addend."""
-    state = request.app.state
-    run = partial(asyncio.get_running_loop().run_in_executor, state.pool)
+    each = _one_each(addends, len(pictures))
+    images = await _read_all(request, pictures, read_picture)
+    digits, sums = await _run(
+        request, request.app.state.predictor.probabilities, np.stack(images)[:, None], np.array(each)
+    )
+    return _answered(request, [_answer(*one) for one in zip(images, digits, sums, strict=True)])
+
+
+@bounded.post("/numbers", response_model=Numbers, responses=REFUSALS)
+async def numbers(
+    request: Request,
+    pictures: Annotated[
+        list[Upload],
+        Count,
+        File(description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit, or of several in a row."),
+    ],
+    addends: Annotated[
+        list[AnyAddend],
+        Count,
+        Form(
+            description=f"A whole number of at most {MAX_ADDEND} digits for each picture, or one for all.",
+            examples=[["1200"]],
+        ),
+    ],
+) -> Response:
+    """Read the number on each picture and add its addend."""
+    each = _one_each(addends, len(pictures))
+    rows = await _read_all(request, pictures, read_number)
+    return _answered(request, await _run(request, _add, request.app.state.predictor, rows, each))
+
+
+def _one_each(addends: list[Any], count: int) -> list[Any]:
+    """Give each picture its addend; a single one stands for all."""
+    if len(addends) not in (1, count):
+        message = f"{count} pictures need as many addends, or one for all, not {len(addends)}"
+        raise HTTPException(422, message)
+    return addends * (count // len(addends))
+
+
+async def _read_all(
+    request: Request, pictures: list[UploadFile], read: Callable[[bytes], UInt8Array]
+) -> list[UInt8Array]:
+    """Read each in a job of its own: a request whose time is over leaves at most one of them running."""
     try:
-        numbers = check_addends(addends, len(pictures))
-        # one job a picture: a request whose time is over leaves at most one of them running
-        images = [await run(_read, await file.read(), i, len(pictures)) for i, file in enumerate(pictures, 1)]
+        return [
+            await _run(request, _read, read, await file.read(), i, len(pictures))
+            for i, file in enumerate(pictures, 1)
+        ]
     except ValueError as error:
         raise HTTPException(422, str(error)) from error
-    digits, sums = await run(state.predictor.probabilities, np.stack(images)[:, None], numbers)
-    answers = [_answer(*each) for each in zip(images, digits, sums, strict=True)]
-    for answer in answers:
-        state.metrics.predictions.labels(str(answer["uncertain"]).lower()).inc()
-    # a test checks answers against the schema, so that not each answer has to be
-    return Response(to_json({"predictions": answers}), media_type="application/json")
 
 
-def _read(picture: bytes, number: int, count: int) -> UInt8Array:
+async def _run(request: Request, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call the function in one of the threads that decode and predict."""
+    return await asyncio.get_running_loop().run_in_executor(request.app.state.pool, function, *arguments)
+
+
+def _read(read: Callable[[bytes], UInt8Array], picture: bytes, number: int, count: int) -> UInt8Array:
     try:
-        return read_picture(picture)
+        return read(picture)
     except ValueError as error:
         if count == 1:
             raise
@@ -324,7 +419,47 @@ def _read(picture: bytes, number: int, count: int) -> UInt8Array:
 
 
 def _answer(image: UInt8Array, digits: Array, sums: Array) -> dict[str, Any]:
-    return Prediction.of(digits, sums).to_dict() | {"image": base64.b64encode(image.tobytes()).decode()}
+    return Prediction.of(digits, sums).to_dict() | {"image": _base64(image)}
+
+
+def _add(predictor: Predictor, rows: list[UInt8Array], addends: list[str]) -> list[dict[str, Any]]:
+    return [_number(predictor, row, int(addend)) for row, addend in zip(rows, addends, strict=True)]
+
+
+def _number(predictor: Predictor, row: UInt8Array, addend: int) -> dict[str, Any]:
+    """Answer for the images of a number's digits, [K, 28, 28]."""
+    answer = predictor.predict_digits(row, addend)
+    sums = None
+    if len(row) == 1 and addend <= 9:
+        sums = predictor.probabilities(row[:, None], np.array([addend]))[1][0].tolist()
+    return {
+        "number": str(answer.number),
+        "sum": str(answer.sum),
+        "probability": answer.probability,
+        "uncertain": answer.uncertain,
+        "sum_probabilities": sums,
+        "digits": [_digit(*each) for each in zip(row, answer.digits, strict=True)],
+    }
+
+
+def _digit(image: UInt8Array, prediction: Prediction) -> dict[str, Any]:
+    return {
+        "digit": prediction.digit,
+        "probability": prediction.digit_probability,
+        "probabilities": prediction.digit_probabilities.tolist(),
+        "image": _base64(image),
+    }
+
+
+def _base64(image: UInt8Array) -> str:
+    return base64.b64encode(image.tobytes()).decode()
+
+
+def _answered(request: Request, predictions: list[dict[str, Any]]) -> Response:
+    """Count the answers and send them; a test checks them against the schema, so that not each has to be."""
+    for prediction in predictions:
+        request.app.state.metrics.predictions.labels(str(prediction["uncertain"]).lower()).inc()
+    return Response(to_json({"predictions": predictions}), media_type="application/json")
 
 
 @plain.get("/health")
@@ -345,13 +480,13 @@ async def metrics(request: Request) -> Response:
     return PlainTextResponse(request.app.state.metrics.text())
 
 
-async def _file(name: str, kind: str) -> FileResponse:
+async def _file(file: Path, kind: str) -> FileResponse:
     # asked for again each time: an old program on a new page may not work
-    return FileResponse(ASSETS / name, media_type=kind, headers={"Cache-Control": "no-cache"})
+    return FileResponse(file, media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
-for path, file in PAGE.items():
-    plain.add_api_route(path, partial(_file, *file), include_in_schema=False)
+for path, page in PAGES.items():
+    plain.add_api_route(path, partial(_file, *page), methods=["GET", "HEAD"], include_in_schema=False)
 
 
 # Refusals
@@ -371,7 +506,8 @@ async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResp
     first = error.errors()[0]
     _, field, *index = first["loc"]
     place = field + "".join(f"[{i}]" for i in index)
-    return refuse(422, f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}")
+    said = "input should be a whole number" if first["type"] == "string_pattern_mismatch" else first["msg"]
+    return refuse(422, f"{place}: {said[0].lower()}{said[1:]}")
 
 
 async def _confess(_: Request, __: Exception) -> JSONResponse:
@@ -384,13 +520,16 @@ async def _confess(_: Request, __: Exception) -> JSONResponse:
 # The application
 
 
-def create_app(model: str | Path = "exact") -> FastAPI:
+def create_app(model: str | Path = "exact", allow_origins: Sequence[str] = ()) -> FastAPI:
     """Make the web application.
 
     Parameters
     ----------
     model
         As for `Predictor`. It is loaded when the application starts.
+    allow_origins
+        Of the pages elsewhere that a browser lets ask and read the answers, as "https://example.org"; "*":
+        of all pages.
 
     Examples
     --------
@@ -407,19 +546,21 @@ def create_app(model: str | Path = "exact") -> FastAPI:
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(THREADS, "predict") as app.state.pool:
             yield
 
-    # the framework's pages of documentation load scripts from elsewhere
     app = FastAPI(
         title="digitsum",
         description="Reads handwritten digits and adds.",
         version=version("digitsum"),
         lifespan=lifespan,
-        docs_url=None,
+        docs_url=None,  # the framework's own pages load scripts from elsewhere
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # the names that generated clients take
     )
     app.state.metrics = Metrics()
     app.state.requests = 0
     app.include_router(bounded)
     app.include_router(plain)
+    if allow_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=allow_origins, allow_methods=["GET", "POST"])
     app.add_middleware(Observed, app.state.metrics)
     app.add_exception_handler(StarletteHTTPException, _refuse_http)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _refuse_invalid)  # type: ignore[arg-type]
@@ -427,19 +568,27 @@ def create_app(model: str | Path = "exact") -> FastAPI:
     return app
 
 
-def serve(model: str | Path = "exact", host: str = "127.0.0.1", port: int = 8000, workers: int = 1) -> None:
+def serve(
+    model: str | Path = "exact",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: int = 1,
+    allow_origins: Sequence[str] = (),
+) -> None:
     """Serve until the process is told to stop (TERM or INT); what was accepted is answered first.
 
     Raises
     ------
     ValueError
-        There is no such model.
+        There is no such model, or a wrong origin.
     OSError
         The port is taken, or can't be listened at.
     """
-    Predictor(model)  # a wrong one ends here, with one sentence, and not in each worker with a traceback
+    # what is wrong ends here, with one sentence, and not in each worker with a traceback
+    Predictor(model)
+    _check_origins(allow_origins)
     config = uvicorn.Config(
-        partial(create_app, model),
+        partial(create_app, model, allow_origins),
         factory=True,
         access_log=False,  # `/metrics` counts, and the page asks several times a second
         proxy_headers=False,  # nothing here asks who the client is
@@ -455,6 +604,13 @@ def serve(model: str | Path = "exact", host: str = "127.0.0.1", port: int = 8000
         return
     with TemporaryDirectory() as os.environ["PROMETHEUS_MULTIPROC_DIR"]:
         Multiprocess(config, [listener]).run()
+
+
+def _check_origins(origins: Sequence[str]) -> None:
+    """Refuse what no browser would name as the origin of a page, such as an address with a path."""
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^/?#@\s]+", origin):
+            raise ValueError(f"an origin is like https://example.org, without a path, or *, not {origin}")
 
 
 def _listen(host: str, port: int) -> socket.socket:

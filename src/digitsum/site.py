@@ -29,9 +29,10 @@ ARCHIVE = "onnxruntime-web-1.27.0.tgz"
 SHA512 = "ogDLsqIozHZwifPuN37OproAo0byX6t43/bP8GzeZWBWD6MOGExswFAx3up4NS/vvWBOg2u2PXomDt3rMmdQSg=="  # npm's
 LARGEST = 40_000_000  # bytes of the archive, which has 31 million
 SECONDS = 30  # without a byte from the registry
+WASM = "ort-wasm-simd-threaded.wasm"
 RUNTIME = {  # name in the site: name in the archive; not every server knows .mjs as JavaScript
     "ort.wasm.bundle.min.js": "package/dist/ort.wasm.bundle.min.mjs",
-    "ort-wasm-simd-threaded.wasm": "package/dist/ort-wasm-simd-threaded.wasm",
+    WASM: f"package/dist/{WASM}",
 }
 PAGE = {  # name in the site: the package's own files, one after the other
     "page.css": ["page.css"],
@@ -70,9 +71,10 @@ def write_site(folder: str | Path, model: str | Path = "exact") -> list[Path]:
     folder = Path(folder)
     predictor = Predictor(model)
     _check_folder(folder)
+    files = _runtime() | {"model.onnx": find_model(model).read_bytes()}
     about = {name: predictor.about[name] for name in ("network", "parameters")}
-    contents = _runtime() | {
-        "model.onnx": find_model(model).read_bytes(),
+    about["bytes"] = sum(len(files[name]) for name in (WASM, "model.onnx"))  # what takes its time to load
+    contents = files | {
         "model.json": json.dumps(about).encode(),
         **{name: b"\n".join((ASSETS / part).read_bytes() for part in parts) for name, parts in PAGE.items()},
     }

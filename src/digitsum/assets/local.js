@@ -1,5 +1,5 @@
 // The network in the browser, what page.js says that it needs: ONNX Runtime, a module beside the page, runs
-// model.onnx. `readPicture` is prepare.js's, which stands below.
+// model.onnx. `readNumber` is prepare.js's, which stands below.
 
 "use strict";
 
@@ -11,20 +11,41 @@ document.querySelector("#gone").textContent = location.protocol === "file:"
   ? "A browser loads the network from a server only, for example: python -m http.server -d FOLDER"
   : "The network can't be loaded. The page keeps trying.";
 
+document.body.insertAdjacentHTML("beforeend", `<p id="loading" role="status" hidden>Loading the network
+  <progress></progress><span aria-hidden="true"></span></p>`);
+const loading = document.querySelector("#loading");
+
 let network = null;  // a promise of ONNX Runtime, its session and what model.json says, once for all questions
 const loaded = () => network ??= load().catch(error => {
   network = null;
   throw error;
-});
+}).finally(() => { loading.hidden = true; });
 
 async function load() {
-  const files = ["ort-wasm-simd-threaded.wasm", "model.onnx", "model.json"];
-  const [wasm, model, about] = await Promise.all(files.map(get));
-  const ort = await import("./ort.wasm.bundle.min.js");
-  ort.env.wasm.wasmBinary = await wasm.arrayBuffer();
+  const about = await (await get("model.json")).json();
+  progress(0, about.bytes);
+  loading.hidden = false;
+  let soFar = 0;
+  const count = bytes => progress(soFar += bytes, about.bytes);
+  const [ort, wasm, model] = await Promise.all([
+    import("./ort.wasm.bundle.min.js"), counted("ort-wasm-simd-threaded.wasm", count), counted("model.onnx", count),
+  ]);
+  ort.env.wasm.wasmBinary = wasm;
   ort.env.wasm.numThreads = 1;  // more need headers that not every server sends
-  const session = await ort.InferenceSession.create(await model.arrayBuffer());
-  return {ort, session, about: await about.json()};
+  return {ort, session: await ort.InferenceSession.create(model), about};
+}
+
+function progress(bytes, all) {
+  Object.assign(loading.querySelector("progress"), {max: all, value: bytes});
+  loading.querySelector("span").textContent = `${(bytes / 1e6).toFixed(1)} of ${(all / 1e6).toFixed(1)} MB`;
+}
+
+async function counted(file, count) {
+  const counter = new TransformStream({transform(part, out) {
+    count(part.length);
+    out.enqueue(part);
+  }});
+  return new Response((await get(file)).body.pipeThrough(counter)).arrayBuffer();
 }
 
 async function get(file) {
@@ -34,23 +55,30 @@ async function get(file) {
 }
 
 async function predict(picture, addend) {
-  const [image, {ort, session}] = await Promise.all([readPicture(picture), loaded()]);
-  const {digit, sum} = await session.run({
-    image: new ort.Tensor("uint8", image, [1, 1, 28, 28]),
-    addend: new ort.Tensor("int64", [BigInt(addend)], [1]),
+  const [images, {ort, session}] = await Promise.all([readNumber(picture), loaded()]);
+  const run = addend => session.run({
+    image: new ort.Tensor("uint8", images.flatMap(image => [...image]), [images.length, 1, 28, 28]),
+    addend: new ort.Tensor("int64", new BigInt64Array(images.length).fill(addend), [images.length]),
   });
-  const digits = digit.data, sums = sum.data, digitAt = best(digits), sumAt = best(sums);
+  const {digit} = await run(0n), n = BigInt(addend);
+  const digits = images.map((image, i) => answerOf(digit.data.slice(10 * i, 10 * i + 10), image));
+  const number = BigInt(digits.map(each => each.digit).join(""));
+  const probability = digits.reduce((product, each) => product * each.probability, 1);
   return {
-    digit: digitAt,
-    sum: sumAt,
-    digit_probabilities: digits,
-    sum_probabilities: sums,
-    uncertain: Math.min(digits[digitAt], sums[sumAt]) < CERTAIN,
-    image,
+    number: String(number),
+    sum: String(number + n),
+    probability,
+    uncertain: probability < CERTAIN,
+    sum_probabilities: images.length === 1 && n <= 9n ? (await run(n)).sum.data : null,
+    digits,
   };
 }
 
-const best = probabilities => probabilities.indexOf(Math.max(...probabilities));
+function answerOf(probabilities, image) {
+  const probability = Math.max(...probabilities);
+  return {digit: probabilities.indexOf(probability), probability, probabilities, image};
+}
+
 const isThere = () => loaded().then(() => true, () => false);
 const about = () => loaded().then(network => network.about);
 

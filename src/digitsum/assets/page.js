@@ -1,6 +1,6 @@
 // The page of both: `network.js`, which comes before it, is service.js or, in the static site, local.js. It gives
 //
-//   predict(picture, addend, signal)  // a promise of the answer, or of a Refused
+//   predict(picture, addend, signal)  // a promise of the answer, as /numbers gives it, or of a Refused
 //   isThere()  // a promise of whether the network answers
 //   about()  // a promise of what it is: {network, parameters}
 //   Refused  // the error of a picture that can't be read, in one sentence
@@ -18,6 +18,7 @@ const $ = selector => document.querySelector(selector);
 const canvas = $("#pad canvas"), shown = $("#pad img");
 let strokes = [];  // each {width, points}; widths and coordinates are shares of the pad's side
 let picture = null;  // a file, which hides the drawing
+let drawn = false;  // whether the pen is down
 
 function draw(target, ink) {
   const side = target.width, pen = target.getContext("2d");
@@ -32,6 +33,7 @@ function draw(target, ink) {
     for (let i = 1; i < at.length - 1; i++) {  // a curve through the middles of the lines has no corners
       pen.quadraticCurveTo(...at[i], (at[i][0] + at[i + 1][0]) / 2, (at[i][1] + at[i + 1][1]) / 2);
     }
+    if (at.length === 1) at.push([at[0][0] + 0.01, at[0][1]]);  // a line without a length isn't drawn
     pen.lineTo(...at.at(-1));
     pen.stroke();
   }
@@ -64,22 +66,38 @@ function point(event) {
   return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
 }
 
-$("#pad").addEventListener("pointerdown", event => {
-  if (event.button || !event.isPrimary) return;
-  event.preventDefault();
+function begin(event) {
   if (picture) {
     setPicture(null);
     strokes = [];
   }
+  getSelection().removeAllRanges();  // that the way to the pad may have left
   $("#pad").setPointerCapture(event.pointerId);
+  drawn = true;
   strokes.push({width: $("#thickness").value / 100, points: [point(event)]});
   change();
+}
+
+const ground = "html, body, header, main, section, .tools, fieldset, .addends";  // where nothing else is dragged
+let outside = null;  // the pointer that was pressed there, and may come to the pad
+addEventListener("pointerdown", event => { outside = event.target.matches(ground) ? event.pointerId : null; });
+
+$("#pad").addEventListener("pointerdown", event => {
+  if (event.button || !event.isPrimary) return;
+  event.preventDefault();
+  begin(event);
 });
 
 $("#pad").addEventListener("pointermove", event => {
-  if (!$("#pad").hasPointerCapture(event.pointerId)) return;
-  strokes.at(-1)?.points.push(...(event.getCoalescedEvents?.() ?? [event]).map(point));
-  change();
+  if ($("#pad").hasPointerCapture(event.pointerId)) {
+    strokes.at(-1)?.points.push(...(event.getCoalescedEvents?.() ?? [event]).map(point));
+    change();
+  } else if (event.buttons === 1 && event.pointerId === outside) begin(event);
+});
+
+$("#pad").addEventListener("lostpointercapture", () => {
+  drawn = false;
+  ask();  // once more, as what was refused meanwhile isn't shown
 });
 
 function setPicture(file) {
@@ -135,14 +153,22 @@ for (let n = 0; n < 10; n++) {
   $(".addends").insertAdjacentHTML("beforeend",
     `<label><input type="radio" name="addend" value="${n}"><span>${n}</span></label>`);
 }
-const chosen = () => Number($(".addends :checked").value);
-function choose(n) {
-  $(`.addends [value="${n}"]`).checked = true;
+const typed = $("#typed");
+let chosen;  // the addend, a string of digits, as it may be any whole number
+function choose(digits) {
+  chosen = typed.value = String(BigInt(digits));
+  for (const radio of document.getElementsByName("addend")) radio.checked = radio.value === chosen;
   ask();
 }
-$(".addends").onchange = ask;
+$(".addends").onchange = event => choose(event.target.value);
+typed.oninput = () => {
+  typed.value = typed.value.replace(/\D/g, "");
+  if (typed.value) choose(typed.value);
+};
+typed.onchange = () => { typed.value = chosen; };  // where it was left empty
 
 addEventListener("keydown", event => {
+  if (event.target === typed) return;
   const command = event.ctrlKey || event.metaKey;
   if (command && event.key === "z" && !$("#undo").disabled) undo();
   else if (command || event.altKey) return;
@@ -176,7 +202,7 @@ function forget() {
 async function send(signal) {
   if (signal.aborted) return;
   changed = false;
-  const addend = chosen();
+  const addend = chosen;
   try {
     const answer = await predict(picture ?? drawing(), addend, signal);
     if (signal.aborted) return;
@@ -184,8 +210,10 @@ async function send(signal) {
     gone(false);
   } catch (error) {
     if (signal.aborted) return;
-    empty(error instanceof Refused ? sentence(error.message) : "");
-    gone(!(error instanceof Refused));
+    const refused = error instanceof Refused;
+    if (!refused) empty();
+    else if (!drawn && !changed) empty(sentence(error.message));  // half a digit may be none
+    gone(!refused);
   }
   question = null;
   if (changed) ask();
@@ -241,36 +269,66 @@ function percent(p) {
 
 const sentence = text => text[0].toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
 
+let answered = null;  // the latest answer, of which one digit is chosen
+const NONE = {probabilities: new Float32Array(10), image: new Uint8Array(28 * 28)};
+
 function tell(answer, addend) {
+  answered = answer;
+  const number = answer.digits.map(each => each.digit).join("");  // as it was drawn, with its zeros
   $("#result").classList.remove("empty");
-  $("#digit").textContent = answer.digit;
-  $("#addend").textContent = addend;  // the one of this answer, so that the sentence is never half old
-  $("#sum").textContent = answer.sum;
-  $("#uncertain span").textContent = answer.uncertain ? "Uncertain: it may be another digit" : "";
+  say(number, addend, answer.sum);  // the addend of this answer, so that the sentence is never half old
+  $("#uncertain span").textContent = answer.uncertain ? "Uncertain: it may be another number" : "";
   $("#refusal").textContent = "";
-  fill("digits", answer.digit_probabilities, answer.digit);
-  fill("sums", answer.sum_probabilities, answer.sum);
-  see(answer.image);
-  speak(`${answer.uncertain ? "Uncertain: " : ""}${answer.digit} plus ${addend} is ${answer.sum}`);
+  see(answer.digits);
+  const sums = answer.sum_probabilities;
+  $("#sums").hidden = !sums;
+  $("#whole").hidden = !!sums;
+  $("#whole").textContent = `${percent(answer.probability)}: the probability that the number, and so the sum, is right.`;
+  if (sums) fill("sums", sums, sums.indexOf(Math.max(...sums)));
+  speak(`${answer.uncertain ? "Uncertain: " : ""}${number} plus ${addend} is ${answer.sum}`);
 }
 
 function empty(refusal = "") {
+  answered = null;
   $("#result").classList.add("empty");
-  $("#digit").textContent = $("#sum").textContent = "?";
-  $("#addend").textContent = chosen();
+  say("?", chosen, "?");
   $("#uncertain span").textContent = "";
   $("#refusal").textContent = refusal;
-  fill("digits", new Float32Array(10), null);
+  see([NONE]);
+  $("#sums").hidden = false;
+  $("#whole").hidden = true;
   fill("sums", new Float32Array(19), null);
-  see(new Uint8Array(28 * 28));
   speak(refusal);
 }
 
-function see(pixels) {
-  const image = new ImageData(28, 28);
-  pixels.forEach((ink, i) => image.data.set([ink, ink, ink, 255], 4 * i));
-  $(".seen canvas").getContext("2d").putImageData(image, 0, 0);
+function say(number, addend, sum) {
+  $("#number").textContent = number;
+  $("#addend").textContent = addend;
+  $("#sum").textContent = sum;
+  $("#sentence").style.setProperty("--digits", `${number}${addend}${sum}`.length);
 }
+
+const SEEN = `<label><input type="radio" name="digit"><canvas width="28" height="28" aria-hidden="true"></canvas><span></span></label>`;
+
+function see(digits) {
+  const place = $(".seen"), several = digits.length > 1;
+  while (place.children.length > digits.length) place.lastElementChild.remove();
+  while (place.children.length < digits.length) place.insertAdjacentHTML("beforeend", SEEN);
+  digits.forEach(({digit, probability, image}, i) => {
+    const [radio, canvas, caption] = place.children[i].children, pixels = new ImageData(28, 28);
+    image.forEach((ink, j) => pixels.data.set([ink, ink, ink, 255], 4 * j));
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    radio.hidden = !several;
+    caption.textContent = several ? `${digit}: ${percent(probability)}` : "";
+  });
+  $("#which").hidden = !several;
+  const radios = [...document.getElementsByName("digit")];
+  if (!radios.some(radio => radio.checked)) radios[0].checked = true;
+  showDigit(digits[radios.findIndex(radio => radio.checked)]);
+}
+$(".seen").onchange = () => see(answered.digits);
+
+const showDigit = ({probabilities, digit = null}) => fill("digits", probabilities, digit);
 
 let voice = null;
 function speak(text) {
@@ -278,10 +336,11 @@ function speak(text) {
   voice = setTimeout(() => { $("#spoken").textContent = text; }, QUIET);
 }
 
-choose(5);
-empty();
+choose("5");
 new ResizeObserver(show).observe(canvas);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"]) {
+  matchMedia(query).addEventListener("change", show);
+}
 about().then(
   model => { $("#about").textContent = `Model: ${model.network}, ${model.parameters.toLocaleString("en")} parameters.`; },
   () => {},  // the page works without it

@@ -8,11 +8,12 @@ async function predict(picture, addend, signal) {
   const form = new FormData();
   form.append("pictures", picture instanceof HTMLCanvasElement ? toBlob(picture) : picture, "picture");
   form.append("addends", addend);
-  const response = await fetch("predict", {method: "POST", body: form, signal});
+  const response = await fetch("numbers", {method: "POST", body: form, signal});
   const answer = await response.json();
   if (!response.ok) throw new Refused(answer.error.message);
   const [prediction] = answer.predictions;
-  return {...prediction, image: bytes(prediction.image)};
+  for (const digit of prediction.digits) digit.image = bytes(digit.image);
+  return prediction;
 }
 
 const isThere = () => fetch("health").then(response => response.ok, () => false);
