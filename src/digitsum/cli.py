@@ -5,6 +5,7 @@ A user's mistake ends with exit code 2, a failure with 1, an interruption with 1
 
 import inspect
 import itertools
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -48,6 +49,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 def main() -> None:
     """Run the command line."""
+    logging.basicConfig(format="%(name)s: %(message)s")
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except UnusedCliTokensError as error:
@@ -192,6 +194,7 @@ def train(
     - digitsum train --data mnist --epochs 5 --no-augment
     - digitsum train --network exact --digit-weight 0 --sum-weight 1
     - digitsum train --preset fast --log tensorboard
+    - digitsum train --start-from exact --data my_pictures
     - digitsum train --resume runs/first
     """
     if resume:
@@ -200,6 +203,10 @@ def train(
         _train(Config.load(resume), resume, log)
         return
     config = replace(PRESETS[preset] if preset else Config(), **settings)
+    if config.start_from:
+        from digitsum.training import with_start
+
+        config = with_start(config, given=settings)
     run = out or Path("runs", f"{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
     if run.exists() and any(run.iterdir()):
         raise ValueError(f"{run} isn't empty: choose another --out, or go on with --resume {run}")

@@ -43,7 +43,7 @@ class Config:
         "mnist5k",
         "Data",
         "**mnist5k**, the 5,000 embedded images; **mnist**, all 60,000; or a folder with sub-folders 0 to 9"
-        " of pictures, 28 x 28, light on dark.",
+        " of pictures, of which those that can't be read are skipped.",
         metavar="NAME",
     )
     data_dir: str | None = _setting(
@@ -75,6 +75,14 @@ class Config:
         "Channels of the first convolution; the others have two or three times as many.",
         least=1,
         most=1024,
+    )
+    start_from: str | None = _setting(
+        None,
+        "Network",
+        "Trained weights to start from, **exact**, **concat** or a run folder, whose network and width come with"
+        " them.",
+        metavar="NAME",
+        show_default="none, random weights",
     )
     epochs: int = _setting(40, "Training", "How often to see each image.", least=1)
     batch_size: int = _setting(128, "Training", "Images a step.", least=1)
