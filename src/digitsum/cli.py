@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError, Group, Parameter, Token, UnknownOptionE
 from cyclopts.validators import Number
 
 import digitsum
-from digitsum.config import PRESETS, Config, bounds
+from digitsum.config import PRESETS, Config, bounds, defaults
 from digitsum.files import NETWORKS
 
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
@@ -136,11 +136,12 @@ Model = Annotated[
 
 
 Preset = Annotated[
-    Literal["fast"] | None,
+    Literal["fast", "adapt"] | None,
     Parameter(
         group=_GROUPS["Run"],
         help="Settings to start from instead of the defaults. **fast**: 99 % right on both outputs as soon as"
-        " possible, one epoch of MNIST with the fast network.",
+        " possible, one epoch of MNIST with the fast network. **adapt**: the package's exact network learns"
+        " a hand from a few pictures of it, those of --data.",
     ),
 ]
 
@@ -202,8 +203,9 @@ def train(
             raise ValueError("--resume takes every setting from the run: leave the other options out")
         _train(Config.load(resume), resume, log)
         return
-    config = replace(PRESETS[preset] if preset else Config(), **settings)
-    if config.start_from:
+    start = PRESETS[preset] if preset else defaults(settings.get("start_from"))
+    config = replace(start, **settings)
+    if config.start_from is not None:
         from digitsum.training import with_start
 
         config = with_start(config, given=settings)

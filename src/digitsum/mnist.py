@@ -32,7 +32,7 @@ import numpy.typing as npt
 from platformdirs import user_cache_path
 
 from digitsum.files import replacing
-from digitsum.imaging import UInt8Array, read_picture
+from digitsum.imaging import read_picture
 
 FILES = {  # split: its images, its labels, each with the sha256 of the decompressed bytes
     "train": {
@@ -46,7 +46,7 @@ FILES = {  # split: its images, its labels, each with the sha256 of the decompre
 }
 COUNTS = {"train": 60_000, "test": 10_000}
 LARGEST = 16 + COUNTS["train"] * 28 * 28  # bytes: the training images, with their header
-POOLED = 300  # pictures: of fewer, starting the other processes takes longer than reading them
+POOLED = 100  # pictures: to read fewer takes no longer than to start the other processes
 NAMED = 3  # of the files that are skipped
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -56,6 +56,7 @@ MIRRORS = (
 log = logging.getLogger("digitsum")
 
 StrPath = str | os.PathLike[str]
+UInt8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
