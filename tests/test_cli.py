@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -172,7 +173,7 @@ def test_train_help_shows_every_default(run: Run, monkeypatch: pytest.MonkeyPatc
     assert code == 0
     options = [line.split()[1] for line in output.splitlines() if line.startswith("│ --")]
     without = {"--preset", "--resume"}
-    assert output.count("[default: ") == len(set(options) - without) == 20
+    assert output.count("[default: ") == len(set(options) - without) == 21
     assert "[default: $DIGITSUM_DATA, else the user's cache, filled by a download]" in output
     assert "[default: runs/NETWORK-DATE-TIME]" in output
 
@@ -214,6 +215,62 @@ def test_train_preset_is_a_start_that_options_change(run: Run, pictures: Path, t
     changed = {"data": str(pictures), "width": 4, "batch_size": 8, "train_fraction": 0.8}
     changed |= {"learning_rate": Config.learning_rate, "augment": True}
     assert Config.load(tmp_path / "run") == replace(PRESETS["fast"], **changed)
+
+
+def test_train_starts_from_trained_weights(run: Run, trained: Path, pictures: Path, tmp_path: Path) -> None:
+    options = ("--data", pictures, "--start-from", trained, "--epochs", 1, "--out", tmp_path / "mine")
+    code, output, _ = run("train", *options)
+    assert code == 0
+    assert output.splitlines()[3].startswith("concat, 3,211 parameters")
+    changed = {"data": str(pictures), "start_from": str(trained), "epochs": 1, "width": 4}
+    assert Config.load(tmp_path / "mine") == replace(PRESETS["adapt"], **changed)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (480, 400)])
+def test_pictures_that_were_trained_on_are_predicted_as_evaluated(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture, size: tuple[int, int]
+) -> None:
+    digits = mnist.load()
+    for i in range(200):
+        path = tmp_path / "mine" / str(digits.labels[i]) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        page = Image.new("L", size, "white")
+        side = 28 if size == (28, 28) else 336
+        digit = Image.fromarray(255 - digits.images[i, 0]).resize((side, side))
+        page.paste(digit, ((size[0] - side) // 2, (size[1] - side) // 3))
+        page.save(path)
+    (tmp_path / "mine" / "3" / "Thumbs.db").write_bytes(b"no picture")
+    (tmp_path / "mine" / "4" / "notes.txt").write_text("no picture")
+    (tmp_path / "mine" / "5" / "broken.png").write_bytes(path.read_bytes()[:100])
+
+    options = ("--data", tmp_path / "mine", "--network", "fast", "--epochs", 5, "--batch-size", 16)
+    code, _, _ = run("train", *options, "--out", tmp_path / "run")
+    assert code == 0
+    (message,) = caplog.messages
+    assert message.startswith(f"3 of 203 files in {tmp_path / 'mine'} were skipped: 3/Thumbs.db (")
+
+    code, output, _ = run("evaluate", tmp_path / "run", "--data", tmp_path / "mine", "--json")
+    assert code == 0
+    evaluated = json.loads(output)
+    assert evaluated["images"] == 200
+    assert evaluated["digit_accuracy"] > 0.5
+    paths = sorted((tmp_path / "mine").glob("*/[0-9]*.png"))
+    predicted = Predictor(tmp_path / "run").predict_all([str(path) for path in paths], 7)
+    confusion = np.zeros((10, 10), int)
+    for path, answer in zip(paths, predicted, strict=True):
+        confusion[int(path.parent.name), answer.digit] += 10  # trials
+    assert confusion.tolist() == evaluated["confusion"]
+
+
+def test_files_that_are_skipped_are_named_once_on_the_command_line(pictures: Path) -> None:
+    (pictures / "3" / "notes.txt").write_text("no picture")
+    command = [sys.executable, "-m", "digitsum", "evaluate", "exact", "--data", pictures]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "40 images" in done.stdout
+    assert done.stderr == (
+        f"digitsum: 1 of 41 files in {pictures} were skipped: 3/notes.txt"
+        " (it is none of PNG, JPEG, GIF, BMP, TIFF, WEBP; save it as PNG or JPEG)\n"
+    )
 
 
 def test_train_resumes_a_run(run: Run, trained: Path) -> None:
@@ -394,7 +451,7 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
             ["train", "--network", "exat"],
             'Invalid value "exat" for --network. Choose from: "concat", "exact"',
         ),
-        (["train", "--preset", "slow"], 'Invalid value "slow" for --preset. Choose from: "fast".'),
+        (["train", "--preset", "slow"], 'Invalid value "slow" for --preset. Choose from: "fast", "adapt".'),
         (
             ["train", "--digit-weight", "0", "--sum-weight", "0"],
             "--sum-weight can't both be 0: nothing would",
@@ -403,6 +460,15 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         (["train", "--log", "tensorboard", "--data", "nowhere"], "the data are mnist5k, mnist or a folder"),
         (["train", "pictures"], "there is no place for pictures: see digitsum train --help"),
         (["trian"], 'Unknown command "trian". Did you mean "train"? Available commands: train, evaluate,'),
+        (["train", "--start-from", "nowhere"], "there is no network 'nowhere': name exact, concat, or a"),
+        (
+            ["train", "--start-from", "exact", "--network", "concat"],
+            "--start-from exact has the network exact, not concat: leave --network out",
+        ),
+        (
+            ["train", "--start-from", "exact", "--width", "8"],
+            "--start-from exact has the width 32, not 8: leave --width out",
+        ),
         (["train", "--resume", "nowhere"], "nowhere isn't a run folder: its config.json is missing or dam"),
         (["train", "--resume", "run", "--epochs", "9"], "--resume takes every setting from the run: leave"),
         (["train", "--resume", "run", "--epochs", "40"], "--resume takes every setting from the run: leave"),

@@ -28,6 +28,7 @@ from digitsum.config import PRESETS, Config, bounds, option
         ({"augment": 1}, "--augment must be True or False, not 1"),
         ({"data": None}, "--data must be text, not None"),
         ({"data_dir": 5}, "--data-dir must be text, not 5"),
+        ({"start_from": 5}, "--start-from must be text, not 5"),
         (
             {"digit_weight": 0, "sum_weight": 0},
             "--digit-weight and --sum-weight can't both be 0: nothing would be learnt",

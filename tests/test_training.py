@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,9 +15,10 @@ import torch
 from PIL import Image
 from torch.nn.functional import one_hot
 
-from digitsum.config import Config
-from digitsum.networks import ConcatNet, DigitSumNet
-from digitsum.training import fit, load_parts, make_optimizer, one_cycle, set_rate
+from digitsum.config import PRESETS, Config
+from digitsum.evaluation import evaluate
+from digitsum.networks import ConcatNet, DigitSumNet, load
+from digitsum.training import fit, load_parts, make_optimizer, one_cycle, set_rate, with_start
 
 
 @pytest.fixture
@@ -86,6 +88,66 @@ def test_one_epoch_and_a_resumed_one_give_bit_for_bit_two(
     assert {**resumed[0], "seconds": 0} == {**whole[1], "seconds": 0}
     for name, weight in weights(tmp_path / "whole").items():
         assert torch.equal(weight, weights(tmp_path / "parts")[name]), name
+
+
+@pytest.mark.parametrize("network", ["concat", "exact"])
+def test_a_run_starts_from_the_weights_of_another(
+    config: Config, tmp_path: Path, network: Literal["concat", "exact"]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    fit(replace(config, network=network), first)
+    fit(Config(config.data, start_from=str(first), epochs=1, learning_rate=0, average=0), second)
+    learnt = {"conv1", "image", "addend"} if network == "concat" else {"body"}
+    before, after = weights(first), weights(second)
+    for name, weight in before.items():
+        if name.split(".")[0] in learnt and "running" not in name and "batches" not in name:
+            assert torch.equal(weight, after[name]), name
+    assert Config.load(second).start_from == str(first)
+    assert (Config.load(second).network, Config.load(second).width) == (network, 4)
+
+
+def test_a_resumed_run_does_not_start_from_the_weights_again(config: Config, tmp_path: Path) -> None:
+    fit(config, tmp_path / "first")
+    config = Config(config.data, start_from=str(tmp_path / "first"), epochs=2, batch_size=5)
+    fit(config, tmp_path / "whole")
+    train_an_epoch(config, tmp_path / "parts")
+    shutil.rmtree(tmp_path / "first")
+    fit(Config.load(tmp_path / "parts"), tmp_path / "parts")
+    for name, weight in weights(tmp_path / "whole").items():
+        assert torch.equal(weight, weights(tmp_path / "parts")[name]), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "given", "message"),
+    [
+        ({"width": 8}, (), "--start-from exact has the width 32, not 8: leave --width out"),
+        ({"network": "fast"}, (), "--start-from exact has the network exact, not fast: leave --network out"),
+        ({}, ("network",), "--start-from exact has the network exact, not concat: leave --network out"),
+        ({"start_from": "nowhere"}, (), "there is no network 'nowhere': name exact, concat, or a folder"),
+    ],
+)
+def test_weights_of_another_network_than_the_chosen_one_are_refused(
+    settings: dict[str, object], given: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        with_start(replace(Config(start_from="exact"), **settings), given)
+
+
+def test_few_pictures_teach_the_package_s_network_another_hand(pictures: Path, tmp_path: Path) -> None:
+    rows = fit(replace(PRESETS["adapt"], data=str(pictures), augment=False), tmp_path / "run")
+    before = evaluate(load("exact"), load_parts(Config(str(pictures)))[1], "bars", "held-out")
+    assert before.digit_accuracy < 0.3
+    assert rows[-1]["digit_accuracy"] > 0.9
+
+
+def test_held_out_images_that_are_all_read_rightly_make_no_answer_certain(
+    pictures: Path, tmp_path: Path
+) -> None:
+    config = Config(str(pictures), network="exact", augment=False, epochs=30, batch_size=8, width=4)
+    last = fit(config, tmp_path / "run")[-1]
+    assert last["joint_accuracy"] == 1
+    saved = evaluate(load(tmp_path / "run"), load_parts(config)[1], "bars", "held-out")
+    assert saved.digit_nll == pytest.approx(last["digit_nll"], rel=1e-3)
 
 
 def test_another_seed_gives_other_weights(config: Config, tmp_path: Path) -> None:

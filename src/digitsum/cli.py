@@ -5,6 +5,7 @@ A user's mistake ends with exit code 2, a failure with 1, an interruption with 1
 
 import inspect
 import itertools
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from cyclopts import App, CycloptsError, Group, Parameter, Token, UnknownOptionE
 from cyclopts.validators import Number
 
 import digitsum
-from digitsum.config import PRESETS, Config, bounds
+from digitsum.config import PRESETS, Config, bounds, defaults
 from digitsum.files import NETWORKS
 
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
@@ -48,6 +49,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 def main() -> None:
     """Run the command line."""
+    logging.basicConfig(format="%(name)s: %(message)s")
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except UnusedCliTokensError as error:
@@ -134,11 +136,12 @@ Model = Annotated[
 
 
 Preset = Annotated[
-    Literal["fast"] | None,
+    Literal["fast", "adapt"] | None,
     Parameter(
         group=_GROUPS["Run"],
         help="Settings to start from instead of the defaults. **fast**: 99 % right on both outputs as soon as"
-        " possible, one epoch of MNIST with the fast network.",
+        " possible, one epoch of MNIST with the fast network. **adapt**: the package's exact network learns"
+        " a hand from a few pictures of it, those of --data.",
     ),
 ]
 
@@ -192,6 +195,7 @@ def train(
     - digitsum train --data mnist --epochs 5 --no-augment
     - digitsum train --network exact --digit-weight 0 --sum-weight 1
     - digitsum train --preset fast --log tensorboard
+    - digitsum train --start-from exact --data my_pictures
     - digitsum train --resume runs/first
     """
     if resume:
@@ -199,7 +203,12 @@ def train(
             raise ValueError("--resume takes every setting from the run: leave the other options out")
         _train(Config.load(resume), resume, log)
         return
-    config = replace(PRESETS[preset] if preset else Config(), **settings)
+    start = PRESETS[preset] if preset else defaults(settings.get("start_from"))
+    config = replace(start, **settings)
+    if config.start_from is not None:
+        from digitsum.training import with_start
+
+        config = with_start(config, given=settings)
     run = out or Path("runs", f"{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
     if run.exists() and any(run.iterdir()):
         raise ValueError(f"{run} isn't empty: choose another --out, or go on with --resume {run}")

