@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from scipy import ndimage
 
 from digitsum import imaging, mnist, networks
 from digitsum.imaging import read_picture
@@ -97,14 +99,61 @@ def test_highest_and_mean_around_agree_with_every_square(radius: int) -> None:
     array = np.random.default_rng(0).random((9, 14), np.float32)
     wide = np.pad(array, radius, mode="edge")
     squares = np.lib.stride_tricks.sliding_window_view(wide, (2 * radius + 1,) * 2)
-    np.testing.assert_array_equal(imaging._highest(array, radius), squares.max(axis=(2, 3)))
+    highest, lowest = (imaging._over_squares(choose, wide, radius) for choose in (np.maximum, np.minimum))
+    np.testing.assert_array_equal(highest, squares.max(axis=(2, 3)))
+    np.testing.assert_array_equal(lowest, squares.min(axis=(2, 3)))
     np.testing.assert_allclose(imaging._mean_around(array, radius), squares.mean(axis=(2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("radius", [0, 1, 3, 8])
+def test_the_paper_is_what_closing_gives(radius: int, dtype: type[np.generic]) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (17, 23)).astype(dtype)
+    wide = np.pad(grey, radius, mode="edge")  # scipy, too, looks only so far beyond the edge
+    closed = ndimage.grey_closing(wide, 2 * radius + 1, mode="nearest")
+    inside = closed[radius : radius + 17, radius : radius + 23]
+    np.testing.assert_array_equal(imaging._close(grey, radius), inside)
 
 
 def test_pieces_connect_over_corners_and_not_over_the_edge() -> None:
     mask = np.array([[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 1]], bool)
-    found = sorted(sorted(map(tuple, piece.tolist())) for piece in imaging._pieces(mask))
-    assert found == [[(0, 0), (1, 1)], [(0, 3)], [(2, 3)]]
+    pieces = imaging._pieces(mask)
+    assert pieces.labels.tolist() == [[1, 0, 0, 2], [0, 1, 0, 0], [0, 0, 0, 3]]
+    assert pieces.areas.tolist() == [2, 1, 1]
+    assert pieces.boxes.tolist() == [[0, 1, 0, 1], [0, 0, 3, 3], [2, 2, 3, 3]]
+
+
+def masks() -> dict[str, np.ndarray]:
+    chance = np.random.default_rng(0)
+    noise = {f"{share:.0%}": chance.random((60, 45)) < share for share in (0.01, 0.2, 0.4, 0.6, 0.99)}
+    row, column = np.indices((41, 41))
+    rings = np.maximum(abs(row - 20), abs(column - 20)) % 2 == 0
+    comb = (column % 2 == 0) | (row == 40)  # whose teeth are joined last
+    snake = (row % 2 == 0) | ((column == 0) & (row % 4 == 1)) | ((column == 40) & (row % 4 == 3))
+    spiral = rings & ((row != column + 1) | (row > 20)) | (row == column + 2) & (row < 20)
+    full = {
+        "a row": np.ones((1, 9), bool),
+        "a column": np.ones((9, 1), bool),
+        "one": np.ones((1, 1), bool),
+        "none": np.zeros((5, 4), bool),
+    }
+    shapes = {"rings": rings, "comb": comb, "upside down": comb[::-1], "snake": snake, "spiral": spiral}
+    return {**noise, **shapes, **full}
+
+
+@pytest.mark.parametrize("mask", masks().values(), ids=masks())
+def test_pieces_are_those_of_scipy(mask: np.ndarray) -> None:
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    pieces = imaging._pieces(mask)
+    assert len(pieces.areas) == len(pieces.boxes) == count
+    pairs = {*zip(labels.ravel().tolist(), pieces.labels.ravel().tolist(), strict=True)}
+    assert len(pairs) == len({ours for _, ours in pairs}) == len(np.unique(labels))  # one label for each
+    for number, (rows, columns) in enumerate(ndimage.find_objects(pieces.labels)):
+        box = [rows.start, rows.stop - 1, columns.start, columns.stop - 1]
+        assert pieces.boxes[number].tolist() == box
+        assert pieces.areas[number] == (pieces.labels == number + 1).sum()
+    firsts = np.unique(pieces.labels[mask], return_index=True)[1]
+    assert (np.diff(firsts) > 0).all()  # in the order of their first pixels
 
 
 def test_an_image_of_mnist_comes_back_unchanged(digits: mnist.Digits) -> None:
@@ -330,12 +379,109 @@ def test_a_photo_is_turned_as_its_exif_data_say(orientation: int) -> None:
     np.testing.assert_array_equal(read_picture(encoded(stored, "PNG", exif=exif)), SEVEN)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_a_pillow_image_is_turned_and_stays_as_it_was(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = encoded(Image.fromarray(PAGE), kind, exif=exif)
+    picture, same = Image.open(io.BytesIO(file)), Image.open(io.BytesIO(file))
+    np.testing.assert_array_equal(read_picture(picture), read_picture(file))
+    np.testing.assert_array_equal(picture, same)
+    assert picture.getexif() == same.getexif()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_damaged_exif_data_dont_matter(kind: str) -> None:
+    whole, exif = encoded(Image.fromarray(PAGE), kind, quality=95), b"Exif\0\0II*\0\x08\0\0\0\xff\xff"
+    damaged = encoded(Image.fromarray(PAGE), kind, quality=95, exif=exif)
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"):
+        Image.open(io.BytesIO(damaged)).getexif()
+    np.testing.assert_array_equal(read_picture(damaged), read_picture(whole))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_of_a_jpeg_with_further_frames_the_first_is_read(large: bool) -> None:
+    page = Image.fromarray(PAGE).resize((2000, 2400) if large else (100, 120))
+    frames = [page, page.transpose(Image.Transpose.ROTATE_180)]
+    file = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    assert Image.open(io.BytesIO(file)).n_frames == 2
+    np.testing.assert_array_equal(read_picture(file), read_picture(encoded(page, "JPEG")))
+
+
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_an_animation_the_first_frame_is_read(kind: str) -> None:
     frames = [Image.fromarray(PAGE).convert("RGB"), Image.fromarray(PAGE[::-1]).convert("RGB")]
     options = {"lossless": True} if kind == "WEBP" else {}
     file = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     np.testing.assert_array_equal(read_picture(file), SEVEN)
+
+
+def large_jpeg(size: tuple[int, int], **options: object) -> bytes:
+    """The seven, drawn on a grey page so large that its decoder makes it smaller."""
+    image = Image.fromarray(PAGE).convert("L").resize(size, Image.Resampling.BICUBIC)
+    return encoded(image.point(lambda level: 40 + level * 0.7).convert("RGB"), "JPEG", quality=90, **options)
+
+
+@pytest.mark.parametrize("size", [(800, 960), (1000, 1200), (1667, 2001), (2001, 3333), (3000, 4032)])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"keep_rgb": True}], ids=str)
+def test_a_jpeg_decoded_smaller_is_read_as_one_decoded_whole(
+    size: tuple[int, int], options: dict[str, bool]
+) -> None:
+    file = large_jpeg(size, **options)
+    whole = Image.open(io.BytesIO(file))
+    expected = read_picture(np.asarray(whole))  # an array has no decoder
+    assert np.abs(read_picture(file).astype(int) - expected).max() <= 4
+    np.testing.assert_array_equal(read_picture(whole), expected)  # nor does what somebody else opened
+    assert whole.size == size
+
+
+def test_a_large_jpeg_isnt_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    grey = imaging._grey
+
+    def seen(image: Image.Image) -> Image.Image:
+        sizes.append(image.size)
+        return grey(image)
+
+    monkeypatch.setattr(imaging, "_grey", seen)
+    for size in ((400, 500), (1000, 1200), (3000, 4000)):
+        read_picture(large_jpeg(size))
+    assert sizes == [(400, 500), (1000, 1200), (375, 500)]  # a third is no power of two
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_photo_is_turned_as_its_exif_data_say(orientation: int) -> None:
+    turned = {6: Image.Transpose.ROTATE_90, 3: Image.Transpose.ROTATE_180, 8: Image.Transpose.ROTATE_270}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = large_jpeg((1600, 2000), exif=exif)
+    upright = imaging.ImageOps.exif_transpose(Image.open(io.BytesIO(file)))
+    assert (upright.width > upright.height) == (orientation > 4)
+    if orientation in turned:
+        straight = Image.open(io.BytesIO(large_jpeg((1600, 2000))))
+        assert upright.transpose(turned[orientation]).tobytes() == straight.tobytes()
+    assert np.abs(read_picture(file).astype(int) - read_picture(np.asarray(upright))).max() <= 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("shape", [(1, 3000), (2001, 2), (5, 4001), (1, 60_000)])
+def test_a_blank_strip_is_refused_as_any_blank_picture(shape: tuple[int, int], kind: str) -> None:
+    with pytest.raises(ValueError, match=r"no ink stands out from its background"):
+        read_picture(encoded(Image.fromarray(np.full(shape, 200, np.uint8)), kind))
+
+
+@pytest.mark.parametrize("longer", [28, 500, 501, 1500, 1501, 2001, 3001, 4032, 65_500, 40_000_000])
+def test_a_picture_is_shrunk_to_the_working_size_by_few_factors(longer: int) -> None:
+    factor = imaging._factor(longer)
+    allowed = sorted(times * 2**power for power in range(20) for times in (1, 3))
+    assert factor == next(times for times in allowed if longer / times <= imaging.WORKING)
+
+
+def test_blocks_are_averaged_and_the_last_may_have_fewer_pixels() -> None:
+    page = np.random.default_rng(0).integers(0, 256, (14, 10)).astype(np.uint8)
+    means = [[page[i : i + 6, j : j + 6].mean() for j in range(0, 10, 6)] for i in range(0, 14, 6)]
+    np.testing.assert_allclose(imaging._shrink(Image.fromarray(page), 6), means, atol=0.51)
 
 
 def test_a_large_photo_is_read_as_a_small_one() -> None:
@@ -352,7 +498,7 @@ def test_a_large_photo_is_read_as_a_small_one() -> None:
     ids=["black", "white", "grey", "one pixel"],
 )
 def test_a_blank_picture_is_refused(picture: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"^the picture isn't a usable picture: no ink stands out from its"):
+    with pytest.raises(ValueError, match=r"^the picture can't be read: no ink stands out from its"):
         read_picture(picture)
 
 
@@ -368,7 +514,7 @@ def test_noise_is_refused(deviation: int, size: int) -> None:
 def test_a_file_cut_short_is_refused_wherever_it_is_cut(kind: str) -> None:
     whole = encoded(Image.fromarray(PAGE), kind)
     for size in range(0, len(whole) * 3 // 4, max(len(whole) // 40, 1)):
-        with pytest.raises(ValueError, match=r"^the picture isn't a usable picture: it is (damaged|none of)"):
+        with pytest.raises(ValueError, match=r"^the picture can't be read: it is (damaged|none of)"):
             read_picture(whole[:size])
 
 
@@ -382,7 +528,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(kind: str) -> None:
         try:
             assert read_picture(bytes(damaged)).shape == (28, 28)
         except ValueError as error:
-            assert str(error).startswith("the picture isn't a usable picture: ")  # noqa: PT017
+            assert str(error).startswith("the picture can't be read: ")  # noqa: PT017
 
 
 @pytest.mark.parametrize("kind", ["PPM", "ICO", "PDF"])
@@ -403,9 +549,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(
 ) -> None:
     file = encoded(Image.new("1", size), "PNG")
     monkeypatch.setattr(imaging, "_grey", None)  # which decodes
-    with pytest.raises(
-        ValueError, match=rf"^the picture isn't a usable picture: {message}; make it smaller$"
-    ):
+    with pytest.raises(ValueError, match=rf"^the picture can't be read: {message}; make it smaller$"):
         read_picture(file)
 
 
@@ -430,7 +574,7 @@ def test_too_many_bytes_are_refused_and_not_read(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_an_array_of_another_kind_is_refused(array: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=rf"^the picture isn't a usable picture: .*{message}"):
+    with pytest.raises(ValueError, match=rf"^the picture can't be read: .*{message}"):
         read_picture(array)
 
 
@@ -445,7 +589,7 @@ def test_numbers_of_32_bits_out_of_range_are_refused() -> None:
 def test_an_error_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("no picture")
-    with pytest.raises(ValueError, match=rf"^{path} isn't a usable picture: it is none of"):
+    with pytest.raises(ValueError, match=rf"^{path} can't be read: it is none of"):
         read_picture(path)
 
 
@@ -457,6 +601,19 @@ def test_a_missing_path_is_an_os_error_that_names_it(tmp_path: Path) -> None:
 def test_what_is_no_picture_at_all_is_a_type_error() -> None:
     with pytest.raises(TypeError, match=r"^a picture is a path, bytes, .* or an array, not a NoneType$"):
         read_picture(None)  # type: ignore[arg-type]
+
+
+def test_other_threads_neednt_wait_while_a_jpeg_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    load, locked = JpegImageFile.load, []
+
+    def seen(image: JpegImageFile) -> object:
+        locked.append(imaging._quiet.locked())
+        return load(image)
+
+    file = encoded(Image.fromarray(PAGE), "JPEG")
+    monkeypatch.setattr(JpegImageFile, "load", seen)
+    read_picture(file)
+    assert set(locked) == {False}
 
 
 def test_threads_leave_the_warnings_as_they_were() -> None:

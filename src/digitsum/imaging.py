@@ -13,7 +13,7 @@ import os
 import threading
 import warnings
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,10 @@ SIDE = 28  # pixels, of the image in the end
 
 Picture = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | npt.NDArray[Any]
 UInt8Array = npt.NDArray[np.uint8]
-Grey = npt.NDArray[np.float32]
+Grey = UInt8Array | npt.NDArray[np.float32]  # 0 black to 255 white; float32 of deeper pictures
+Ink = npt.NDArray[np.float32]  # 0 none to 1 a whole stroke's
+Mask = npt.NDArray[np.bool]
+Ints = npt.NDArray[np.intp]
 
 # the filters for warnings belong to the whole process: two threads that change them would mix them up
 _quiet = threading.Lock()
@@ -91,10 +94,10 @@ def read_picture(picture: Picture) -> UInt8Array:
     try:
         return _prepare(_decode(source))
     except ValueError as error:
-        raise ValueError(f"{name} isn't a usable picture: {error}") from error
+        raise ValueError(f"{name} can't be read: {error}") from error
 
 
-# From a file or an array to grey levels
+# From a file or an array to grey levels, shrunk
 
 
 def _read(picture: Picture) -> bytes | Image.Image | npt.NDArray[Any]:
@@ -111,33 +114,39 @@ def _read(picture: Picture) -> bytes | Image.Image | npt.NDArray[Any]:
 
 
 def _decode(source: bytes | Image.Image | npt.NDArray[Any]) -> Grey:
-    """Give grey levels [H, W], 0 black to 255 white, of a picture that is turned upright."""
+    """Give grey levels [H, W] of a picture that is turned upright and shrunk to WORKING."""
     # a decoder can fail in many ways, and it warns of what is an error here or doesn't matter
-    with _quiet, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
+    try:
+        with _quiet, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             image = _open(source)
-            _check_size(*image.size)
-            return _grey(ImageOps.exif_transpose(image))
-        except UnidentifiedImageError as error:
-            raise ValueError(f"it is none of {', '.join(FORMATS)}; save it as PNG or JPEG") from error
-        except Image.DecompressionBombError as error:
-            raise ValueError(f"it has more than {MAX_PIXELS} pixels; make it smaller") from error
-        except ValueError:
-            raise
-        except Exception as error:
-            raise ValueError(f"it is damaged: {error or type(error).__name__}") from error
+            image.getexif()  # warns here, and is kept; a JPEG's pixels are decoded later, with no lock
+        factor = _factor(max(image.size))
+        factor //= _decode_smaller(image, factor)
+        ImageOps.exif_transpose(image, in_place=True)
+        return _shrink(_grey(image), factor)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"it is none of {', '.join(FORMATS)}; save it as PNG or JPEG") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"it has more than {MAX_PIXELS} pixels; make it smaller") from error
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"it is damaged: {error or type(error).__name__}") from error
 
 
 def _open(source: bytes | Image.Image | npt.NDArray[Any]) -> Image.Image:
-    """Open the picture; of a file only the header is read."""
-    if isinstance(source, Image.Image):
-        return source
+    """Open the picture: of a file only the header is read, and a caller's Pillow image is copied."""
     if isinstance(source, np.ndarray):
         return _from_array(source)
+    if isinstance(source, Image.Image):
+        _check_size(*source.size)
+        return ImageOps.exif_transpose(source)
     if len(source) > MAX_BYTES:
         raise ValueError(f"it has more than {MAX_BYTES} bytes; make it smaller")
-    return Image.open(io.BytesIO(source), formats=FORMATS)
+    image = Image.open(io.BytesIO(source), formats=FORMATS)
+    _check_size(*image.size)
+    return image
 
 
 def _from_array(array: npt.NDArray[Any]) -> Image.Image:
@@ -168,17 +177,43 @@ def _check_range(array: npt.NDArray[Any], most: int) -> None:
         )
 
 
-def _grey(image: Image.Image) -> Grey:
+def _factor(longer: int) -> int:
+    """Tell how many times smaller a picture becomes: a power of two, or three of them, which is quick.
+
+    Examples
+    --------
+    >>> [_factor(longer) for longer in (28, 500, 501, 1500, 2001, 3001, 4032)]
+    [1, 1, 2, 3, 6, 8, 12]
+    """
+    factor = -(-longer // WORKING)
+    zeros = max(factor.bit_length() - 2, 0)
+    return -(-factor >> zeros) << zeros
+
+
+def _decode_smaller(image: Image.Image, factor: int) -> int:
+    """Let a JPEG's decoder, which can do it up to 8 times, make the picture smaller; tell how many times."""
+    width, height = image.size
+    times = min(factor & -factor, 8)  # the largest power of two that divides it
+    image.draft(None, (max(width // times, 1), max(height // times, 1)))  # of other formats nothing changes
+    return -(-max(width, height) // max(image.size))
+
+
+def _grey(image: Image.Image) -> Image.Image:
     """Give grey levels, 0 to 255, with the fractions that 16 bits or floats have."""
     if image.mode == "F" or image.mode.startswith("I"):
         most = 1 if image.mode == "F" else 65_535
         array = np.asarray(image)
         _check_range(array, most)
-        return array.astype(np.float32) * np.float32(255 / most)
+        return Image.fromarray(array.astype(np.float32) * np.float32(255 / most))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("L"), np.float32)
+    return image.convert("L")
+
+
+def _shrink(image: Image.Image, factor: int) -> Grey:
+    """Average blocks of `factor` x `factor` pixels; the last ones may have fewer."""
+    return np.asarray(image.reduce((min(factor, image.width), min(factor, image.height))))
 
 
 # From grey levels to MNIST
@@ -187,23 +222,16 @@ def _grey(image: Image.Image) -> Grey:
 def _prepare(grey: Grey) -> UInt8Array:
     if _is_prepared(grey):
         return np.rint(grey).astype(np.uint8)
-    grey = _shrink(grey)
     ink = _find_ink(grey if _is_dark_on_light(grey) else 255 - grey)
-    return _centre(_fit(_thicken(_crop(ink)), BOX))
+    pieces = _pieces(ink > 1 / 2)
+    return _centre(_fit(_thicken(_crop(ink, _choose(pieces))), BOX))
 
 
 def _is_prepared(grey: Grey) -> bool:
     """Tell whether the picture looks as all of MNIST do: bright ink, and most pixels exactly black."""
-    return grey.shape == (SIDE, SIDE) and bool(grey.max() > 127 and np.median(grey) == 0)
-
-
-def _shrink(grey: Grey) -> Grey:
-    """Average blocks of k x k pixels, so that the longer side has at most WORKING."""
-    k = -(-max(grey.shape) // WORKING)
-    down, right = min(k, grey.shape[0]), min(k, grey.shape[1])
-    height, width = grey.shape[0] // down, grey.shape[1] // right
-    blocks = grey[: height * down, : width * right].reshape(height, down, width, right)
-    return cast(Grey, blocks.mean(axis=(1, 3)))
+    if grey.shape != (SIDE, SIDE):
+        return False
+    return bool(grey.max() > 127 and np.count_nonzero(grey) < SIDE * SIDE / 2)
 
 
 def _is_dark_on_light(grey: Grey) -> bool:
@@ -211,103 +239,125 @@ def _is_dark_on_light(grey: Grey) -> bool:
 
     That is the sign of the third moment: a shadow, which is as much too dark as too light, adds nothing.
     """
-    radius = int(max(grey.shape) * AROUND)
-    return bool(np.sum((grey - _mean_around(grey, radius)) ** 3) <= 0)
+    light = grey - _mean_around(grey, int(max(grey.shape) * AROUND))
+    return bool(np.sum(light * light * light) <= 0)  # `** 3` takes a hundred times as long
 
 
 def _mean_around(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
     """Average the square around each pixel; beyond the edge the picture goes on as at the edge."""
     size = 2 * radius + 1
-    wide = np.pad(grey, radius, mode="edge")
-    sums = np.pad(wide.cumsum(0, np.float64).cumsum(1), ((1, 0), (1, 0)))  # of all above and to the left
-    strips = sums[size:] - sums[:-size]
-    return cast(npt.NDArray[np.float64], (strips[:, size:] - strips[:, :-size]) / size**2)
+    wide = np.pad(grey, ((radius + 1, radius), (radius + 1, radius)), mode="edge")
+    sums = wide.cumsum(axis=0, dtype=np.float64)
+    sums = (sums[size:] - sums[:-size]).cumsum(axis=1)
+    return cast(npt.NDArray[np.float64], (sums[:, size:] - sums[:, :-size]) / size**2)
 
 
-def _find_ink(grey: Grey) -> Grey:
+def _find_ink(grey: Grey) -> Ink:
     """Give the amount of ink, 0 to 1, of each pixel of dark ink on light paper.
 
     The ink's depth is the mean of all depths weighted by their fourth powers: unlike Otsu's threshold it
     finds few ink pixels among many of noisy paper, and unlike the deepest pixel it isn't led by one of them.
     """
     paper = _close(grey, int(max(grey.shape) * PAPER / 2))
-    depth = (paper - grey) / np.maximum(paper, max(DARKEST * paper.max(), 1))
-    depth = np.maximum(depth - np.median(depth), 0)  # the paper's noise makes `paper` too bright throughout
-    ink = np.sum(depth**5) / max(np.sum(depth**4), 1e-9)
+    depth = (paper - grey) / np.maximum(paper, np.float32(max(DARKEST * paper.max(), 1)))
+    noise = np.sort(depth, axis=None)[depth.size // 2]  # by which `paper` is too bright throughout
+    depth = np.maximum(depth - noise, 0)
+    weight = np.square(np.square(depth))
+    ink = np.sum(weight * depth) / max(np.sum(weight), np.float32(1e-9))
     if ink < FAINTEST:
         raise ValueError("no ink stands out from its background (what is transparent counts as white)")
-    digit = _choose(depth > ink / 2)
-    return np.minimum(depth / ink, 1) * _highest(digit, RIM)
+    return cast(Ink, np.minimum(depth / ink, 1))
 
 
 def _close(grey: Grey, radius: int) -> Grey:
     """Give the paper's brightness: what is dark and narrower than the square is filled from around it."""
-    wide = np.pad(grey, radius, mode="edge")
-    closed = -_highest(-_highest(wide, radius), radius)
-    return closed[radius : radius + grey.shape[0], radius : radius + grey.shape[1]]
+    highest = _over_squares(np.maximum, np.pad(grey, 2 * radius, mode="edge"), radius)
+    return _over_squares(np.minimum, highest, radius)
 
 
-def _highest(array: Grey, radius: int) -> Grey:
-    """Give the highest value in the square around each pixel; beyond the edge it goes on as at the edge."""
-    for _ in range(2):  # along the rows, then, transposed, along the columns
-        array = np.pad(array, ((0, 0), (radius, radius)), mode="edge")
+def _over_squares(choose: np.ufunc, array: npt.NDArray[Any], radius: int) -> npt.NDArray[Any]:
+    """Give the highest (np.maximum) or lowest (np.minimum) value of each square that lies in the array."""
+    size = 2 * radius + 1
+    for _ in range(2):  # along the columns, then, transposed, along the rows
         reach = 1
-        while reach < 2 * radius + 1:  # each pixel knows the highest of `reach` pixels from itself on
-            step = min(reach, 2 * radius + 1 - reach)
-            array = np.maximum(array[:, :-step], array[:, step:])
+        while reach < size:  # each pixel knows that of `reach` pixels from itself on
+            step = min(reach, size - reach)
+            array = choose(array[:-step], array[step:])
             reach += step
         array = array.T
     return array
 
 
-def _choose(mask: npt.NDArray[np.bool]) -> Grey:
-    """Keep the pieces of ink that make the digit: 1 there, 0 elsewhere."""
-    pieces = _pieces(mask)
-    inside = [piece for piece in pieces if not _touches_edge(piece, mask.shape)]
+class _Pieces(NamedTuple):
+    """The connected pieces of a mask, in the order of their first pixels."""
+
+    labels: npt.NDArray[np.int32]  # [H, W], 0 for no piece, 1 for the first
+    areas: Ints  # [N], of the first piece on, pixels
+    boxes: Ints  # [N, 4], the first and last row, then column
+
+
+def _pieces(mask: Mask) -> _Pieces:
+    """Find the connected pieces, corners connect too, by way of runs: pixels side by side in a row."""
+    flat, width = np.pad(mask, ((0, 0), (1, 1))).ravel(), mask.shape[1] + 2
+    starts, ends = (np.flatnonzero(flat[1:] != flat[:-1]) + 1).reshape(-1, 2).T
+    first = np.searchsorted(ends, starts + width)  # of the runs below that touch one
+    counts = np.searchsorted(starts, ends + width, side="right") - first
+    runs = np.arange(len(starts))
+    below = np.arange(counts.sum()) + np.repeat(first - counts.cumsum() + counts, counts)
+    _, piece = np.unique(_join(runs, np.repeat(runs, counts), below), return_inverse=True)  # of each run
+
+    labels = np.zeros(mask.shape, np.int32)
+    labels[mask] = np.repeat(piece + 1, ends - starts)
+    order = piece.argsort(kind="stable")
+    begin = np.flatnonzero(np.diff(piece[order], prepend=-1))
+    areas = np.add.reduceat((ends - starts)[order], begin)
+    rows, left, right = starts // width, starts % width - 1, ends % width - 2
+    least, most = np.minimum.reduceat, np.maximum.reduceat
+    sides = (least, rows), (most, rows), (least, left), (most, right)
+    return _Pieces(labels, areas, np.stack([of(side[order], begin) for of, side in sides], axis=1))
+
+
+def _join(items: Ints, one: Ints, other: Ints) -> Ints:
+    """Give each of the items 0, 1, 2, ... the least item that the pairs connect it with.
+
+    Examples
+    --------
+    >>> _join(np.arange(6), np.array([1, 3, 5]), np.array([5, 4, 4]))
+    array([0, 1, 2, 1, 1, 1])
+    """
+    root = items.copy()  # the least known yet
+    while np.any(root[one] != root[other]):
+        least = np.minimum(root[one], root[other])
+        for side in (one, other):
+            np.minimum.at(root, root[side], least)
+        root = root[root]
+    return root
+
+
+def _choose(pieces: _Pieces) -> Mask:
+    """Tell where the pieces of ink lie that make the digit."""
+    areas, (top, bottom, left, right) = pieces.areas, pieces.boxes.T
+    height, width = pieces.labels.shape
+    inside = (top > 0) & (bottom < height - 1) & (left > 0) & (right < width - 1)
     # an edge of the table, a shadow or a neighbouring digit, unless only dust lies inside
-    if max(map(len, inside), default=0) >= SPECK * max(map(len, pieces)):
-        pieces = inside
-    largest = max(pieces, key=len)
-    if max(np.ptp(largest, axis=0)) < SMALLEST * max(mask.shape) or len(largest) < sum(map(len, pieces)) / 4:
+    if max(areas[inside], default=0) >= SPECK * areas.max():
+        areas = np.where(inside, areas, 0)
+    largest = areas.argmax()
+    extent = max(bottom[largest] - top[largest], right[largest] - left[largest])
+    if extent < SMALLEST * max(height, width) or areas[largest] < areas.sum() / 4:
         raise ValueError("no digit stands out from the specks on its background; write it larger and darker")
-    digit = np.zeros(mask.shape, np.float32)
-    for piece in pieces:
-        if len(piece) >= SPECK * len(largest):
-            digit[tuple(piece.T)] = 1
-    return digit
+    return np.append(False, areas >= SPECK * areas[largest])[pieces.labels]
 
 
-def _pieces(mask: npt.NDArray[np.bool]) -> list[npt.NDArray[np.intp]]:
-    """Give the connected pieces, each the rows and columns [n, 2] of its pixels; corners connect too."""
-    width = mask.shape[1] + 2
-    steps = [down + right for down in (-width, 0, width) for right in (-1, 0, 1)]
-    left = bytearray(np.pad(mask, 1).tobytes())  # the pixels that no piece has yet
-    pieces = []
-    for start in np.flatnonzero(np.pad(mask, 1)).tolist():
-        piece = [start] * left[start]
-        left[start] = 0
-        for pixel in piece:  # which grows meanwhile
-            found = [pixel + step for step in steps if left[pixel + step]]
-            for new in found:
-                left[new] = 0
-            piece += found
-        if piece:
-            pieces.append(np.stack(np.divmod(piece, width), axis=1) - 1)
-    return pieces
-
-
-def _touches_edge(piece: npt.NDArray[np.intp], shape: tuple[int, ...]) -> bool:
-    return bool(np.any(piece == 0) or np.any(piece == np.array(shape) - 1))
-
-
-def _crop(ink: Grey) -> Grey:
-    """Cut the digit out; half a stroke's ink is its edge."""
+def _crop(ink: Ink, digit: Mask) -> Ink:
+    """Cut the digit out, with the grey levels of its rim; half a stroke's ink is its edge."""
+    ink = ink * _over_squares(np.maximum, np.pad(digit, RIM), RIM)
     strong = ink > 1 / 2
     rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _thicken(ink: Grey) -> Grey:
+def _thicken(ink: Ink) -> Ink:
     """Make strokes at least as thick as MNIST's thin ones; a thinner one would turn faint in 28 x 28.
 
     The thickness of a stroke is twice its area by its outline, the sum of all differences of neighbours.
@@ -318,16 +368,16 @@ def _thicken(ink: Grey) -> Grey:
     outline = np.abs(np.diff(wide, axis=0)).sum() + np.abs(np.diff(wide, axis=1)).sum()
     missing = STROKE / LARGE * max(ink.shape) - 2 * ink.sum() / outline
     radius = max(int(missing / 2 + 0.5), 0)
-    return _highest(np.pad(ink, radius), radius)
+    return _over_squares(np.maximum, np.pad(ink, 2 * radius), radius)
 
 
-def _fit(ink: Grey, longer: int) -> Grey:
+def _fit(ink: Ink, longer: int) -> Ink:
     """Scale by averaging areas, so that the longer side has `longer` pixels."""
     height, width = (max(int(size * longer / max(ink.shape) + 0.5), 1) for size in ink.shape)
-    return cast(Grey, _overlaps(ink.shape[0], height) @ ink @ _overlaps(ink.shape[1], width).T)
+    return cast(Ink, _overlaps(ink.shape[0], height) @ ink @ _overlaps(ink.shape[1], width).T)
 
 
-def _overlaps(before: int, after: int) -> Grey:
+def _overlaps(before: int, after: int) -> Ink:
     """Tell which part of each of `after` pixels lies on each of `before` pixels, [after, before].
 
     Examples
@@ -342,7 +392,7 @@ def _overlaps(before: int, after: int) -> Grey:
     return (parts.clip(0) * after / before).astype(np.float32)
 
 
-def _centre(ink: Grey) -> UInt8Array:
+def _centre(ink: Ink) -> UInt8Array:
     """Put the centre of mass on the pixel (14, 14), as in MNIST, unless the digit would be cut off."""
     image = np.zeros((SIDE, SIDE), np.uint8)
     place = []

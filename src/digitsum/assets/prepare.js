@@ -29,7 +29,7 @@ async function readPicture(picture) {
     return prepare(await decode(picture));
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    throw new Refused(`the picture isn't a usable picture: ${error.message}`);
+    throw new Refused(`the picture can't be read: ${error.message}`);
   }
 }
 
@@ -51,33 +51,44 @@ async function decode(picture) {
 
 // The whole picture may need a larger canvas than a phone gives, so it is drawn in strips of whole blocks
 function shrink(bitmap) {
-  const k = Math.ceil(Math.max(bitmap.width, bitmap.height) / WORKING);
-  const down = Math.min(k, bitmap.height), right = Math.min(k, bitmap.width);
-  const shrunk = array(Math.floor(bitmap.height / down), Math.floor(bitmap.width / right));
-  const most = Math.max(Math.floor(STRIP / (bitmap.width * down)), 1);
-  const strip = new OffscreenCanvas(bitmap.width, most * down).getContext("2d", {willReadFrequently: true});
+  const {width, height} = bitmap, k = factor(Math.max(width, height));
+  const down = Math.min(k, height), right = Math.min(k, width);
+  const shrunk = array(Math.ceil(height / down), Math.ceil(width / right));
+  const most = Math.max(Math.floor(STRIP / (width * down)), 1);
+  const strip = new OffscreenCanvas(width, most * down).getContext("2d", {willReadFrequently: true});
   strip.fillStyle = "white";  // paper, where the picture is transparent
   for (let row = 0; row < shrunk.height; row += most) {
-    const rows = Math.min(most, shrunk.height - row);
-    strip.fillRect(0, 0, bitmap.width, rows * down);
+    const rows = Math.min(most * down, height - row * down);
+    strip.fillRect(0, 0, width, rows);
     strip.drawImage(bitmap, 0, -row * down);
-    const grey = greyOf(strip.getImageData(0, 0, shrunk.width * right, rows * down));
-    shrunk.values.set(meansOfBlocks(grey, down, right), row * shrunk.width);
+    const means = meansOfBlocks(strip.getImageData(0, 0, width, rows), down, right);
+    shrunk.values.set(means, row * shrunk.width);
   }
   return shrunk;
 }
 
-// The weights of ITU-R 601, as Pillow rounds them
-const greyOf = ({data, width, height}) => ofEach(array(height, width), (_, i) =>
-  (data[4 * i] * 19595 + data[4 * i + 1] * 38470 + data[4 * i + 2] * 7471 + 0x8000) >> 16);
+// How many times smaller: a power of two, or three of them
+function factor(longer) {
+  const times = Math.ceil(longer / WORKING), step = 2 ** Math.max(Math.floor(Math.log2(times)) - 1, 0);
+  return Math.ceil(times / step) * step;
+}
 
-function meansOfBlocks({height, width, values}, down, right) {
-  const means = new Float64Array(height / down * width / right);
+// Of the grey levels, with the weights of ITU-R 601, as Pillow rounds them, some halves down; the last
+// blocks may have fewer pixels
+function meansOfBlocks({data, width, height}, down, right) {
+  const columns = Math.ceil(width / right), sums = new Float64Array(Math.ceil(height / down) * columns);
   for (let row = 0, i = 0; row < height; row++) {
-    const start = Math.floor(row / down) * width / right;
-    for (let column = 0; column < width; column++) means[start + Math.floor(column / right)] += values[i++];
+    for (let block = Math.floor(row / down) * columns, column = 0; column < width; block++) {
+      for (const end = Math.min(column + right, width); column < end; column++, i += 4) {
+        sums[block] += (data[i] * 19595 + data[i + 1] * 38470 + data[i + 2] * 7471 + 0x8000) >> 16;
+      }
+    }
   }
-  return means.map(total => total / (down * right));
+  return sums.map((total, i) => {
+    const below = height - Math.floor(i / columns) * down, beside = width - i % columns * right;
+    const area = Math.min(down, below) * Math.min(right, beside);
+    return Math.floor((total + (area >> 1)) * Math.floor(2 ** 24 / area) / 2 ** 24);
+  });
 }
 
 // From grey levels to MNIST
@@ -85,7 +96,8 @@ function meansOfBlocks({height, width, values}, down, right) {
 function prepare(grey) {
   if (isPrepared(grey)) return Uint8Array.from(grey.values);
   const ink = findInk(isDarkOnLight(grey) ? grey : ofEach(grey, value => 255 - value));
-  return centre(fit(thicken(crop(ink)), BOX));
+  const digit = choose(ofEach(ink, value => value > 1 / 2));
+  return centre(fit(thicken(crop(ink, digit)), BOX));
 }
 
 const isPrepared = grey =>
@@ -98,7 +110,7 @@ function isDarkOnLight(grey) {
 
 // The sums of all above and to the left give that of any square, in float64
 function meanAround(grey, radius) {
-  const size = 2 * radius + 1, sums = sumsBefore(padEdge(grey, radius, radius));
+  const size = 2 * radius + 1, sums = sumsBefore(padEdge(grey, radius));
   const width = grey.width + size, means = new Float64Array(grey.values.length);
   for (let row = 0, i = 0; row < grey.height; row++) {
     for (let above = row * width; i < (row + 1) * grey.width; i++, above++) {
@@ -132,8 +144,7 @@ function findInk(grey) {
   if (ink < FAINTEST) {
     throw new Refused("no ink stands out from its background (what is transparent counts as white)");
   }
-  const around = highest(choose(ofEach(depth, value => value > ink / 2)), RIM);
-  return ofEach(depth, (value, i) => Math.min(value / ink, 1) * around.values[i]);
+  return ofEach(depth, value => Math.min(value / ink, 1));
 }
 
 function depthOfInk(depth) {
@@ -148,18 +159,17 @@ function depthOfInk(depth) {
 
 function close(grey, radius) {
   const negative = grid => ofEach(grid, value => -value);
-  const closed = negative(highest(negative(highest(padEdge(grey, radius, radius), radius)), radius));
-  return cut(closed, radius, radius, grey.height, grey.width);
+  return negative(highest(negative(highest(padEdge(grey, 2 * radius), radius)), radius));
 }
 
-// Along the rows, then, transposed, along the columns
+// Of each square that lies in the grid: along the rows, then, transposed, along the columns
 function highest(grid, radius) {
   for (let axis = 0; axis < 2; axis++) {
-    const {width, values} = padEdge(grid, 0, radius), rows = array(grid.height, grid.width);
-    for (let row = 0; row < grid.height; row++) {
-      const line = values.subarray(row * width, (row + 1) * width);
+    const {height, width, values} = grid, rows = array(height, width - 2 * radius);
+    for (let row = 0; row < height; row++) {
+      const line = values.slice(row * width, (row + 1) * width);
       lookAhead(line, 2 * radius + 1);
-      rows.values.set(line.subarray(0, grid.width), row * grid.width);
+      rows.values.set(line.subarray(0, rows.width), row * rows.width);
     }
     grid = transpose(rows);
   }
@@ -180,45 +190,38 @@ function choose(mask) {
   let pieces = piecesOf(mask);
   const inside = pieces.filter(piece => !touchesEdge(piece, mask));
   if (largestOf(inside) >= SPECK * largestOf(pieces)) pieces = inside;
-  const largest = pieces.find(piece => piece.length === largestOf(pieces));
+  const most = largestOf(pieces), largest = pieces.find(piece => piece.length === most);
   const all = pieces.reduce((total, piece) => total + piece.length, 0);
-  if (extent(largest, mask) < SMALLEST * longer(mask) || largest.length < all / 4) {
+  if (extent(largest, mask) < SMALLEST * longer(mask) || most < all / 4) {
     throw new Refused("no digit stands out from the specks on its background; write it larger and darker");
   }
   const digit = array(mask.height, mask.width);
   for (const piece of pieces) {
-    if (piece.length >= SPECK * largest.length) piece.forEach(pixel => { digit.values[pixel] = 1; });
+    if (piece.length >= SPECK * most) piece.forEach(pixel => { digit.values[pixel] = 1; });
   }
   return digit;
 }
 
 // Each piece is the list of its pixels' places in `values`; corners connect too
 function piecesOf(mask) {
-  const left = Uint8Array.from(mask.values), pieces = [];  // the pixels that no piece has yet
-  left.forEach((_, start) => {
-    if (!left[start]) return;
+  const width = mask.width + 2, pieces = [];
+  const left = Uint8Array.from(pad(mask, 1).values);  // the pixels that no piece has yet
+  const steps = [-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1];
+  const place = pixel => (Math.floor(pixel / width) - 1) * mask.width + pixel % width - 1;
+  for (let start = 0; start < left.length; start++) {
+    if (!left[start]) continue;
     left[start] = 0;
     const piece = [start];
     for (const pixel of piece) {  // which grows meanwhile
-      for (const next of neighbours(pixel, mask)) {
-        if (!left[next]) continue;
-        left[next] = 0;
-        piece.push(next);
+      for (const step of steps) {
+        if (!left[pixel + step]) continue;
+        left[pixel + step] = 0;
+        piece.push(pixel + step);
       }
     }
-    pieces.push(piece);
-  });
-  return pieces;
-}
-
-function neighbours(pixel, {height, width}) {
-  const row = Math.floor(pixel / width), column = pixel % width, found = [];
-  for (let i = Math.max(row - 1, 0); i <= Math.min(row + 1, height - 1); i++) {
-    for (let j = Math.max(column - 1, 0); j <= Math.min(column + 1, width - 1); j++) {
-      found.push(i * width + j);
-    }
+    pieces.push(piece.map(place));
   }
-  return found;
+  return pieces;
 }
 
 const largestOf = pieces => pieces.reduce((most, piece) => Math.max(most, piece.length), 0);
@@ -236,8 +239,9 @@ function extent(piece, {width}) {
 const range = (items, measure) => items.map(measure).reduce(
   ([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
 
-function crop(ink) {
-  const strong = [];
+function crop(ink, digit) {
+  const around = highest(pad(digit, RIM), RIM), strong = [];
+  ink = ofEach(ink, (value, i) => value * around.values[i]);
   ink.values.forEach((value, i) => { if (value > 1 / 2) strong.push(i); });
   const [top, bottom] = range(strong, i => Math.floor(i / ink.width));
   const [left, right] = range(strong, i => i % ink.width);
@@ -249,7 +253,7 @@ function thicken(ink) {
   const outline = differences(ink) + differences(transpose(ink));
   const missing = STROKE / LARGE * longer(ink) - 2 * sum(ink) / outline;
   const radius = Math.max(Math.floor(missing / 2 + 0.5), 0);
-  return highest(pad(ink, radius), radius);
+  return highest(pad(ink, 2 * radius), radius);
 }
 
 // The sum of all differences of neighbours along the rows; around the array is 0
@@ -312,10 +316,8 @@ function sum(grid) {
   return total;
 }
 
-function median({values}) {
-  const sorted = values.toSorted(), half = values.length >> 1;
-  return values.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-}
+// Of an even number the higher of both
+const median = ({values}) => values.toSorted()[values.length >> 1];
 
 function transpose(grid) {
   const result = array(grid.width, grid.height);
@@ -343,13 +345,13 @@ function pad({height, width, values}, by) {
 }
 
 // Beyond the edge the array goes on as at the edge
-function padEdge({height, width, values}, down, right) {
-  const wide = array(height + 2 * down, width + 2 * right);
+function padEdge({height, width, values}, by) {
+  const wide = array(height + 2 * by, width + 2 * by);
   for (let row = 0; row < wide.height; row++) {
-    const from = Math.min(Math.max(row - down, 0), height - 1) * width, to = row * wide.width;
-    wide.values.fill(values[from], to, to + right);
-    wide.values.set(values.subarray(from, from + width), to + right);
-    wide.values.fill(values[from + width - 1], to + right + width, to + wide.width);
+    const from = Math.min(Math.max(row - by, 0), height - 1) * width, to = row * wide.width;
+    wide.values.fill(values[from], to, to + by);
+    wide.values.set(values.subarray(from, from + width), to + by);
+    wide.values.fill(values[from + width - 1], to + by + width, to + wide.width);
   }
   return wide;
 }
