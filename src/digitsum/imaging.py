@@ -1,6 +1,7 @@
-"""Any picture of one handwritten digit, prepared as MNIST's images were.
+"""Any picture of a handwritten digit, or of a number, prepared as MNIST's images were.
 
     image = read_picture("photo.jpg")   # uint8 [28, 28], 0 background, 255 ink
+    images = read_number("photo.jpg")   # uint8 [K, 28, 28], of a row of digits from left to right
 
 MNIST's own steps are the last ones: the digit is scaled to fit a box of 20 x 20, with grey levels from
 averaging areas, and its centre of mass is put at the centre of 28 x 28 ("The MNIST database of handwritten
@@ -30,6 +31,15 @@ DARKEST = 1 / 2  # of the brightest paper: a deeper shadow isn't evened out, as 
 FAINTEST = 0.1  # of the paper's brightness: less contrast is no ink
 SPECK = 0.1  # of the largest stroke's area: a smaller piece is dust
 SMALLEST = 1 / 40  # of the longer side: a smaller digit is a speck too
+LEAST = 10  # pixels: so is one that is smaller than this
+MOST = 50  # tall pieces of ink: more are specks
+FRAGMENT = 0.45  # of the tallest piece's height: a lower one is part of the digit that is nearest to it
+BREAK = 0.06  # of the same: so narrow a gap lies within a stroke that is broken
+LEVEL = 0.4  # of the lower one's height: pieces that share fewer rows aren't side by side
+GAP = 0.15  # of the height of both: as much paper between pieces above each other makes them two lines
+BESIDE = (
+    0.8  # of the rows that two pieces share: in as many one lies left of the other, or they are one digit
+)
 RIM = 2  # pixels around a stroke that keep their grey levels
 LARGE = 100  # pixels, the longer side of the digit when its strokes are measured and thickened
 STROKE = 8  # pixels of LARGE: thinner strokes are made as thick; nine in ten of MNIST's are 7 to 14
@@ -89,12 +99,54 @@ def read_picture(picture: Picture) -> UInt8Array:
     >>> [np.ptp(axis) + 1 for axis in np.nonzero(image)]  # 20 rows, as in MNIST
     [np.int64(20), np.int64(2)]
     """
-    name = picture if isinstance(picture, str | os.PathLike) else "the picture"
+    images = read_number(picture)
+    if len(images) > 1:
+        raise ValueError(
+            f"{_name(picture)} can't be read: it shows {len(images)} digits, not one;"
+            " read_number, `digitsum predict` and POST /numbers read rows of digits"
+        )
+    return cast(UInt8Array, images[0])
+
+
+def read_number(picture: Picture) -> UInt8Array:
+    """Read a picture of a number, a row of digits, and prepare each digit as `read_picture` does.
+
+    Pieces of ink that lie above each other, or one within the other, are one digit; pieces side by side are
+    several. Low ones belong to the digit that is nearest.
+
+    Parameters
+    ----------
+    picture
+        As for `read_picture`.
+
+    Returns
+    -------
+    uint8 array, [K, 28, 28]
+        The digits from left to right, K at least 1; 0 is background, 255 is ink.
+
+    Raises
+    ------
+    ValueError
+        As for `read_picture`, or the digits stand in several rows.
+    OSError, TypeError
+        As for `read_picture`.
+
+    Examples
+    --------
+    >>> page = np.full((300, 400), 230, np.uint8)
+    >>> page[100:200, 50:60] = page[110:200, 90:100] = 40  # eleven
+    >>> read_number(page).shape
+    (2, 28, 28)
+    """
     source = _read(picture)
     try:
         return _prepare(_decode(source))
     except ValueError as error:
-        raise ValueError(f"{name} can't be read: {error}") from error
+        raise ValueError(f"{_name(picture)} can't be read: {error}") from error
+
+
+def _name(picture: Picture) -> str:
+    return os.fspath(picture) if isinstance(picture, str | os.PathLike) else "the picture"
 
 
 # From a file or an array to grey levels, shrunk
@@ -221,10 +273,12 @@ def _shrink(image: Image.Image, factor: int) -> Grey:
 
 def _prepare(grey: Grey) -> UInt8Array:
     if _is_prepared(grey):
-        return np.rint(grey).astype(np.uint8)
+        return np.rint(grey).astype(np.uint8)[np.newaxis]
     ink = _find_ink(grey if _is_dark_on_light(grey) else 255 - grey)
     pieces = _pieces(ink > 1 / 2)
-    return _centre(_fit(_thicken(_crop(ink, _choose(pieces))), BOX))
+    owners = _with_rim(_group(pieces, *_choose(pieces)))
+    digits = (_crop(ink * (owners == number)) for number in range(1, owners.max() + 1))
+    return np.stack([_centre(_fit(_thicken(digit), BOX)) for digit in digits])
 
 
 def _is_prepared(grey: Grey) -> bool:
@@ -334,24 +388,110 @@ def _join(items: Ints, one: Ints, other: Ints) -> Ints:
     return root
 
 
-def _choose(pieces: _Pieces) -> Mask:
-    """Tell where the pieces of ink lie that make the digit."""
+def _choose(pieces: _Pieces) -> tuple[Ints, Ints]:
+    """Tell which pieces of ink make the digits: the tall ones, and the low ones that are parts of some."""
     areas, (top, bottom, left, right) = pieces.areas, pieces.boxes.T
     height, width = pieces.labels.shape
     inside = (top > 0) & (bottom < height - 1) & (left > 0) & (right < width - 1)
     # an edge of the table, a shadow or a neighbouring digit, unless only dust lies inside
     if max(areas[inside], default=0) >= SPECK * areas.max():
         areas = np.where(inside, areas, 0)
-    largest = areas.argmax()
-    extent = max(bottom[largest] - top[largest], right[largest] - left[largest])
-    if extent < SMALLEST * max(height, width) or areas[largest] < areas.sum() / 4:
+    chosen, heights = areas >= SPECK * areas.max(), bottom - top + 1
+    tall = chosen & (heights >= FRAGMENT * heights[chosen].max())
+    extent = max(heights[tall].max(), (right - left + 1)[tall].max())
+    if (
+        extent <= max(SMALLEST * max(height, width), LEAST)
+        or areas[tall].sum() < areas.sum() / 2
+        or tall.sum() > MOST
+    ):
         raise ValueError("no digit stands out from the specks on its background; write it larger and darker")
-    return np.append(False, areas >= SPECK * areas[largest])[pieces.labels]
+    return np.flatnonzero(tall), np.flatnonzero(chosen & ~tall)
 
 
-def _crop(ink: Ink, digit: Mask) -> Ink:
-    """Cut the digit out, with the grey levels of its rim; half a stroke's ink is its edge."""
-    ink = ink * _over_squares(np.maximum, np.pad(digit, RIM), RIM)
+def _group(pieces: _Pieces, tall: Ints, low: Ints) -> UInt8Array:
+    """Tell which digit lies where, the first from the left is 1, of pieces that stand in one row."""
+    boxes, (starts, ends) = pieces.boxes[tall], _ends(pieces, tall)
+    are_one = _are_broken(pieces, tall) | _are_one(boxes, starts, ends)
+    body = _join(np.arange(len(tall)), *np.nonzero(are_one))
+    bodies = [tall[body == first] for first in np.unique(body)]
+    _, _, left, right = around = np.stack([_around(pieces.boxes[parts]) for parts in bodies], axis=1)
+    order = (left + right).argsort(kind="stable")
+    top, bottom, _, _ = around[:, order]
+    if np.any(_shared(top[1:], bottom[1:], top[:-1], bottom[:-1]) < LEVEL):
+        raise ValueError("its digits don't stand in one row; show one row at a time")
+    digit = np.zeros(len(pieces.areas) + 1, np.uint8)  # of each label
+    for number, place in enumerate(order, 1):
+        digit[bodies[place] + 1] = number
+    digit[low + 1] = digit[tall[_nearest(pieces.boxes[low], boxes, starts, ends)] + 1]
+    return digit[pieces.labels]
+
+
+def _ends(pieces: _Pieces, chosen: Ints) -> tuple[Ints, Ints]:
+    """Give the first and the last column of each piece in each row, [N, H]; elsewhere 0 and the width."""
+    height, width = pieces.labels.shape
+    starts, ends = np.zeros((len(chosen), height), int), np.full((len(chosen), height), width)
+    for i, piece in enumerate(chosen):
+        top, bottom, left, right = pieces.boxes[piece]
+        mine = pieces.labels[top : bottom + 1, left : right + 1] == piece + 1
+        starts[i, top : bottom + 1] = left + mine.argmax(axis=1)
+        ends[i, top : bottom + 1] = right - mine[:, ::-1].argmax(axis=1)
+    return starts, ends
+
+
+def _are_broken(pieces: _Pieces, tall: Ints) -> Mask:
+    """Tell which two pieces, [N, N], only a narrow gap keeps apart: grown by half of it they connect."""
+    top, bottom, _, _ = pieces.boxes[tall].T
+    radius = int((bottom - top + 1).max() * BREAK / 2 + 0.5)
+    is_tall = np.zeros(len(pieces.areas) + 1, bool)
+    is_tall[tall + 1] = True
+    grown = _pieces(_over_squares(np.maximum, np.pad(is_tall[pieces.labels], 2 * radius), radius)).labels
+    first = (pieces.labels[top] == tall[:, np.newaxis] + 1).argmax(axis=1)  # column of its first row
+    label = grown[top + radius, first + radius]
+    return cast(Mask, label[:, np.newaxis] == label)
+
+
+def _are_one(boxes: Ints, starts: Ints, ends: Ints) -> Mask:
+    """Tell which two pieces, [N, N], are one digit: above each other, or one within the other."""
+    pairs = [(side[:, np.newaxis], side) for side in boxes.T]
+    (top, other_top), (bottom, other_bottom), (left, other_left), (right, other_right) = pairs
+    level = _shared(top, bottom, other_top, other_bottom) >= LEVEL
+    both = np.maximum(bottom, other_bottom) - np.minimum(top, other_top) + 1
+    gap = np.maximum(top, other_top) - np.minimum(bottom, other_bottom)
+    above = (_shared(left, right, other_left, other_right) > 0) & (gap < GAP * both)
+    before = (ends[:, np.newaxis] < starts).sum(axis=2)
+    beside = np.maximum(before, before.T) > BESIDE * (1 - gap)
+    return cast(Mask, np.where(level, ~beside, above))
+
+
+def _shared(start: Ints, end: Ints, other_start: Ints, other_end: Ints) -> npt.NDArray[np.float64]:
+    """Tell which part of the shorter of two intervals lies in the other; less than 0: they are apart."""
+    both = np.minimum(end, other_end) - np.maximum(start, other_start) + 1
+    return cast(npt.NDArray[np.float64], both / (np.minimum(end - start, other_end - other_start) + 1))
+
+
+def _around(boxes: Ints) -> Ints:
+    """Give the box around boxes."""
+    top, bottom, left, right = boxes.T
+    return np.array([top.min(), bottom.max(), left.min(), right.max()])
+
+
+def _nearest(low: Ints, tall: Ints, starts: Ints, ends: Ints) -> Ints:
+    """Tell which tall piece, of which the ends in each row are known, each low box is nearest to."""
+    (top, bottom, left, right), each = low.T[:, :, np.newaxis], np.arange(len(tall))
+    row = ((top + bottom) // 2).clip(tall[:, 0], tall[:, 1])
+    down = np.maximum(tall[:, 0] - bottom, top - tall[:, 1]).clip(0)
+    aside = np.maximum(starts[each, row] - right, left - ends[each, row]).clip(0)
+    return cast(Ints, (down * down + aside * aside).argmin(axis=1))
+
+
+def _with_rim(digits: UInt8Array) -> UInt8Array:
+    """Give what lies around the strokes of a digit to it as well."""
+    around = _over_squares(np.maximum, np.pad(digits, RIM), RIM)
+    return np.where(digits, digits, around)
+
+
+def _crop(ink: Ink) -> Ink:
+    """Cut the digit out; half a stroke's ink is its edge."""
     strong = ink > 1 / 2
     rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

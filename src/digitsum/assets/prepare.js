@@ -1,11 +1,12 @@
-// Any picture of one handwritten digit, prepared as MNIST's images were, in the browser.
+// Any picture of a handwritten digit, or of a number, prepared as MNIST's images were, in the browser.
 //
 //   const image = await readPicture(file);  // Uint8Array of 28 x 28, 0 background, 255 ink
+//   const images = await readNumber(file);  // an array of them, a row of digits from left to right
 //
 // The twin of imaging.py, step by step, where the reasons for each step stand. An array here is
 // {height, width, values}, values row by row as float32, as there.
 
-const readPicture = (() => {  // the only name that the page sees
+const {readPicture, readNumber} = (() => {  // the only names that the page sees
 
 const MAX_BYTES = 40_000_000;
 const MAX_PIXELS = 40_000_000;
@@ -18,6 +19,13 @@ const DARKEST = 1 / 2;  // of the brightest paper: a deeper shadow isn't evened 
 const FAINTEST = 0.1;  // of the paper's brightness: less contrast is no ink
 const SPECK = 0.1;  // of the largest stroke's area: a smaller piece is dust
 const SMALLEST = 1 / 40;  // of the longer side: a smaller digit is a speck too
+const LEAST = 10;  // pixels: so is one that is smaller than this
+const MOST = 50;  // tall pieces of ink: more are specks
+const FRAGMENT = 0.45;  // of the tallest piece's height: a lower one is part of the digit that is nearest to it
+const BREAK = 0.06;  // of the same: so narrow a gap lies within a stroke that is broken
+const LEVEL = 0.4;  // of the lower one's height: pieces that share fewer rows aren't side by side
+const GAP = 0.15;  // of the height of both: as much paper between pieces above each other makes them two lines
+const BESIDE = 0.8;  // of the rows that two pieces share: in as many one lies left of the other
 const RIM = 2;  // pixels around a stroke that keep their grey levels
 const LARGE = 100;  // pixels, the longer side of the digit when its strokes are measured and thickened
 const STROKE = 8;  // pixels of LARGE: thinner strokes are made as thick
@@ -25,6 +33,13 @@ const BOX = 20;  // pixels, the longer side of the digit in the end
 const SIDE = 28;  // pixels, of the image in the end
 
 async function readPicture(picture) {
+  const images = await readNumber(picture);
+  if (images.length === 1) return images[0];
+  throw new Refused(`the picture can't be read: it shows ${images.length} digits, not one;`
+    + " read_number, `digitsum predict` and POST /numbers read rows of digits");
+}
+
+async function readNumber(picture) {
   try {
     return prepare(await decode(picture));
   } catch (error) {
@@ -94,10 +109,13 @@ function meansOfBlocks({data, width, height}, down, right) {
 // From grey levels to MNIST
 
 function prepare(grey) {
-  if (isPrepared(grey)) return Uint8Array.from(grey.values);
+  if (isPrepared(grey)) return [Uint8Array.from(grey.values)];
   const ink = findInk(isDarkOnLight(grey) ? grey : ofEach(grey, value => 255 - value));
-  const digit = choose(ofEach(ink, value => value > 1 / 2));
-  return centre(fit(thicken(crop(ink, digit)), BOX));
+  const owners = withRim(ownersOf(group(...choose(ofEach(ink, value => value > 1 / 2)), ink), ink)), digits = [];
+  for (let number = 1; number <= highestOf(owners); number++) {
+    digits.push(crop(ofEach(ink, (value, i) => owners.values[i] === number ? value : 0)));
+  }
+  return digits.map(digit => centre(fit(thicken(digit), BOX)));
 }
 
 const isPrepared = grey =>
@@ -186,23 +204,104 @@ function lookAhead(line, size) {
   }
 }
 
+// The tall pieces and the low ones
 function choose(mask) {
   let pieces = piecesOf(mask);
   const inside = pieces.filter(piece => !touchesEdge(piece, mask));
   if (largestOf(inside) >= SPECK * largestOf(pieces)) pieces = inside;
-  const most = largestOf(pieces), largest = pieces.find(piece => piece.length === most);
-  const all = pieces.reduce((total, piece) => total + piece.length, 0);
-  if (extent(largest, mask) < SMALLEST * longer(mask) || most < all / 4) {
+  const most = largestOf(pieces), chosen = pieces.filter(({area}) => area >= SPECK * most);
+  const highest = Math.max(...chosen.map(heightOf)), isTall = piece => heightOf(piece) >= FRAGMENT * highest;
+  const tall = chosen.filter(isTall), low = chosen.filter(piece => !isTall(piece));
+  const extent = Math.max(highest, ...tall.map(({left, right}) => right - left + 1));
+  const tooSmall = extent <= Math.max(SMALLEST * longer(mask), LEAST);
+  if (tooSmall || areaOf(tall) < areaOf(pieces) / 2 || tall.length > MOST) {
     throw new Refused("no digit stands out from the specks on its background; write it larger and darker");
   }
-  const digit = array(mask.height, mask.width);
-  for (const piece of pieces) {
-    if (piece.length >= SPECK * most) piece.forEach(pixel => { digit.values[pixel] = 1; });
-  }
-  return digit;
+  return [tall, low];
 }
 
-// Each piece is the list of its pixels' places in `values`; corners connect too
+const heightOf = ({top, bottom}) => bottom - top + 1;
+const areaOf = pieces => pieces.reduce((total, {area}) => total + area, 0);
+const largestOf = pieces => pieces.reduce((most, {area}) => Math.max(most, area), 0);
+const touchesEdge = ({top, bottom, left, right}, {height, width}) =>
+  top === 0 || bottom === height - 1 || left === 0 || right === width - 1;
+
+// The digits from left to right, each a list of pieces
+function group(tall, low, shape) {
+  const digits = [], remaining = new Set(tall), grown = grownLabels(tall, shape);
+  const belong = (one, other) => grown(one) === grown(other) || areOne(one, other);
+  for (const first of tall) {
+    if (!remaining.delete(first)) continue;
+    const digit = [first];
+    for (const piece of digit) {  // which grows meanwhile
+      for (const other of remaining) if (belong(piece, other)) digit.push(other), remaining.delete(other);
+    }
+    digits.push(digit);
+  }
+  const row = digits.map(digit => ({digit, ...around(digit)}));
+  row.sort((one, other) => one.left + one.right - other.left - other.right);
+  if (row.some((digit, i) => i && shared(digit.top, digit.bottom, row[i - 1].top, row[i - 1].bottom) < LEVEL)) {
+    throw new Refused("its digits don't stand in one row; show one row at a time");
+  }
+  for (const [piece, nearest] of low.map(piece => [piece, nearestOf(tall, piece)])) {
+    digits.find(digit => digit.includes(nearest)).push(piece);
+  }
+  return row.map(({digit}) => digit);
+}
+
+// Which piece each becomes a part of, if all are grown by half of the gap that a broken stroke has
+function grownLabels(tall, shape) {
+  const radius = Math.floor(Math.max(...tall.map(heightOf)) * BREAK / 2 + 0.5);
+  const mask = highest(pad(ownersOf([tall], shape), 2 * radius), radius), pieces = piecesOf(mask);
+  const labels = ownersOf(pieces.map(piece => [piece]), mask);
+  return ({top, starts}) => labels.values[(top + radius) * mask.width + starts[top] + radius];
+}
+
+function areOne(one, other) {
+  const gap = Math.max(one.top, other.top) - Math.min(one.bottom, other.bottom);
+  if (shared(one.top, one.bottom, other.top, other.bottom) < LEVEL) {
+    const {top, bottom} = around([one, other]);
+    return shared(one.left, one.right, other.left, other.right) > 0 && gap < GAP * (bottom - top + 1);
+  }
+  return Math.max(rowsBefore(one, other), rowsBefore(other, one)) <= BESIDE * (1 - gap);
+}
+
+const rowsBefore = (one, other) => one.ends.reduce((rows, end, row) => rows + (end < other.starts[row]), 0);
+
+// Which part of the shorter of two intervals lies in the other; less than 0: they are apart
+const shared = (start, end, otherStart, otherEnd) =>
+  (Math.min(end, otherEnd) - Math.max(start, otherStart) + 1) / (Math.min(end - start, otherEnd - otherStart) + 1);
+
+const around = pieces => ({
+  top: Math.min(...pieces.map(({top}) => top)), bottom: Math.max(...pieces.map(({bottom}) => bottom)),
+  left: Math.min(...pieces.map(({left}) => left)), right: Math.max(...pieces.map(({right}) => right)),
+});
+
+function nearestOf(tall, {top, bottom, left, right}) {
+  const distances = tall.map(piece => {
+    const row = Math.min(Math.max((top + bottom) >> 1, piece.top), piece.bottom);
+    const down = Math.max(piece.top - bottom, top - piece.bottom, 0);
+    const aside = Math.max(piece.starts[row] - right, left - piece.ends[row], 0);
+    return down * down + aside * aside;
+  });
+  return tall[distances.indexOf(Math.min(...distances))];
+}
+
+// Which digit lies where, 1 is the first
+function ownersOf(digits, {height, width}) {
+  const owners = array(height, width);
+  digits.forEach((digit, i) => digit.forEach(({pixels}) => pixels.forEach(pixel => {
+    owners.values[pixel] = i + 1;
+  })));
+  return owners;
+}
+
+function withRim(owners) {
+  const near = highest(pad(owners, RIM), RIM);
+  return ofEach(owners, (owner, i) => owner || near.values[i]);
+}
+
+// Corners connect too
 function piecesOf(mask) {
   const width = mask.width + 2, pieces = [];
   const left = Uint8Array.from(pad(mask, 1).values);  // the pixels that no piece has yet
@@ -219,32 +318,29 @@ function piecesOf(mask) {
         piece.push(pixel + step);
       }
     }
-    pieces.push(piece.map(place));
+    pieces.push(measured(piece.map(place), mask.width));
   }
   return pieces;
 }
 
-const largestOf = pieces => pieces.reduce((most, piece) => Math.max(most, piece.length), 0);
-
-const touchesEdge = (piece, {height, width}) => piece.some(pixel =>
-  pixel < width || pixel >= (height - 1) * width || pixel % width === 0 || pixel % width === width - 1);
-
-function extent(piece, {width}) {
-  const [top, bottom] = range(piece, pixel => Math.floor(pixel / width));
-  const [left, right] = range(piece, pixel => pixel % width);
-  return Math.max(bottom - top, right - left);
+// The places of a piece's pixels in `values`, their box, and the first and last column of each row
+function measured(pixels, width) {
+  const starts = [], ends = [];
+  for (const pixel of pixels) {
+    const row = Math.floor(pixel / width), column = pixel % width;
+    starts[row] = Math.min(starts[row] ?? column, column);
+    ends[row] = Math.max(ends[row] ?? column, column);
+  }
+  const top = Math.floor(pixels[0] / width), bottom = ends.length - 1;
+  const left = starts.reduce((one, other) => Math.min(one, other));
+  const right = ends.reduce((one, other) => Math.max(one, other));
+  return {pixels, area: pixels.length, top, bottom, left, right, starts, ends};
 }
 
-// Of what `measure` gives for the items; a piece can be too long for Math.min(...piece)
-const range = (items, measure) => items.map(measure).reduce(
-  ([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
-
-function crop(ink, digit) {
-  const around = highest(pad(digit, RIM), RIM), strong = [];
-  ink = ofEach(ink, (value, i) => value * around.values[i]);
+function crop(ink) {
+  const strong = [];
   ink.values.forEach((value, i) => { if (value > 1 / 2) strong.push(i); });
-  const [top, bottom] = range(strong, i => Math.floor(i / ink.width));
-  const [left, right] = range(strong, i => i % ink.width);
+  const {top, bottom, left, right} = measured(strong, ink.width);
   return cut(ink, top, left, bottom - top + 1, right - left + 1);
 }
 
@@ -356,5 +452,5 @@ function padEdge({height, width, values}, by) {
   return wide;
 }
 
-return readPicture;
+return {readPicture, readNumber};
 })();
