@@ -29,6 +29,14 @@ PAPER = 1 / 3  # of the longer side: what is dark and narrower is ink, what is w
 AROUND = 1 / 9  # of the longer side: as far lie a pixel's surroundings, to which it is light or dark
 DARKEST = 1 / 2  # of the brightest paper: a deeper shadow isn't evened out, as that would magnify its noise
 FAINTEST = 0.1  # of the paper's brightness: less contrast is no ink
+BLOCKS = 64  # of columns, in each of which a line is looked for
+STEEPEST = 0.12  # rows down for each column: 7 degrees; steeper lines aren't looked for
+THICKEST = 1 / 28  # of the columns: a line is lower, a stroke may be higher
+ENDS = 4
+SHORT = 0.1
+VISIBLE = 0.04  # of the paper's brightness: a fainter line leaves no trace in what follows
+COVERED = 0.6  # of the blocks that a line crosses: in as many it is seen, or it is none
+LEFT = 1 / 4  # of the ink before: what is fainter without the lines is only their rest
 SPECK = 0.1  # of the largest stroke's area: a smaller piece is dust
 SMALLEST = 1 / 40  # of the longer side: a smaller digit is a speck too
 LEAST = 10  # pixels: so is one that is smaller than this
@@ -307,20 +315,107 @@ def _mean_around(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
 
 
 def _find_ink(grey: Grey) -> Ink:
-    """Give the amount of ink, 0 to 1, of each pixel of dark ink on light paper.
-
-    The ink's depth is the mean of all depths weighted by their fourth powers: unlike Otsu's threshold it
-    finds few ink pixels among many of noisy paper, and unlike the deepest pixel it isn't led by one of them.
-    """
+    """Give the amount of ink, 0 to 1, of each pixel of dark ink on light paper, which may have lines."""
     paper = _close(grey, int(max(grey.shape) * PAPER / 2))
     depth = (paper - grey) / np.maximum(paper, np.float32(max(DARKEST * paper.max(), 1)))
     noise = np.sort(depth, axis=None)[depth.size // 2]  # by which `paper` is too bright throughout
-    depth = np.maximum(depth - noise, 0)
-    weight = np.square(np.square(depth))
-    ink = np.sum(weight * depth) / max(np.sum(weight), np.float32(1e-9))
-    if ink < FAINTEST:
+    whole = np.maximum(depth - noise, 0)
+    depth = _erase_rules(_erase_rules(whole).T).T
+    ink = _strength(depth)
+    if ink < max(FAINTEST, LEFT * _strength(whole)):
         raise ValueError("no ink stands out from its background (what is transparent counts as white)")
     return cast(Ink, np.minimum(depth / ink, 1))
+
+
+def _strength(depth: Ink) -> np.float32:
+    """Give the ink's depth: the mean of all depths weighted by their fourth powers.
+
+    Unlike Otsu's threshold it finds few ink pixels among many of noisy paper, and unlike the deepest pixel it
+    isn't led by one of them.
+    """
+    weight = np.square(np.square(depth))
+    return cast(np.float32, np.sum(weight * depth) / max(np.sum(weight), np.float32(1e-9)))
+
+
+def _erase_rules(depth: Ink) -> Ink:
+    """Take away the lines that run from the left edge to the right one, but not the strokes they cross."""
+    height, width = depth.shape
+    thickest = max(int(width * THICKEST), 3)
+    if width < BLOCKS or height <= thickest:
+        return depth
+    edges = np.arange(BLOCKS + 1) * width // BLOCKS
+    blocks = np.add.reduceat(depth, edges[:-1], axis=1, dtype=np.float64) / np.diff(edges)
+    if min(blocks[:, :ENDS].max(), blocks[:, -ENDS:].max()) < VISIBLE:  # the quick way out
+        return depth
+    ridge = blocks - _open_columns(blocks, thickest)
+    thin = ridge > max(VISIBLE, 2 * ridge.mean())
+    if not (thin[:, :ENDS].any() and thin[:, -ENDS:].any()):
+        return depth
+    starts, falls = _follow(ridge * thin, width)
+    if not len(starts):
+        return depth
+    places = _places(starts, falls, (np.arange(BLOCKS) + 0.5) / BLOCKS)
+    sums, reach = np.pad(thin.cumsum(axis=0), ((1, 0), (0, 0))), thickest // 2
+    ends = [(places + end).clip(0, height) for end in (-reach, reach + 1)]
+    counts = sums[ends[1], np.arange(BLOCKS)] - sums[ends[0], np.arange(BLOCKS)]
+    size = int(counts[counts > 0].mean() + 3)
+    rows = _places(starts, falls, np.arange(width) / width) + size
+    band = np.zeros((height + 2 * size, width), np.uint8)
+    inside = (rows >= 0) & (rows < len(band))
+    band[rows[inside], np.broadcast_to(np.arange(width), rows.shape)[inside]] = 1
+    band = _over_columns(np.maximum, band, size // 2 + 2)[size:-size]
+    return np.where(band, _open_columns(depth, size), depth)
+
+
+def _places(starts: Ints, falls: Ints, along: npt.NDArray[np.float64]) -> Ints:
+    return starts[:, np.newaxis] + np.floor(falls[:, np.newaxis] * along + 0.5).astype(int)
+
+
+def _follow(ridge, width: int) -> tuple[Ints, Ints]:
+    """Find straight lines from edge to edge: the row at which each starts, and how far it falls."""
+    height = len(ridge)
+    wide = np.pad(ridge, ((1, 1), (0, 0)))
+    peaks = (ridge > wide[:-2]) & (ridge >= wide[2:])
+    row, block = np.nonzero(peaks)
+    most = int(STEEPEST * width)
+    falls = np.arange(-most, most + 1, 2)
+    along = (np.arange(BLOCKS) + 0.5) / BLOCKS
+    shift = np.floor(falls[:, np.newaxis] * along + 0.5).astype(int)
+    start = row - shift[:, block] + most + 1
+    size = height + 2 * most + 2
+    votes = np.bincount((start + size * np.arange(len(falls))[:, np.newaxis]).ravel(), minlength=size * len(falls))
+    votes = votes.reshape(len(falls), size)
+    votes = votes[:, :-2] + votes[:, 1:-1] + votes[:, 2:]
+    best = votes.argmax(axis=0)
+    starts = np.flatnonzero(votes.max(axis=0) >= COVERED * BLOCKS * SHORT)
+    falls = falls[best[starts]]
+    starts = starts - most
+    places = _places(starts, falls, along)
+    near = _over_columns(np.maximum, ridge > 0, 2)
+    outside = (places < 0) | (places >= height)
+    seen = near[places.clip(0, height - 1), np.arange(BLOCKS)] | outside
+    share = (seen & ~outside).sum(axis=1) / np.maximum((~outside).sum(axis=1), 1)
+    ok = (share >= COVERED) & (seen[:, :ENDS].mean(axis=1) >= 0.5) & (seen[:, -ENDS:].mean(axis=1) >= 0.5)
+    return starts[ok], falls[ok]
+
+
+def _over_columns(choose: np.ufunc, array: npt.NDArray[Any], radius: int) -> npt.NDArray[Any]:
+    return _run(choose, np.pad(array, ((radius, radius), (0, 0))), 2 * radius + 1)
+
+
+def _open_columns(depth, size: int):
+    """Take away what is lower than `size` pixels; beyond the edge there is nothing."""
+    lowest = _run(np.minimum, np.pad(depth, ((size - 1, size - 1), (0, 0))), size)
+    return _run(np.maximum, lowest, size)
+
+
+def _run(choose, array, size):
+    reach = 1
+    while reach < size:
+        step = min(reach, size - reach)
+        array = choose(array[:-step], array[step:])
+        reach += step
+    return array
 
 
 def _close(grey: Grey, radius: int) -> Grey:
@@ -410,20 +505,27 @@ def _choose(pieces: _Pieces) -> tuple[Ints, Ints]:
 
 def _group(pieces: _Pieces, tall: Ints, low: Ints) -> UInt8Array:
     """Tell which digit lies where, the first from the left is 1, of pieces that stand in one row."""
-    boxes, (starts, ends) = pieces.boxes[tall], _ends(pieces, tall)
+    boxes, digit = pieces.boxes[tall], np.zeros(len(pieces.areas) + 1, np.uint8)  # of each label
+    if len(tall) == 1:
+        digit[tall + 1] = digit[low + 1] = 1
+        return digit[pieces.labels]
+    starts, ends = _ends(pieces, tall)
     are_one = _are_broken(pieces, tall) | _are_one(boxes, starts, ends)
     body = _join(np.arange(len(tall)), *np.nonzero(are_one))
-    bodies = [tall[body == first] for first in np.unique(body)]
-    _, _, left, right = around = np.stack([_around(pieces.boxes[parts]) for parts in bodies], axis=1)
-    order = (left + right).argsort(kind="stable")
-    top, bottom, _, _ = around[:, order]
-    if np.any(_shared(top[1:], bottom[1:], top[:-1], bottom[:-1]) < LEVEL):
-        raise ValueError("its digits don't stand in one row; show one row at a time")
-    digit = np.zeros(len(pieces.areas) + 1, np.uint8)  # of each label
-    for number, place in enumerate(order, 1):
-        digit[bodies[place] + 1] = number
+    digit[tall + 1] = _number(boxes, body)
     digit[low + 1] = digit[tall[_nearest(pieces.boxes[low], boxes, starts, ends)] + 1]
     return digit[pieces.labels]
+
+
+def _number(boxes: Ints, body: Ints) -> Ints:
+    """Number bodies from left to right, from 1 on, and give the number of each box."""
+    firsts, place = np.unique(body, return_inverse=True)
+    top, bottom, left, right = np.stack([_around(boxes[body == first]) for first in firsts], axis=1)
+    order = (left + right).argsort(kind="stable")
+    top, bottom = top[order], bottom[order]
+    if np.any(_shared(top[1:], bottom[1:], top[:-1], bottom[:-1]) < LEVEL):
+        raise ValueError("its digits don't stand in one row; show one row at a time")
+    return order.argsort()[place] + 1
 
 
 def _ends(pieces: _Pieces, chosen: Ints) -> tuple[Ints, Ints]:
