@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from digitsum.files import locate
-from digitsum.imaging import Picture, read_number, read_picture
+from digitsum.imaging import Picture, may_be_two, read_number, read_picture
 
 Array = npt.NDArray[Any]
 
@@ -80,7 +80,7 @@ class NumberPrediction:
     probability
         How probable the number is, and so the sum, 0 to 1: the product of its digits' probabilities.
     uncertain
-        Whether that is less than `CERTAIN`.
+        Whether that is less than `CERTAIN`, or one of the digits may be two that touch.
     digits
         The prediction of each digit, from left to right, with the addend 0.
     """
@@ -92,11 +92,13 @@ class NumberPrediction:
     digits: list[Prediction]
 
     @classmethod
-    def of(cls, digits: list[Prediction], addend: int) -> Self:
-        """Make the prediction from those of the digits."""
+    def of(cls, digits: list[Prediction], images: Array, addend: int) -> Self:
+        """Make the prediction from those of the digits and from their images, [K, 28, 28]."""
         number = int("".join(str(digit.digit) for digit in digits))
-        probability = math.prod(digit.digit_probability for digit in digits)
-        return cls(number, number + addend, probability, probability < CERTAIN, digits)
+        probabilities = [digit.digit_probability for digit in digits]
+        probability = math.prod(probabilities)
+        uncertain = probability < CERTAIN or bool(may_be_two(images, np.array(probabilities)).any())
+        return cls(number, number + addend, probability, uncertain, digits)
 
     def to_dict(self) -> dict[str, Any]:
         """Give what JSON can hold: plain numbers and lists."""
@@ -203,7 +205,8 @@ class Predictor:
         """
         addend = check_any_addend(addend)
         answers = self.probabilities(images[:, np.newaxis], np.zeros(len(images), np.int64))
-        return NumberPrediction.of([Prediction.of(*answer) for answer in zip(*answers, strict=True)], addend)
+        digits = [Prediction.of(*answer) for answer in zip(*answers, strict=True)]
+        return NumberPrediction.of(digits, images, addend)
 
     def probabilities(self, images: Array, addends: Array) -> tuple[Array, Array]:
         """Answer for images that are as MNIST's: the fast way for very many.
