@@ -371,22 +371,63 @@ def test_export_writes_a_model_that_predict_reads(run: Run, trained: Path, tmp_p
 def test_predict_prints_a_line_a_picture(run: Run, digit_pictures: list[Path]) -> None:
     code, output, errors = run("predict", *digit_pictures, "--addend", 9)
     assert (code, errors) == (0, "")
-    rows = [line.split() for line in output.splitlines()]
-    assert rows[0] == ["digit", "probability", "sum", "probability", "picture"]
-    assert [row[0] for row in rows[1:]] == ["0", "3", "7"]
-    assert [row[2] for row in rows[1:]] == ["9", "12", "16"]
-    assert [row[4] for row in rows[1:]] == list(map(str, digit_pictures))
+    lines = output.splitlines()
+    assert lines[0].split() == ["number", "sum", "probability", "picture"]
+    answers = zip(("0", "3", "7"), ("9", "12", "16"), digit_pictures, strict=True)
+    assert [line.split() for line in lines[1:]] == [
+        [number, sum_, ">", "99.9", "%", str(path)] for number, sum_, path in answers
+    ]
 
 
 def test_predict_json_prints_an_object_a_picture(run: Run, digit_pictures: list[Path]) -> None:
     code, output, _ = run("predict", *digit_pictures, "-a", 2, "--model", "concat", "--json")
     answers = [json.loads(line) for line in output.splitlines()]
     assert code == 0
-    assert [(answer["digit"], answer["sum"]) for answer in answers] == [(0, 2), (3, 5), (7, 9)]
+    assert [(answer["number"], answer["sum"]) for answer in answers] == [(0, 2), (3, 5), (7, 9)]
     for answer, path in zip(answers, digit_pictures, strict=True):
         assert (answer["picture"], answer["addend"], answer["uncertain"]) == (str(path), 2, False)
-        assert answer["digit_probabilities"][answer["digit"]] == answer["digit_probability"]
-        assert answer["sum_probabilities"][answer["sum"]] == answer["sum_probability"]
+        (digit,) = answer["digits"]
+        assert answer["probability"] == digit["digit_probabilities"][answer["number"]]
+
+
+def test_predict_reads_a_row_and_adds_any_number(run: Run, digit_pictures: list[Path]) -> None:
+    row = np.hstack([np.asarray(Image.open(path)) for path in digit_pictures])
+    file = digit_pictures[0].with_name("row.png")
+    Image.fromarray(255 - row).resize((336, 112)).save(file)
+    code, output, _ = run("predict", file, "-a", 10**20, "--json")
+    answer = json.loads(output)
+    assert (code, answer["number"], answer["sum"]) == (0, 37, 10**20 + 37)  # 0, 3, 7
+    assert [digit["digit"] for digit in answer["digits"]] == [0, 3, 7]
+
+
+def test_predict_takes_an_addend_for_each_picture(run: Run, digit_pictures: list[Path]) -> None:
+    _, output, _ = run("predict", *digit_pictures, "-a", 1, "--addend", 0, "-a", 5000)
+    assert [line.split()[1] for line in output.splitlines()[1:]] == ["1", "3", "5007"]
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [
+        (1.0, "> 99.9 %"),
+        (0.9985, "99.9 %"),
+        (0.995, "99.5 %"),
+        (0.99, "99 %"),
+        (0.553, "55 %"),
+        (0.01, "1 %"),
+        (0.0049, "0.5 %"),
+        (0.00099, "< 0.1 %"),
+    ],
+)
+def test_predict_says_a_probability_as_the_page_does(probability: float, words: str) -> None:
+    assert cli._percent(probability) == words
+
+
+def test_predict_says_what_is_uncertain(run: Run, tmp_path: Path) -> None:
+    page = np.full((120, 100), 255, np.uint8)
+    page[30:90, 35:40] = page[30:90, 60:65] = page[45:50, 20:80] = page[70:75, 20:80] = 0
+    Image.fromarray(page).save(tmp_path / "sharp.png")
+    _, output, _ = run("predict", tmp_path / "sharp.png", "-a", 1)
+    assert output.endswith(" %  " + str(tmp_path / "sharp.png  (uncertain)\n"))
 
 
 def test_predict_names_a_bad_picture_and_reads_the_others(
@@ -406,7 +447,7 @@ def test_predict_reads_the_standard_input(digit_pictures: list[Path]) -> None:
     command = [sys.executable, "-m", "digitsum", "predict", "-", "-a", "5"]
     with digit_pictures[2].open("rb") as picture:
         done = subprocess.run(command, stdin=picture, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[1].split()[::2] == ["7", "12", "-"]
+    assert done.stdout.splitlines()[1].split()[:2] == ["7", "12"]
 
 
 def test_predict_loads_no_torch(digit_pictures: list[Path]) -> None:
@@ -487,7 +528,11 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
             "there is no network 'nowhere': name exact, concat, or a folder that holds",
         ),
         (["evaluate", "full"], "full doesn't hold a trained DigitSumNet: "),
-        (["predict", "x.png", "y.png", "-a", "10"], "an addend is a whole number from 0 to 9, not 10"),
+        (["predict", "x.png", "-a", "-1"], "a number's addend is a whole number from 0 on, not -1"),
+        (
+            ["predict", "x.png", "-a", "1", "-a", "2"],
+            "1 pictures need as many addends, or one for all, not 2",
+        ),
         (["predict", "x.png", "-a", "7.5"], "Invalid value for -a: 7.5 isn't a whole number"),
         (["predict", "x.png", "--jsno", "-a", "7"], "Unknown option: --jsno. Did you mean --json?"),
         (["predict", "--modl", "exact", "x.png", "-a", "7"], "Unknown option: --modl. Did you mean --model?"),

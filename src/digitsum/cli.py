@@ -74,10 +74,17 @@ def fail(message: str, code: int) -> NoReturn:
 
 def _whole(_: object, tokens: Sequence[Token]) -> int:
     """Read a whole number; cyclopts itself would round 2.7."""
-    try:
-        return int(tokens[0].value)
-    except ValueError:
-        raise ValueError(f"{tokens[0].value} isn't a whole number") from None
+    return _wholes(_, tokens)[0]
+
+
+def _wholes(_: object, tokens: Sequence[Token]) -> list[int]:
+    """Read whole numbers, each from an option of its own."""
+    for token in tokens:
+        try:
+            int(token.value)
+        except ValueError:
+            raise ValueError(f"{token.value} isn't a whole number") from None
+    return [int(token.value) for token in tokens]
 
 
 def _names(_: object, tokens: Sequence[Token]) -> list[str]:
@@ -390,7 +397,7 @@ Pictures = Annotated[
     Parameter(
         converter=_names,
         allow_leading_hyphen=True,
-        help="Files, each with one digit; - is the standard input.",
+        help="Files, each with one number; - is the standard input.",
     ),
 ]
 
@@ -400,13 +407,21 @@ def predict(
     pictures: Pictures,
     /,
     *,
-    addend: Annotated[Whole, Parameter(alias="-a", help="The number to add, 0 to 9.")],
+    addend: Annotated[
+        list[int],
+        Parameter(
+            converter=_wholes,
+            alias="-a",
+            negative="",
+            help="The number to add, 0 or more: once for all pictures, or again for each.",
+        ),
+    ],
     model: Model = "exact",
     json: Annotated[
         bool, FLAG, Parameter(help="Print one JSON object a picture instead of a table.")
     ] = False,
 ) -> None:
-    """Read the digit in each picture and add a number to it.
+    """Read the number in each picture, a digit or a row of digits, and add another to it.
 
     A picture may be a drawing, a scan or a photo. One that can't be read is named, the others are read, and
     the exit code is 2.
@@ -414,33 +429,47 @@ def predict(
     For example:
 
     - digitsum predict photo.jpg scan.png --addend 7
+    - digitsum predict photo.jpg scan.png --addend 7 --addend 1200
     - cat photo.jpg | digitsum predict - --addend 7 --json
     """
-    from digitsum.prediction import Predictor, check_addends
+    from digitsum.prediction import Predictor, check_any_addend
 
-    check_addends(addend, 1)  # else each picture would be refused for it
+    addends = [check_any_addend(value) for value in addend]  # else each picture would be refused for it
+    if len(addends) == 1:
+        addends *= len(pictures)
+    if len(addends) != len(pictures):
+        raise ValueError(f"{len(pictures)} pictures need as many addends, or one for all, not {len(addends)}")
     predictor = Predictor(model)
     if not json:
-        print(_PREDICTION.format("digit", "probability", "sum", "probability", "picture"))
+        print(_PREDICTION.format("number", "sum", "probability", "picture"))
     failed = False
-    for name in pictures:
+    for name, added in zip(pictures, addends, strict=True):
         try:
-            answer = predictor.predict(sys.stdin.buffer if name == "-" else name, addend)
+            answer = predictor.predict_number(sys.stdin.buffer if name == "-" else name, added)
         except (ValueError, OSError) as error:
             print(f"digitsum: {error}", file=sys.stderr)
             failed = True
             continue
         if json:
-            print(dumps({"picture": name, "addend": addend} | answer.to_dict()))
+            print(dumps({"picture": name, "addend": added} | answer.to_dict()))
         else:
-            shares = (f"{share:.2%}" for share in (answer.digit_probability, answer.sum_probability))
             note = "  (uncertain)" if answer.uncertain else ""
-            print(_PREDICTION.format(answer.digit, next(shares), answer.sum, next(shares), name + note))
+            share = _percent(answer.probability)
+            print(_PREDICTION.format(answer.number, answer.sum, share, name + note))
     if failed:
         sys.exit(2)
 
 
-_PREDICTION = "{:>5}  {:>11}  {:>3}  {:>11}  {}"
+def _percent(probability: float) -> str:
+    """Say a probability in the words of the web page."""
+    if probability > 0.999:
+        return "> 99.9 %"  # a network is never quite sure, whatever rounding makes of it
+    if probability < 0.001:
+        return "< 0.1 %"
+    return f"{100 * probability:.{0 if 0.01 <= probability <= 0.99 else 1}f} %"
+
+
+_PREDICTION = "{:>8}  {:>8}  {:>11}  {}"
 
 
 @command

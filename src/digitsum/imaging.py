@@ -1,6 +1,7 @@
-"""Any picture of one handwritten digit, prepared as MNIST's images were.
+"""Any picture of a handwritten digit, or of a number, prepared as MNIST's images were.
 
     image = read_picture("photo.jpg")   # uint8 [28, 28], 0 background, 255 ink
+    images = read_number("photo.jpg")   # uint8 [K, 28, 28], of a row of digits from left to right
 
 MNIST's own steps are the last ones: the digit is scaled to fit a box of 20 x 20, with grey levels from
 averaging areas, and its centre of mass is put at the centre of 28 x 28 ("The MNIST database of handwritten
@@ -28,13 +29,34 @@ PAPER = 1 / 3  # of the longer side: what is dark and narrower is ink, what is w
 AROUND = 1 / 9  # of the longer side: as far lie a pixel's surroundings, to which it is light or dark
 DARKEST = 1 / 2  # of the brightest paper: a deeper shadow isn't evened out, as that would magnify its noise
 FAINTEST = 0.1  # of the paper's brightness: less contrast is no ink
+BLOCKS = 64  # of columns, in each of which a line is looked for
+STEEPEST = 0.12  # rows down for each column: 7 degrees; steeper lines aren't looked for
+THICKEST = 1 / 28  # of the columns: a line is lower, a stroke may be higher
+ENDS = 4  # blocks at each edge: in half of them a line is seen
+SHORTEST = 4  # blocks in which a line is seen
+EDGE = 3  # pixels that a line's blur adds to its thickness
+VISIBLE = 0.04  # of the paper's brightness: a fainter line leaves no trace in what follows
+COVERED = 0.6  # of the blocks that a line crosses: in as many it is seen, or it is none
+LEFT = 1 / 4  # of the ink before: what is fainter without the lines is only their rest
 SPECK = 0.1  # of the largest stroke's area: a smaller piece is dust
 SMALLEST = 1 / 40  # of the longer side: a smaller digit is a speck too, and so is a single pixel
+LEAST = 10  # pixels: several that are all smaller are specks
+MOST = 50  # tall pieces of ink: more are specks
+FRAGMENT = 0.45  # of the tallest piece's height: a lower one is part of the digit that is nearest to it
+BREAK = 0.06  # of the same: so narrow a gap lies within a stroke that is broken
+LEVEL = 0.4  # of the lower one's height: pieces that share fewer rows aren't side by side
+GAP = 0.15  # of the height of both: as much paper between pieces above each other makes them two lines
+BESIDE = (
+    0.8  # of the rows that two pieces share: in as many one lies left of the other, or they are one digit
+)
 RIM = 2  # pixels around a stroke that keep their grey levels
 LARGE = 100  # pixels, the longer side of the digit when its strokes are measured and thickened
 STROKE = 8  # pixels of LARGE: thinner strokes are made as thick; nine in ten of MNIST's are 7 to 14
 BOX = 20  # pixels, the longer side of the digit in the end
 SIDE = 28  # pixels, of the image in the end
+HIGH = 2  # runs of ink in each row: a digit that the network isn't sure of has at most as many, but for
+SURE = 1.3  # more runs in all for each of its surety's units, and
+RUNS = 20.9  # fewer; chosen so that of MNIST's training split 3 % of the digits have more
 
 Picture = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | npt.NDArray[Any]
 UInt8Array = npt.NDArray[np.uint8]
@@ -89,12 +111,85 @@ def read_picture(picture: Picture) -> UInt8Array:
     >>> [np.ptp(axis) + 1 for axis in np.nonzero(image)]  # 20 rows, as in MNIST
     [np.int64(20), np.int64(2)]
     """
-    name = picture if isinstance(picture, str | os.PathLike) else "the picture"
+    images = read_number(picture)
+    if len(images) > 1:
+        raise ValueError(
+            f"{_name(picture)} can't be read: it shows {len(images)} digits, not one;"
+            " read_number, `digitsum predict` and POST /numbers read rows of digits"
+        )
+    return cast(UInt8Array, images[0])
+
+
+def read_number(picture: Picture) -> UInt8Array:
+    """Read a picture of a number, a row of digits, and prepare each digit as `read_picture` does.
+
+    Pieces of ink that lie above each other, or one within the other, are one digit; pieces side by side are
+    several. Low ones belong to the digit that is nearest.
+
+    Parameters
+    ----------
+    picture
+        As for `read_picture`.
+
+    Returns
+    -------
+    uint8 array, [K, 28, 28]
+        The digits from left to right, K at least 1; 0 is background, 255 is ink.
+
+    Raises
+    ------
+    ValueError
+        As for `read_picture`, or the digits stand in several rows.
+    OSError, TypeError
+        As for `read_picture`.
+
+    Examples
+    --------
+    >>> page = np.full((300, 400), 230, np.uint8)
+    >>> page[100:200, 50:60] = page[110:200, 90:100] = 40  # eleven
+    >>> read_number(page).shape
+    (2, 28, 28)
+    """
     source = _read(picture)
     try:
         return _prepare(_decode(source))
     except ValueError as error:
-        raise ValueError(f"{name} can't be read: {error}") from error
+        raise ValueError(f"{_name(picture)} can't be read: {error}") from error
+
+
+def may_be_two(images: UInt8Array, probabilities: npt.NDArray[Any]) -> Mask:
+    """Tell which images may show two digits that touch, which the network can be sure of all the same.
+
+    They are low, and their rows cross many strokes: the more the surer the network is, the more they may be.
+
+    Parameters
+    ----------
+    images
+        uint8 [K, 28, 28], as `read_number` gives them.
+    probabilities
+        Of the most probable digit of each, [K].
+
+    Returns
+    -------
+    bool array, [K]
+
+    Examples
+    --------
+    >>> image = np.zeros((2, 28, 28), np.uint8)
+    >>> image[0, 4:24, 13:15] = 255  # a one
+    >>> image[1, 10:18, 4:24:4] = 255  # a fence
+    >>> may_be_two(image, np.array([0.99, 0.99]))
+    array([False,  True])
+    """
+    ink = images > 127
+    runs = np.count_nonzero(ink & ~np.pad(ink, ((0, 0), (0, 0), (1, 0)))[..., :-1], axis=(1, 2))
+    surety = -np.log(np.maximum(1 - probabilities.astype(np.float64), 1e-6))
+    rows = np.count_nonzero(ink.any(axis=2), axis=1)
+    return cast(Mask, runs > HIGH * rows + SURE * surety - RUNS)
+
+
+def _name(picture: Picture) -> str:
+    return os.fspath(picture) if isinstance(picture, str | os.PathLike) else "the picture"
 
 
 # From a file or an array to grey levels, shrunk
@@ -221,10 +316,12 @@ def _shrink(image: Image.Image, factor: int) -> Grey:
 
 def _prepare(grey: Grey) -> UInt8Array:
     if _is_prepared(grey):
-        return np.rint(grey).astype(np.uint8)
+        return np.rint(grey).astype(np.uint8)[np.newaxis]
     ink = _find_ink(grey if _is_dark_on_light(grey) else 255 - grey)
     pieces = _pieces(ink > 1 / 2)
-    return _centre(_fit(_thicken(_crop(ink, _choose(pieces))), BOX))
+    owners = _with_rim(_group(pieces, *_choose(pieces)))
+    digits = (_crop(ink * (owners == number)) for number in range(1, owners.max() + 1))
+    return np.stack([_centre(_fit(_thicken(digit), BOX)) for digit in digits])
 
 
 def _is_prepared(grey: Grey) -> bool:
@@ -253,20 +350,98 @@ def _mean_around(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
 
 
 def _find_ink(grey: Grey) -> Ink:
-    """Give the amount of ink, 0 to 1, of each pixel of dark ink on light paper.
-
-    The ink's depth is the mean of all depths weighted by their fourth powers: unlike Otsu's threshold it
-    finds few ink pixels among many of noisy paper, and unlike the deepest pixel it isn't led by one of them.
-    """
+    """Give the amount of ink, 0 to 1, of each pixel of dark ink on light paper, which may have lines."""
     paper = _close(grey, int(max(grey.shape) * PAPER / 2))
     depth = (paper - grey) / np.maximum(paper, np.float32(max(DARKEST * paper.max(), 1)))
     noise = np.sort(depth, axis=None)[depth.size // 2]  # by which `paper` is too bright throughout
-    depth = np.maximum(depth - noise, 0)
-    weight = np.square(np.square(depth))
-    ink = np.sum(weight * depth) / max(np.sum(weight), np.float32(1e-9))
-    if ink < FAINTEST:
+    whole = np.maximum(depth - noise, 0)
+    depth = _erase_rules(_erase_rules(whole).T).T
+    ink = _strength(depth)
+    if ink < max(FAINTEST, LEFT * _strength(whole)):
         raise ValueError("no ink stands out from its background (what is transparent counts as white)")
     return cast(Ink, np.minimum(depth / ink, 1))
+
+
+def _strength(depth: Ink) -> np.float32:
+    """Give the ink's depth: the mean of all depths weighted by their fourth powers.
+
+    Unlike Otsu's threshold it finds few ink pixels among many of noisy paper, and unlike the deepest pixel it
+    isn't led by one of them.
+    """
+    weight = np.square(np.square(depth))
+    return cast(np.float32, np.sum(weight * depth) / max(np.sum(weight), np.float32(1e-9)))
+
+
+def _erase_rules(depth: Ink) -> Ink:
+    """Take away the lines that run from the left edge to the right one, but not the strokes they cross."""
+    height, width = depth.shape
+    thickest = max(int(width * THICKEST), 3)
+    if width < BLOCKS or height < 2 * thickest:
+        return depth
+    edges = np.arange(BLOCKS + 1) * width // BLOCKS
+    blocks = np.add.reduceat(depth, edges[:-1], axis=1, dtype=np.float64) / np.diff(edges)
+    if min(blocks[:, :ENDS].max(), blocks[:, -ENDS:].max()) < VISIBLE:  # the quick way out
+        return depth
+    ridge = blocks - _open_columns(blocks, thickest)
+    ridge[ridge < max(VISIBLE, 2 * ridge.mean())] = 0
+    starts, falls = _find_rules(ridge, width)
+    if not len(starts):
+        return depth
+    size = _thickness(ridge > 0, starts + _drop(falls, BLOCKS), thickest) + EDGE
+    rows = starts + _drop(falls, width) + size
+    band = np.zeros((height + 2 * size, width), np.uint8)  # lines just outside have an edge inside, too
+    inside = (rows >= 0) & (rows < len(band))
+    band[rows[inside], inside.nonzero()[1]] = 1
+    reach = size // 2 + 2
+    return np.where(
+        _over_columns(np.maximum, band, 2 * reach + 1)[size - reach :][:height],
+        _open_columns(depth, size),
+        depth,
+    )
+
+
+def _find_rules(ridge: npt.NDArray[np.float64], width: int) -> tuple[Ints, Ints]:
+    """Find straight lines from edge to edge: the rows at which they start and how far they fall, both [N, 1].
+
+    By Hough's transform: the highest point of each ridge votes for every line through it.
+    """
+    height, wide = len(ridge), np.pad(ridge, ((1, 1), (0, 0)))
+    row, block = np.nonzero((ridge > wide[:-2]) & (ridge >= wide[2:]))
+    most = int(width * STEEPEST)
+    falls = np.arange(-most, most + 1, 2)[:, np.newaxis]
+    drops, size = _drop(falls, BLOCKS), height + 2 * most + 2
+    places = row - drops[:, block] + most + 1 + size * np.arange(len(falls))[:, np.newaxis]
+    votes = np.bincount(places.ravel(), minlength=size * len(falls)).reshape(-1, size)
+    votes = votes[:, :-2] + votes[:, 1:-1] + votes[:, 2:]  # the row above or below is near enough
+    best = votes.argmax(axis=0)
+    starts, rows = np.arange(-most, height + most)[:, np.newaxis], drops[best]
+    rows = starts + rows
+    inside = (rows >= 0) & (rows < height)
+    near = _over_columns(np.maximum, np.pad(ridge > 0, ((2, 2), (0, 0))), 5)
+    seen = near[rows.clip(0, height - 1), np.arange(BLOCKS)] & inside
+    found = seen.sum(axis=1) >= np.maximum(COVERED * inside.sum(axis=1), SHORTEST)
+    for end in (slice(ENDS), slice(-ENDS, None)):  # a stroke with paper around it doesn't reach both edges
+        found &= (seen | ~inside)[:, end].sum(axis=1) >= ENDS / 2
+    return starts[found], falls[best[found]]
+
+
+def _drop(falls: Ints, parts: int) -> Ints:
+    """Tell how many rows lines have fallen in the middle of each of as many parts of the width."""
+    return ((2 * np.arange(parts) + 1) * falls + parts) // (2 * parts)
+
+
+def _thickness(thin: Mask, rows: Ints, most: int) -> int:
+    """Give the mean height of what is thin around lines, where there is any."""
+    sums, reach = np.pad(thin.cumsum(axis=0), ((1, 0), (0, 0))), most // 2
+    low, high = ((rows + end).clip(0, len(thin)) for end in (-reach, reach + 1))
+    counts = sums[high, np.arange(BLOCKS)] - sums[low, np.arange(BLOCKS)]
+    return int(counts.sum() // np.count_nonzero(counts))
+
+
+def _open_columns(depth: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """Take away what is lower than `size` rows; beyond the edge there is nothing."""
+    lowest = _over_columns(np.minimum, np.pad(depth, ((size - 1, size - 1), (0, 0))), size)
+    return _over_columns(np.maximum, lowest, size)
 
 
 def _close(grey: Grey, radius: int) -> Grey:
@@ -277,14 +452,18 @@ def _close(grey: Grey, radius: int) -> Grey:
 
 def _over_squares(choose: np.ufunc, array: npt.NDArray[Any], radius: int) -> npt.NDArray[Any]:
     """Give the highest (np.maximum) or lowest (np.minimum) value of each square that lies in the array."""
-    size = 2 * radius + 1
     for _ in range(2):  # along the columns, then, transposed, along the rows
-        reach = 1
-        while reach < size:  # each pixel knows that of `reach` pixels from itself on
-            step = min(reach, size - reach)
-            array = choose(array[:-step], array[step:])
-            reach += step
-        array = array.T
+        array = _over_columns(choose, array, 2 * radius + 1).T
+    return array
+
+
+def _over_columns(choose: np.ufunc, array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """Give the highest or lowest value of each `size` pixels above each other that lie in the array."""
+    reach = 1
+    while reach < size:  # each pixel knows that of `reach` pixels from itself on
+        step = min(reach, size - reach)
+        array = choose(array[:-step], array[step:])
+        reach += step
     return array
 
 
@@ -334,24 +513,117 @@ def _join(items: Ints, one: Ints, other: Ints) -> Ints:
     return root
 
 
-def _choose(pieces: _Pieces) -> Mask:
-    """Tell where the pieces of ink lie that make the digit."""
+def _choose(pieces: _Pieces) -> tuple[Ints, Ints]:
+    """Tell which pieces of ink make the digits: the tall ones, and the low ones that are parts of some."""
     areas, (top, bottom, left, right) = pieces.areas, pieces.boxes.T
     height, width = pieces.labels.shape
     inside = (top > 0) & (bottom < height - 1) & (left > 0) & (right < width - 1)
     # an edge of the table, a shadow or a neighbouring digit, unless only dust lies inside
     if max(areas[inside], default=0) >= SPECK * areas.max():
         areas = np.where(inside, areas, 0)
-    largest = areas.argmax()
-    extent = 1 + max(bottom[largest] - top[largest], right[largest] - left[largest])
-    if extent < max(SMALLEST * max(height, width), 2) or areas[largest] < areas.sum() / 4:
+    chosen, heights = areas >= SPECK * areas.max(), bottom - top + 1
+    tall = chosen & (heights >= FRAGMENT * heights[chosen].max())
+    extent = max(heights[tall].max(), (right - left + 1)[tall].max())
+    if (
+        extent < max(SMALLEST * max(height, width), 2 if tall.sum() == 1 else LEAST)
+        or areas[tall].sum() < areas.sum() / 2
+        or tall.sum() > MOST
+    ):
         raise ValueError("no digit stands out from the specks on its background; write it larger and darker")
-    return np.append(False, areas >= SPECK * areas[largest])[pieces.labels]
+    return np.flatnonzero(tall), np.flatnonzero(chosen & ~tall)
 
 
-def _crop(ink: Ink, digit: Mask) -> Ink:
-    """Cut the digit out, with the grey levels of its rim; half a stroke's ink is its edge."""
-    ink = ink * _over_squares(np.maximum, np.pad(digit, RIM), RIM)
+def _group(pieces: _Pieces, tall: Ints, low: Ints) -> UInt8Array:
+    """Tell which digit lies where, the first from the left is 1, of pieces that stand in one row."""
+    boxes, digit = pieces.boxes[tall], np.zeros(len(pieces.areas) + 1, np.uint8)  # of each label
+    if len(tall) == 1:
+        digit[tall + 1] = digit[low + 1] = 1
+        return digit[pieces.labels]
+    starts, ends = _ends(pieces, tall)
+    are_one = _are_broken(pieces, tall) | _are_one(boxes, starts, ends)
+    body = _join(np.arange(len(tall)), *np.nonzero(are_one))
+    digit[tall + 1] = _number(boxes, body)
+    digit[low + 1] = digit[tall[_nearest(pieces.boxes[low], boxes, starts, ends)] + 1]
+    return digit[pieces.labels]
+
+
+def _number(boxes: Ints, body: Ints) -> Ints:
+    """Give each box the number of its body, counted from left to right from 1 on."""
+    firsts, place = np.unique(body, return_inverse=True)
+    top, bottom, left, right = np.stack([_around(boxes[body == first]) for first in firsts], axis=1)
+    order = (left + right).argsort(kind="stable")
+    top, bottom = top[order], bottom[order]
+    if np.any(_shared(top[1:], bottom[1:], top[:-1], bottom[:-1]) < LEVEL):
+        raise ValueError("its digits don't stand in one row; show one row at a time")
+    return order.argsort()[place] + 1
+
+
+def _ends(pieces: _Pieces, chosen: Ints) -> tuple[Ints, Ints]:
+    """Give the first and the last column of each piece in each row, [N, H]; elsewhere 0 and the width."""
+    height, width = pieces.labels.shape
+    starts, ends = np.zeros((len(chosen), height), int), np.full((len(chosen), height), width)
+    for i, piece in enumerate(chosen):
+        top, bottom, left, right = pieces.boxes[piece]
+        mine = pieces.labels[top : bottom + 1, left : right + 1] == piece + 1
+        starts[i, top : bottom + 1] = left + mine.argmax(axis=1)
+        ends[i, top : bottom + 1] = right - mine[:, ::-1].argmax(axis=1)
+    return starts, ends
+
+
+def _are_broken(pieces: _Pieces, tall: Ints) -> Mask:
+    """Tell which two pieces, [N, N], only a narrow gap keeps apart: grown by half of it they connect."""
+    top, bottom, _, _ = pieces.boxes[tall].T
+    radius = int((bottom - top + 1).max() * BREAK / 2 + 0.5)
+    is_tall = np.zeros(len(pieces.areas) + 1, bool)
+    is_tall[tall + 1] = True
+    grown = _pieces(_over_squares(np.maximum, np.pad(is_tall[pieces.labels], 2 * radius), radius)).labels
+    first = (pieces.labels[top] == tall[:, np.newaxis] + 1).argmax(axis=1)  # column of its first row
+    label = grown[top + radius, first + radius]
+    return cast(Mask, label[:, np.newaxis] == label)
+
+
+def _are_one(boxes: Ints, starts: Ints, ends: Ints) -> Mask:
+    """Tell which two pieces, [N, N], are one digit: above each other, or one within the other."""
+    pairs = [(side[:, np.newaxis], side) for side in boxes.T]
+    (top, other_top), (bottom, other_bottom), (left, other_left), (right, other_right) = pairs
+    level = _shared(top, bottom, other_top, other_bottom) >= LEVEL
+    both = np.maximum(bottom, other_bottom) - np.minimum(top, other_top) + 1
+    gap = np.maximum(top, other_top) - np.minimum(bottom, other_bottom)
+    above = (_shared(left, right, other_left, other_right) > 0) & (gap < GAP * both)
+    before = (ends[:, np.newaxis] < starts).sum(axis=2)
+    beside = np.maximum(before, before.T) > BESIDE * (1 - gap)
+    return cast(Mask, np.where(level, ~beside, above))
+
+
+def _shared(start: Ints, end: Ints, other_start: Ints, other_end: Ints) -> npt.NDArray[np.float64]:
+    """Tell which part of the shorter of two intervals lies in the other; less than 0: they are apart."""
+    both = np.minimum(end, other_end) - np.maximum(start, other_start) + 1
+    return cast(npt.NDArray[np.float64], both / (np.minimum(end - start, other_end - other_start) + 1))
+
+
+def _around(boxes: Ints) -> Ints:
+    """Give the box around boxes."""
+    top, bottom, left, right = boxes.T
+    return np.array([top.min(), bottom.max(), left.min(), right.max()])
+
+
+def _nearest(low: Ints, tall: Ints, starts: Ints, ends: Ints) -> Ints:
+    """Tell which tall piece, of which the ends in each row are known, each low box is nearest to."""
+    (top, bottom, left, right), each = low.T[:, :, np.newaxis], np.arange(len(tall))
+    row = ((top + bottom) // 2).clip(tall[:, 0], tall[:, 1])
+    down = np.maximum(tall[:, 0] - bottom, top - tall[:, 1]).clip(0)
+    aside = np.maximum(starts[each, row] - right, left - ends[each, row]).clip(0)
+    return cast(Ints, (down * down + aside * aside).argmin(axis=1))
+
+
+def _with_rim(digits: UInt8Array) -> UInt8Array:
+    """Give what lies around the strokes of a digit to it as well."""
+    around = _over_squares(np.maximum, np.pad(digits, RIM), RIM)
+    return np.where(digits, digits, around)
+
+
+def _crop(ink: Ink) -> Ink:
+    """Cut the digit out; half a stroke's ink is its edge."""
     strong = ink > 1 / 2
     rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

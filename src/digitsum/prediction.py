@@ -3,11 +3,14 @@
     predictor = Predictor("exact")
     answer = predictor.predict("photo.png", addend=7)
     print(answer.digit, answer.sum, answer.sum_probability)
+    answer = predictor.predict_number("row.png", addend=1234)
+    print(answer.number, answer.sum, answer.probability)
 
 Nothing here needs torch.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +21,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from digitsum.files import locate
-from digitsum.imaging import Picture, read_picture
+from digitsum.imaging import Picture, may_be_two, read_number, read_picture
 
 Array = npt.NDArray[Any]
 
@@ -64,6 +67,42 @@ class Prediction:
             name: getattr(self, name).tolist() for name in ("digit_probabilities", "sum_probabilities")
         }
         return asdict(self) | probabilities | {"uncertain": self.uncertain}
+
+
+@dataclass(frozen=True)
+class NumberPrediction:
+    """The number in a picture, and its sum with an addend.
+
+    Attributes
+    ----------
+    number, sum
+        The most probable number, and what it and the addend give, of any size.
+    probability
+        How probable the number is, and so the sum, 0 to 1: the product of its digits' probabilities.
+    uncertain
+        Whether that is less than `CERTAIN`, or one of the digits may be two that touch.
+    digits
+        The prediction of each digit, from left to right, with the addend 0.
+    """
+
+    number: int
+    sum: int
+    probability: float
+    uncertain: bool
+    digits: list[Prediction]
+
+    @classmethod
+    def of(cls, digits: list[Prediction], images: Array, addend: int) -> Self:
+        """Make the prediction from those of the digits and from their images, [K, 28, 28]."""
+        number = int("".join(str(digit.digit) for digit in digits))
+        probabilities = [digit.digit_probability for digit in digits]
+        probability = math.prod(probabilities)
+        uncertain = probability < CERTAIN or bool(may_be_two(images, np.array(probabilities)).any())
+        return cls(number, number + addend, probability, uncertain, digits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what JSON can hold: plain numbers and lists."""
+        return vars(self) | {"digits": [digit.to_dict() for digit in self.digits]}
 
 
 class Predictor:
@@ -143,6 +182,32 @@ class Predictor:
         digits, sums = self.probabilities(images[:, None], addends)
         return [Prediction.of(digit, sum_) for digit, sum_ in zip(digits, sums, strict=True)]
 
+    def predict_number(self, picture: Picture, addend: int) -> NumberPrediction:
+        """Read a picture of a number, of any kind that `read_number` takes, and add.
+
+        Raises
+        ------
+        ValueError
+            A picture that can't be read, or an addend that isn't a whole number from 0 on.
+        OSError
+            A file that isn't there.
+        """
+        check_any_addend(addend)
+        return self.predict_digits(read_number(picture), addend)
+
+    def predict_digits(self, images: Array, addend: int) -> NumberPrediction:
+        """Answer for the images of a number's digits, uint8 [K, 28, 28], as `read_number` gives them.
+
+        Raises
+        ------
+        ValueError
+            The addend isn't a whole number from 0 on.
+        """
+        addend = check_any_addend(addend)
+        answers = self.probabilities(images[:, np.newaxis], np.zeros(len(images), np.int64))
+        digits = [Prediction.of(*answer) for answer in zip(*answers, strict=True)]
+        return NumberPrediction.of(digits, images, addend)
+
     def probabilities(self, images: Array, addends: Array) -> tuple[Array, Array]:
         """Answer for images that are as MNIST's: the fast way for very many.
 
@@ -208,7 +273,23 @@ def check_addends(addends: int | Sequence[int] | Array, count: int) -> Array:
     if values.shape != (count,):
         raise ValueError(f"{count} pictures need as many addends, or one for all, not {len(values)}")
     for value in values:
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not (whole and 0 <= value <= 9):
+        if not (_is_whole(value) and 0 <= value <= 9):
             raise ValueError(f"an addend is a whole number from 0 to 9, not {value!r}")
     return values.astype(np.int64)
+
+
+def check_any_addend(addend: int) -> int:
+    """Check an addend of a number, which may be of any size.
+
+    Raises
+    ------
+    ValueError
+        It isn't a whole number from 0 on.
+    """
+    if not (_is_whole(addend) and addend >= 0):
+        raise ValueError(f"a number's addend is a whole number from 0 on, not {addend!r}")
+    return int(addend)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

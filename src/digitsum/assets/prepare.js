@@ -1,11 +1,13 @@
-// Any picture of one handwritten digit, prepared as MNIST's images were, in the browser.
+// Any picture of a handwritten digit, or of a number, prepared as MNIST's images were, in the browser.
 //
 //   const image = await readPicture(file);  // Uint8Array of 28 x 28, 0 background, 255 ink
+//   const images = await readNumber(file);  // an array of them, a row of digits from left to right
+//   mayBeTwo(image, probability)  // whether it may be two digits that touch, however probable one is
 //
 // The twin of imaging.py, step by step, where the reasons for each step stand. An array here is
 // {height, width, values}, values row by row as float32, as there.
 
-const readPicture = (() => {  // the only name that the page sees
+const {readPicture, readNumber, mayBeTwo} = (() => {  // the only names that the page sees
 
 const MAX_BYTES = 40_000_000;
 const MAX_PIXELS = 40_000_000;
@@ -16,21 +18,59 @@ const PAPER = 1 / 3;  // of the longer side: narrower is ink where it is dark, w
 const AROUND = 1 / 9;  // of the longer side: as far lie a pixel's surroundings, to which it is light or dark
 const DARKEST = 1 / 2;  // of the brightest paper: a deeper shadow isn't evened out
 const FAINTEST = 0.1;  // of the paper's brightness: less contrast is no ink
+const BLOCKS = 64;  // of columns, in each of which a line is looked for
+const ENDS = 4;  // blocks at each edge: in half of them a line is seen
+const SHORTEST = 4;  // blocks in which a line is seen
+const EDGE = 3;  // pixels that a line's blur adds to its thickness
+const STEEPEST = 0.12;  // rows down for each column: 7 degrees; steeper lines aren't looked for
+const THICKEST = 1 / 28;  // of the columns: a line is lower, a stroke may be higher
+const VISIBLE = 0.04;  // of the paper's brightness: a fainter line leaves no trace in what follows
+const COVERED = 0.6;  // of the blocks that a line crosses: in as many it is seen, or it is none
+const LEFT = 1 / 4;  // of the ink before: what is fainter without the lines is only their rest
 const SPECK = 0.1;  // of the largest stroke's area: a smaller piece is dust
 const SMALLEST = 1 / 40;  // of the longer side: a smaller digit is a speck too, and so is a single pixel
+const LEAST = 10;  // pixels: several that are all smaller are specks
+const MOST = 50;  // tall pieces of ink: more are specks
+const FRAGMENT = 0.45;  // of the tallest piece's height: a lower one is part of the nearest digit
+const BREAK = 0.06;  // of the same: so narrow a gap lies within a stroke that is broken
+const LEVEL = 0.4;  // of the lower one's height: pieces that share fewer rows aren't side by side
+const GAP = 0.15;  // of the height of both: as much paper between pieces above each other makes two lines
+const BESIDE = 0.8;  // of the rows that two pieces share: in as many one lies left of the other
 const RIM = 2;  // pixels around a stroke that keep their grey levels
 const LARGE = 100;  // pixels, the longer side of the digit when its strokes are measured and thickened
 const STROKE = 8;  // pixels of LARGE: thinner strokes are made as thick
 const BOX = 20;  // pixels, the longer side of the digit in the end
 const SIDE = 28;  // pixels, of the image in the end
+const HIGH = 2;  // runs of ink in each row: a digit that isn't sure has at most as many, but for
+const SURE = 1.3;  // more runs in all for each unit of its surety, and
+const RUNS = 20.9;  // fewer
 
 async function readPicture(picture) {
+  const images = await readNumber(picture);
+  if (images.length === 1) return images[0];
+  throw new Refused(`the picture can't be read: it shows ${images.length} digits, not one;`
+    + " read_number, `digitsum predict` and POST /numbers read rows of digits");
+}
+
+async function readNumber(picture) {
   try {
     return prepare(await decode(picture));
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     throw new Refused(`the picture can't be read: ${error.message}`);
   }
+}
+
+function mayBeTwo(image, probability) {
+  const isInk = i => image[i] > 127, rows = new Set();
+  let runs = 0;
+  for (let i = 0; i < image.length; i++) {
+    if (!isInk(i)) continue;
+    rows.add(Math.floor(i / SIDE));
+    if (i % SIDE === 0 || !isInk(i - 1)) runs++;
+  }
+  const surety = -Math.log(Math.max(1 - probability, 1e-6));
+  return runs > HIGH * rows.size + SURE * surety - RUNS;
 }
 
 // From a file or a canvas to grey levels, shrunk
@@ -94,10 +134,14 @@ function meansOfBlocks({data, width, height}, down, right) {
 // From grey levels to MNIST
 
 function prepare(grey) {
-  if (isPrepared(grey)) return Uint8Array.from(grey.values);
+  if (isPrepared(grey)) return [Uint8Array.from(grey.values)];
   const ink = findInk(isDarkOnLight(grey) ? grey : ofEach(grey, value => 255 - value));
-  const digit = choose(ofEach(ink, value => value > 1 / 2));
-  return centre(fit(thicken(crop(ink, digit)), BOX));
+  const [tall, low] = choose(ofEach(ink, value => value > 1 / 2)), digits = [];
+  const owners = withRim(ownersOf(group(tall, low, ink), ink));
+  for (let number = 1; number <= highestOf(owners); number++) {
+    digits.push(crop(ofEach(ink, (value, i) => owners.values[i] === number ? value : 0)));
+  }
+  return digits.map(digit => centre(fit(thicken(digit), BOX)));
 }
 
 const isPrepared = grey =>
@@ -139,15 +183,16 @@ function findInk(grey) {
   const dark = Math.max(DARKEST * highestOf(paper), 1);
   const raw = ofEach(grey, (value, i) => (paper.values[i] - value) / Math.max(paper.values[i], dark));
   const noise = median(raw);
-  const depth = ofEach(raw, value => Math.max(value - noise, 0));
-  const ink = depthOfInk(depth);
-  if (ink < FAINTEST) {
+  const whole = ofEach(raw, value => Math.max(value - noise, 0));
+  const depth = transpose(eraseRules(transpose(eraseRules(whole))));
+  const ink = strength(depth);
+  if (ink < Math.max(FAINTEST, LEFT * strength(whole))) {
     throw new Refused("no ink stands out from its background (what is transparent counts as white)");
   }
   return ofEach(depth, value => Math.min(value / ink, 1));
 }
 
-function depthOfInk(depth) {
+function strength(depth) {
   let weighted = 0, weights = 0;
   for (const value of depth.values) {
     const weight = value * value * value * value;
@@ -155,6 +200,119 @@ function depthOfInk(depth) {
     weights += weight;
   }
   return weighted / Math.max(weights, 1e-9);
+}
+
+function eraseRules(depth) {
+  const {height, width} = depth, thickest = Math.max(Math.floor(width * THICKEST), 3);
+  if (width < BLOCKS || height < 2 * thickest) return depth;
+  const blocks = meansOfColumns(depth);
+  const highestAt = (from, to) => blocks.values.reduce(
+    (most, value, i) => i % BLOCKS >= from && i % BLOCKS < to ? Math.max(most, value) : most, 0);
+  if (Math.min(highestAt(0, ENDS), highestAt(BLOCKS - ENDS, BLOCKS)) < VISIBLE) return depth;
+  const opened = openColumns(blocks, thickest).values;
+  const ridge = {...blocks, values: blocks.values.map((value, i) => value - opened[i])};
+  const least = Math.max(VISIBLE, 2 * sum(ridge) / ridge.values.length);
+  ridge.values = ridge.values.map(value => value < least ? 0 : value);
+  const lines = findRules(ridge, width);
+  if (!lines.length) return depth;
+  const size = thickness(ridge, lines, thickest) + EDGE, band = array(height + 2 * size, width);
+  for (const {start, fall} of lines) {
+    for (let column = 0; column < width; column++) {
+      const row = start + drop(fall, column, width) + size;
+      if (row >= 0 && row < band.height) band.values[row * width + column] = 1;
+    }
+  }
+  const reach = (size >> 1) + 2, around = overColumns(Math.max, band, 2 * reach + 1).values;
+  const rest = openColumns(depth, size).values;
+  return ofEach(depth, (value, i) => around[i + (size - reach) * width] ? rest[i] : value);
+}
+
+// Of blocks of columns, in float64
+function meansOfColumns({height, width, values}) {
+  const blocks = {height, width: BLOCKS, values: new Float64Array(height * BLOCKS)};
+  for (let i = 0; i < blocks.values.length; i++) {
+    const row = Math.floor(i / BLOCKS) * width, block = i % BLOCKS;
+    const start = Math.floor(block * width / BLOCKS), end = Math.floor((block + 1) * width / BLOCKS);
+    for (let column = start; column < end; column++) blocks.values[i] += values[row + column];
+    blocks.values[i] /= end - start;
+  }
+  return blocks;
+}
+
+function findRules(ridge, width) {
+  const {height, values} = ridge, most = Math.floor(width * STEEPEST), size = height + 2 * most + 2;
+  const falls = Array.from({length: most + 1}, (_, i) => 2 * i - most), peaks = [];
+  values.forEach((value, i) => {
+    if (value > (values[i - BLOCKS] ?? 0) && value >= (values[i + BLOCKS] ?? 0)) peaks.push(i);
+  });
+  const votes = falls.map(fall => {
+    const counts = new Int32Array(size);
+    for (const i of peaks) counts[Math.floor(i / BLOCKS) - drop(fall, i % BLOCKS, BLOCKS) + most + 1]++;
+    return counts.map((count, i) => (counts[i - 1] ?? 0) + count + (counts[i + 1] ?? 0));
+  });
+  const near = overColumns(Math.max, padRows(ridge, 2), 5), lines = [];
+  for (let start = -most; start < height + most; start++) {
+    const place = start + most + 1;
+    const best = falls.reduce((one, _, i) => votes[i][place] > votes[one][place] ? i : one, 0);
+    if (isRule(near, start, falls[best])) lines.push({start, fall: falls[best]});
+  }
+  return lines;
+}
+
+function isRule(near, start, fall) {
+  let seen = 0, inside = 0;
+  const ends = [0, 0];
+  for (let block = 0; block < BLOCKS; block++) {
+    const row = start + drop(fall, block, BLOCKS), isInside = row >= 0 && row < near.height;
+    const isSeen = isInside && near.values[row * BLOCKS + block] > 0;
+    seen += isSeen;
+    inside += isInside;
+    if (block < ENDS) ends[0] += isSeen || !isInside;
+    if (block >= BLOCKS - ENDS) ends[1] += isSeen || !isInside;
+  }
+  return seen >= Math.max(COVERED * inside, SHORTEST) && Math.min(...ends) >= ENDS / 2;
+}
+
+// How many rows a line has fallen in the middle of one of so many parts of the width
+const drop = (fall, part, parts) => Math.floor(((2 * part + 1) * fall + parts) / (2 * parts));
+
+function thickness({height, values}, lines, most) {
+  let total = 0, places = 0;
+  for (const {start, fall} of lines) {
+    for (let block = 0; block < BLOCKS; block++) {
+      const row = start + drop(fall, block, BLOCKS), reach = most >> 1;
+      let count = 0;
+      for (let i = Math.max(row - reach, 0); i < Math.min(row + reach + 1, height); i++) {
+        count += values[i * BLOCKS + block] > 0;
+      }
+      total += count;
+      places += count > 0;
+    }
+  }
+  return Math.floor(total / places);
+}
+
+function openColumns(depth, size) {
+  const lowest = overColumns(Math.min, padRows(depth, size - 1), size);
+  return overColumns(Math.max, lowest, size);
+}
+
+// Of each `size` pixels above each other that lie in the array
+function overColumns(choose, {height, width, values}, size) {
+  values = values.slice();
+  for (let reach = 1, step; reach < size; reach += step) {
+    step = Math.min(reach, size - reach);
+    const ahead = step * width;
+    for (let i = 0; i < values.length - ahead; i++) values[i] = choose(values[i], values[i + ahead]);
+  }
+  const rows = height - size + 1;
+  return {height: rows, width, values: values.subarray(0, rows * width)};
+}
+
+function padRows({height, width, values}, by) {
+  const wide = new values.constructor((height + 2 * by) * width);
+  wide.set(values, by * width);
+  return {height: height + 2 * by, width, values: wide};
 }
 
 function close(grey, radius) {
@@ -186,23 +344,108 @@ function lookAhead(line, size) {
   }
 }
 
+// The tall pieces and the low ones
 function choose(mask) {
   let pieces = piecesOf(mask);
   const inside = pieces.filter(piece => !touchesEdge(piece, mask));
   if (largestOf(inside) >= SPECK * largestOf(pieces)) pieces = inside;
-  const most = largestOf(pieces), largest = pieces.find(piece => piece.length === most);
-  const all = pieces.reduce((total, piece) => total + piece.length, 0);
-  if (extent(largest, mask) < Math.max(SMALLEST * longer(mask), 2) || most < all / 4) {
+  const most = largestOf(pieces), chosen = pieces.filter(({area}) => area >= SPECK * most);
+  const highest = Math.max(...chosen.map(heightOf)), isTall = piece => heightOf(piece) >= FRAGMENT * highest;
+  const tall = chosen.filter(isTall), low = chosen.filter(piece => !isTall(piece));
+  const extent = Math.max(highest, ...tall.map(({left, right}) => right - left + 1));
+  const tooSmall = extent < Math.max(SMALLEST * longer(mask), tall.length > 1 ? LEAST : 2);
+  if (tooSmall || areaOf(tall) < areaOf(pieces) / 2 || tall.length > MOST) {
     throw new Refused("no digit stands out from the specks on its background; write it larger and darker");
   }
-  const digit = array(mask.height, mask.width);
-  for (const piece of pieces) {
-    if (piece.length >= SPECK * most) piece.forEach(pixel => { digit.values[pixel] = 1; });
-  }
-  return digit;
+  return [tall, low];
 }
 
-// Each piece is the list of its pixels' places in `values`; corners connect too
+const heightOf = ({top, bottom}) => bottom - top + 1;
+const areaOf = pieces => pieces.reduce((total, {area}) => total + area, 0);
+const largestOf = pieces => pieces.reduce((most, {area}) => Math.max(most, area), 0);
+const touchesEdge = ({top, bottom, left, right}, {height, width}) =>
+  top === 0 || bottom === height - 1 || left === 0 || right === width - 1;
+
+// The digits from left to right, each a list of pieces
+function group(tall, low, shape) {
+  const digits = [], remaining = new Set(tall), grown = grownLabels(tall, shape);
+  const belong = (one, other) => grown(one) === grown(other) || areOne(one, other);
+  for (const first of tall) {
+    if (!remaining.delete(first)) continue;
+    const digit = [first];
+    for (const piece of digit) {  // which grows meanwhile
+      for (const other of remaining) if (belong(piece, other)) digit.push(other), remaining.delete(other);
+    }
+    digits.push(digit);
+  }
+  const row = digits.map(digit => ({digit, ...around(digit)}));
+  row.sort((one, other) => one.left + one.right - other.left - other.right);
+  if (row.some((digit, i) => i && !isLevel(digit, row[i - 1]))) {
+    throw new Refused("its digits don't stand in one row; show one row at a time");
+  }
+  for (const [piece, nearest] of low.map(piece => [piece, nearestOf(tall, piece)])) {
+    digits.find(digit => digit.includes(nearest)).push(piece);
+  }
+  return row.map(({digit}) => digit);
+}
+
+// Which piece each becomes a part of, if all are grown by half of the gap that a broken stroke has
+function grownLabels(tall, shape) {
+  const radius = Math.floor(Math.max(...tall.map(heightOf)) * BREAK / 2 + 0.5);
+  const mask = highest(pad(ownersOf([tall], shape), 2 * radius), radius), pieces = piecesOf(mask);
+  const labels = ownersOf(pieces.map(piece => [piece]), mask);
+  return ({top, starts}) => labels.values[(top + radius) * mask.width + starts[top] + radius];
+}
+
+function areOne(one, other) {
+  const gap = Math.max(one.top, other.top) - Math.min(one.bottom, other.bottom);
+  if (!isLevel(one, other)) {
+    const {top, bottom} = around([one, other]);
+    return shared(one.left, one.right, other.left, other.right) > 0 && gap < GAP * (bottom - top + 1);
+  }
+  return Math.max(rowsBefore(one, other), rowsBefore(other, one)) <= BESIDE * (1 - gap);
+}
+
+const rowsBefore = (one, other) => one.ends.reduce((rows, end, row) => rows + (end < other.starts[row]), 0);
+
+const isLevel = (one, other) => shared(one.top, one.bottom, other.top, other.bottom) >= LEVEL;
+
+// Which part of the shorter of two intervals lies in the other; less than 0: they are apart
+const shared = (start, end, otherStart, otherEnd) => {
+  const shorter = Math.min(end - start, otherEnd - otherStart) + 1;
+  return (Math.min(end, otherEnd) - Math.max(start, otherStart) + 1) / shorter;
+};
+
+const around = pieces => ({
+  top: Math.min(...pieces.map(({top}) => top)), bottom: Math.max(...pieces.map(({bottom}) => bottom)),
+  left: Math.min(...pieces.map(({left}) => left)), right: Math.max(...pieces.map(({right}) => right)),
+});
+
+function nearestOf(tall, {top, bottom, left, right}) {
+  const distances = tall.map(piece => {
+    const row = Math.min(Math.max((top + bottom) >> 1, piece.top), piece.bottom);
+    const down = Math.max(piece.top - bottom, top - piece.bottom, 0);
+    const aside = Math.max(piece.starts[row] - right, left - piece.ends[row], 0);
+    return down * down + aside * aside;
+  });
+  return tall[distances.indexOf(Math.min(...distances))];
+}
+
+// Which digit lies where, 1 is the first
+function ownersOf(digits, {height, width}) {
+  const owners = array(height, width);
+  digits.forEach((digit, i) => digit.forEach(({pixels}) => pixels.forEach(pixel => {
+    owners.values[pixel] = i + 1;
+  })));
+  return owners;
+}
+
+function withRim(owners) {
+  const near = highest(pad(owners, RIM), RIM);
+  return ofEach(owners, (owner, i) => owner || near.values[i]);
+}
+
+// Corners connect too
 function piecesOf(mask) {
   const width = mask.width + 2, pieces = [];
   const left = Uint8Array.from(pad(mask, 1).values);  // the pixels that no piece has yet
@@ -219,32 +462,29 @@ function piecesOf(mask) {
         piece.push(pixel + step);
       }
     }
-    pieces.push(piece.map(place));
+    pieces.push(measured(piece.map(place), mask.width));
   }
   return pieces;
 }
 
-const largestOf = pieces => pieces.reduce((most, piece) => Math.max(most, piece.length), 0);
-
-const touchesEdge = (piece, {height, width}) => piece.some(pixel =>
-  pixel < width || pixel >= (height - 1) * width || pixel % width === 0 || pixel % width === width - 1);
-
-function extent(piece, {width}) {
-  const [top, bottom] = range(piece, pixel => Math.floor(pixel / width));
-  const [left, right] = range(piece, pixel => pixel % width);
-  return 1 + Math.max(bottom - top, right - left);
+// The places of a piece's pixels in `values`, their box, and the first and last column of each row
+function measured(pixels, width) {
+  const starts = [], ends = [];
+  for (const pixel of pixels) {
+    const row = Math.floor(pixel / width), column = pixel % width;
+    starts[row] = Math.min(starts[row] ?? column, column);
+    ends[row] = Math.max(ends[row] ?? column, column);
+  }
+  const top = Math.floor(pixels[0] / width), bottom = ends.length - 1;
+  const left = starts.reduce((one, other) => Math.min(one, other));
+  const right = ends.reduce((one, other) => Math.max(one, other));
+  return {pixels, area: pixels.length, top, bottom, left, right, starts, ends};
 }
 
-// Of what `measure` gives for the items; a piece can be too long for Math.min(...piece)
-const range = (items, measure) => items.map(measure).reduce(
-  ([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
-
-function crop(ink, digit) {
-  const around = highest(pad(digit, RIM), RIM), strong = [];
-  ink = ofEach(ink, (value, i) => value * around.values[i]);
+function crop(ink) {
+  const strong = [];
   ink.values.forEach((value, i) => { if (value > 1 / 2) strong.push(i); });
-  const [top, bottom] = range(strong, i => Math.floor(i / ink.width));
-  const [left, right] = range(strong, i => i % ink.width);
+  const {top, bottom, left, right} = measured(strong, ink.width);
   return cut(ink, top, left, bottom - top + 1, right - left + 1);
 }
 
@@ -356,5 +596,5 @@ function padEdge({height, width, values}, by) {
   return wide;
 }
 
-return readPicture;
+return {readPicture, readNumber, mayBeTwo};
 })();
