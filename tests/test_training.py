@@ -134,7 +134,7 @@ def test_weights_of_another_network_than_the_chosen_one_are_refused(
 
 
 def test_few_pictures_teach_the_package_s_network_another_hand(pictures: Path, tmp_path: Path) -> None:
-    rows = fit(replace(PRESETS["adapt"], data=str(pictures), augment=False), tmp_path / "run")
+    rows = fit(replace(PRESETS["adapt"], data=str(pictures), augment=False, batch_size=8), tmp_path / "run")
     before = evaluate(load("exact"), load_parts(Config(str(pictures)))[1], "bars", "held-out")
     assert before.digit_accuracy < 0.3
     assert rows[-1]["digit_accuracy"] > 0.9
