@@ -422,9 +422,10 @@ LARGE_SEVEN = read_picture(LARGE_PAGE)
 @pytest.mark.parametrize("grey", [0, 100, 180])
 @pytest.mark.parametrize("pitch", [45, 90])
 def test_lines_are_taken_away_and_strokes_stay(pitch: int, grey: int, slope: float, squares: bool) -> None:
-    seen = read_number(ruled(LARGE_PAGE, pitch, grey, slope, squares))
-    assert len(seen) == 1
-    assert np.corrcoef(seen[0].ravel(), LARGE_SEVEN.ravel())[0, 1] > 0.85
+    (seen,) = read_number(ruled(LARGE_PAGE, pitch, grey, slope, squares))
+    # a bit of a line at a stroke's edge can move the digit's centre by a pixel
+    moved = [np.roll(seen, (down, right), axis=(0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    assert max(np.corrcoef(image.ravel(), LARGE_SEVEN.ravel())[0, 1] for image in moved) > 0.97
 
 
 @pytest.mark.parametrize("squares", [False, True])

@@ -308,11 +308,9 @@ NUMBER = """async picture => {
 
 
 def row_of_digits(chance: Chance) -> np.ndarray:
-    """Draw a 5 and a 3 that touch, a 0, broken by a gap, and a 7."""
+    """Draw a 5 and a 3 that nearly touch, a 0 and a 7."""
     digits = mnist.load()
     five, three, zero, seven = (digits.images[digits.labels == digit][4, 0] for digit in (5, 3, 0, 7))
-    zero = zero.copy()
-    zero[14] = 0
     row = np.hstack([five[:, :22], three[:, 6:], zero, seven])
     ink = np.kron(np.pad(row, 8), np.ones((4, 4))) / 255
     return 230 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 2, ink.shape)
@@ -347,12 +345,10 @@ def test_the_browser_reads_a_row_as_python_does(page: "Page", way: Callable[[Cha
         128 + np.random.default_rng(0).normal(0, 20, (200, 200)),
         np.zeros((28, 28)),
         np.zeros((1, 1)),
-        np.pad(np.zeros((60, 8)), ((20, 20), (30, 62)), constant_values=255)
-        + np.pad(np.zeros((60, 8)), ((20, 20), (62, 30)), constant_values=255)
-        - 255,
-        255 - 255 * (np.kron(np.eye(3), np.ones((30, 4)))[:, np.arange(60) % 12]),
+        255 * np.kron([[1, 1, 1, 1, 1], [1, 0, 1, 0, 1], [1, 1, 1, 1, 1]], np.ones((60, 10))),
+        255 * np.kron([[1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 1]], np.ones((40, 10))),
     ],
-    ids=["grey", "noise", "black", "one pixel", "two digits", "three lines"],
+    ids=["grey", "noise", "black", "one pixel", "two digits", "two lines"],
 )
 def test_a_picture_without_a_digit_is_refused_in_the_same_words(page: "Page", picture: np.ndarray) -> None:
     with pytest.raises(ValueError, match="the picture can't be read") as refusal:
