@@ -13,7 +13,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from scipy import ndimage
 
 from digitsum import imaging, mnist, networks
-from digitsum.imaging import read_picture
+from digitsum.imaging import may_be_two, read_number, read_picture
 
 REAL_MNIST = os.environ.get("DIGITSUM_DATA")
 needs_mnist = pytest.mark.skipif(not REAL_MNIST, reason="needs MNIST: set DIGITSUM_DATA to its folder")
@@ -290,6 +290,157 @@ def test_a_thin_line_is_thickened_and_a_thick_one_is_not() -> None:
     ink = [stroke(width).sum() / 255 / 20 for width in (2, 8, 32, 80)]
     assert ink == pytest.approx([1.6, 1.6, 1.6, 4], abs=0.4)
     assert all(stroke(width).max() == 255 for width in (2, 8, 32, 80))
+
+
+# Rows of digits
+
+
+def page_of(*boxes: tuple[int, int, int, int]) -> np.ndarray:
+    """Black rectangles, the first and last row, then column, on a white page of 120 x 200 pixels."""
+    page = np.full((120, 200), 255, np.uint8)
+    for top, bottom, left, right in boxes:
+        page[top : bottom + 1, left : right + 1] = 0
+    return page
+
+
+STEM = (30, 89, 60, 69)  # with TOP it is the seven of PAGE
+TOP = (30, 39, 40, 69)
+ONE = (30, 89, 110, 119)
+
+
+def test_a_row_is_read_from_left_to_right_each_digit_as_alone() -> None:
+    ones = read_picture(page_of(ONE))
+    for boxes, expected in (
+        ((STEM, TOP, ONE), [SEVEN, ones]),
+        (((30, 89, 20, 29), STEM, TOP), [ones, SEVEN]),
+    ):
+        images = read_number(page_of(*boxes))
+        assert images.dtype == np.uint8
+        np.testing.assert_array_equal(images, expected)
+
+
+def test_one_digit_is_a_row_of_one() -> None:
+    np.testing.assert_array_equal(read_number(PAGE), SEVEN[np.newaxis])
+    np.testing.assert_array_equal(read_number(SEVEN), SEVEN[np.newaxis])
+
+
+def test_a_row_is_refused_where_one_digit_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "71.png"
+    Image.fromarray(page_of(STEM, TOP, ONE)).save(path)
+    with pytest.raises(ValueError, match=rf"^{path} can't be read: it shows 2 digits, not one; read_number,"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "digits"),
+    [
+        ([(35, 89, 60, 69), (30, 34, 40, 45)], 1),  # a low piece is a part
+        ([(30, 55, 60, 69), (62, 89, 60, 69)], 1),  # above each other
+        ([(30, 55, 60, 69), (54, 89, 40, 57)], 1),  # that, and beside each other in two rows
+        ([(30, 89, 60, 69), (30, 89, 72, 81)], 1),  # a narrow gap, as in a broken stroke
+        ([(30, 89, 60, 69), (30, 89, 79, 88)], 2),
+        ([(30, 89, 60, 69), (50, 89, 79, 88)], 2),  # of different heights
+        ([(30, 89, 20, 29), (30, 89, 60, 69), (30, 38, 50, 55)], 2),  # a part of the nearer
+        (
+            [(30, 89, 60, 69), (30, 39, 60, 120), (80, 89, 60, 120), (50, 69, 100, 110)],
+            1,
+        ),  # one within another
+    ],
+)
+def test_pieces_above_each_other_are_one_digit_and_beside_each_other_two(
+    boxes: list[tuple[int, int, int, int]], digits: int
+) -> None:
+    assert len(read_number(page_of(*boxes))) == digits
+
+
+def test_a_low_piece_belongs_to_the_digit_that_is_nearest() -> None:
+    without, with_part = (30, 89, 20, 29), [(30, 89, 80, 89), (30, 38, 69, 75)]
+    images = read_number(page_of(without, *with_part))
+    np.testing.assert_array_equal(images, [read_picture(page_of(without)), read_picture(page_of(*with_part))])
+
+
+def test_digits_in_two_lines_are_refused() -> None:
+    lines = page_of((10, 49, 60, 69), (10, 49, 90, 99), (70, 109, 60, 69), (70, 109, 90, 99))
+    with pytest.raises(ValueError, match=r"its digits don't stand in one row; show one row at a time$"):
+        read_number(lines)
+
+
+def test_slanted_digits_whose_columns_overlap_are_two() -> None:
+    page = np.full((120, 200), 255, np.uint8)
+    for row in range(80):
+        page[20 + row, 120 - row : 130 - row] = page[20 + row, 145 - row : 155 - row] = 0
+    assert len(read_number(page)) == 2
+
+
+def test_embedded_digits_in_a_row_are_prepared_as_alone(digits: mnist.Digits) -> None:
+    agreement = []
+    for start in range(0, 50, 5):
+        images = digits.images[start * 100 : (start + 5) * 100 : 100, 0]
+        pages = [
+            np.pad(np.kron(255 - image, np.ones((4, 4), np.uint8)), 8, constant_values=255)
+            for image in images
+        ]
+        found = read_number(np.hstack(pages))
+        assert len(found) == 5
+        agreement += [
+            np.corrcoef(read_picture(page).ravel(), image.ravel())[0, 1]
+            for page, image in zip(pages, found, strict=True)
+        ]
+    # the paper and the ink's depth are the whole row's, which moves some images by one pixel
+    assert np.median(agreement) > 0.99
+    assert np.mean(agreement) > 0.95
+
+
+def test_what_may_be_two_digits_is_seen_in_the_rows_of_runs() -> None:
+    image = np.zeros((3, 28, 28), np.uint8)
+    image[0, 4:24, 13:15] = 255  # one run in each of 20 rows
+    image[1, 8:20, 4:24:2] = 255  # ten in each of 12
+    image[2, 4:24, 4:24:9] = 255  # three in each of 20: 60 > 2 * 20 - 20.9 + 1.3 * surety if that is below 31
+    assert may_be_two(image, np.array([0.999, 0.999, 0.999])).tolist() == [False, True, True]
+    assert may_be_two(image[:1], np.array([0.5])).tolist() == [False]
+    assert may_be_two(image[:1], np.array([1.0])).tolist() == [False]
+
+
+# Paper with lines
+
+
+def ruled(page: np.ndarray, pitch: int, grey: int, slope: float, squares: bool) -> np.ndarray:
+    """Draw lines, two pixels high, over a page."""
+    rows, columns = np.indices(page.shape)
+    lines = (rows - slope * columns) % pitch < 2
+    if squares:
+        lines |= (columns + slope * rows) % pitch < 2
+    return np.where(lines, np.minimum(page, grey), page).astype(np.uint8)
+
+
+LARGE_PAGE = np.kron(np.pad(PAGE, 10, constant_values=255), np.ones((3, 3), np.uint8))
+LARGE_SEVEN = read_picture(LARGE_PAGE)
+
+
+@pytest.mark.parametrize("squares", [False, True])
+@pytest.mark.parametrize("slope", [0, 0.05, -0.1])
+@pytest.mark.parametrize("grey", [0, 100, 180])
+@pytest.mark.parametrize("pitch", [45, 90])
+def test_lines_are_taken_away_and_strokes_stay(pitch: int, grey: int, slope: float, squares: bool) -> None:
+    (seen,) = read_number(ruled(LARGE_PAGE, pitch, grey, slope, squares))
+    # a bit of a line at a stroke's edge can move the digit's centre by a pixel
+    moved = [np.roll(seen, (down, right), axis=(0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    assert max(np.corrcoef(image.ravel(), LARGE_SEVEN.ravel())[0, 1] for image in moved) > 0.97
+
+
+@pytest.mark.parametrize("squares", [False, True])
+@pytest.mark.parametrize("slope", [0, 0.05, -0.1])
+@pytest.mark.parametrize("grey", [0, 100, 180])
+def test_an_empty_page_with_lines_is_refused(grey: int, slope: float, squares: bool) -> None:
+    page = ruled(np.full((300, 400), 255, np.uint8), 40, grey, slope, squares)
+    with pytest.raises(ValueError, match=r"no (ink|digit) stands out from"):
+        read_number(page)
+
+
+def test_a_page_without_lines_is_left_as_it_is() -> None:
+    depth = (255 - LARGE_PAGE) / np.float32(255)
+    depth[150] = np.linspace(0, 1, depth.shape[1]) > 0.5  # a line that doesn't reach both edges
+    assert imaging._erase_rules(depth) is depth
 
 
 # Kinds of pictures

@@ -16,7 +16,15 @@ from digitsum import mnist
 from digitsum.evaluation import evaluate
 from digitsum.networks import load
 from digitsum.pairs import DigitSumDataset, loader
-from digitsum.prediction import CERTAIN, CHUNK, Prediction, Predictor, check_addends, find_model
+from digitsum.prediction import (
+    CERTAIN,
+    CHUNK,
+    NumberPrediction,
+    Prediction,
+    Predictor,
+    check_addends,
+    find_model,
+)
 
 PACKAGED = ("exact", "concat")
 
@@ -120,6 +128,60 @@ def test_every_kind_of_picture_gives_the_same_answer(
         np.testing.assert_array_equal(
             answer.digit_probabilities, predictor.predict(images[7], 5).digit_probabilities
         )
+
+
+@pytest.mark.parametrize("addend", [0, 7, 10**30, np.int64(12)])
+def test_a_number_is_read_and_added(predictor: Predictor, images: np.ndarray, addend: int) -> None:
+    row = np.hstack([np.kron(255 - image, np.ones((4, 4), np.uint8)) for image in images[[4, 0, 7, 7]]])
+    answer = predictor.predict_number(np.pad(row, 8, constant_values=255), addend)
+    assert (answer.number, answer.sum, answer.uncertain) == (4077, 4077 + int(addend), False)
+    assert (type(answer.number), type(answer.sum)) == (int, int)
+    assert [(digit.digit, digit.sum) for digit in answer.digits] == [(4, 4), (0, 0), (7, 7), (7, 7)]
+    assert answer.probability == np.prod([digit.digit_probability for digit in answer.digits])
+    said = answer.to_dict()
+    assert said["digits"] == [digit.to_dict() for digit in answer.digits]
+    assert said.keys() == {"number", "sum", "probability", "uncertain", "digits"}
+
+
+def test_a_number_of_prepared_images_is_read_as_they_are(predictor: Predictor, images: np.ndarray) -> None:
+    answer = predictor.predict_digits(images[[0, 0, 3]], 100)
+    assert (answer.number, answer.sum) == (3, 103)
+    for digit, image in zip(answer.digits, images[[0, 0, 3]], strict=True):
+        expected = predictor.predict(image, 0).digit_probabilities
+        np.testing.assert_allclose(digit.digit_probabilities, expected, atol=1e-6)
+
+
+def test_one_digit_is_the_shortest_number(predictor: Predictor, images: np.ndarray) -> None:
+    answer = predictor.predict_number(images[7], 5)
+    assert (answer.number, answer.sum, len(answer.digits)) == (7, 12, 1)
+
+
+def test_a_number_is_uncertain_if_its_digits_together_are(images: np.ndarray) -> None:
+    shares = np.full(10, 0.06 / 9), np.full(19, 1 / 19)
+    shares[0][1] = 0.94
+    digit = Prediction.of(*shares)
+    one, two = (NumberPrediction.of([digit] * count, images[[1] * count], 1) for count in (1, 2))
+    assert (one.uncertain, two.uncertain) == (False, True)
+    assert two.probability == pytest.approx(0.94**2)
+    assert (two.number, two.sum) == (11, 12)
+
+
+def test_two_digits_that_touch_are_an_uncertain_one(predictor: Predictor, images: np.ndarray) -> None:
+    row = np.hstack([image[:, 4:24] for image in images[[0, 2]]])
+    row[14:16, 15:27] = 255  # a stroke that joins them
+    answer = predictor.predict_number(
+        np.pad(np.kron(255 - row, np.ones((4, 4), np.uint8)), 9, constant_values=255), 1
+    )
+    assert len(answer.digits) == 1
+    assert answer.uncertain
+
+
+@pytest.mark.parametrize("addend", [-1, 2.5, "7", None, True, [1, 2]])
+def test_a_number_takes_whole_addends_only(predictor: Predictor, images: np.ndarray, addend: Any) -> None:
+    with pytest.raises(ValueError, match="a number's addend is a whole number from 0 on, not"):
+        predictor.predict_number(images[0], addend)
+    with pytest.raises(ValueError, match="a number's addend is a whole number from 0 on, not"):
+        predictor.predict_digits(images[:1], addend)
 
 
 @pytest.mark.parametrize("addends", [3, np.arange(10), list(range(9, -1, -1))])

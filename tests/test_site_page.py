@@ -17,7 +17,7 @@ from platformdirs import user_cache_path
 from test_page import ONE, SEVEN, ZERO, Points, best, draw, draw_number, expect, expect_sentence, sync_api
 
 from digitsum import mnist
-from digitsum.imaging import read_picture
+from digitsum.imaging import may_be_two, read_number, read_picture
 from digitsum.prediction import Predictor
 from digitsum.site import ARCHIVE, write_site
 
@@ -338,6 +338,44 @@ def test_a_large_picture_is_shrunk_as_python_does(page: "Page", shape: tuple[int
     assert np.abs(np.array(seen) - expected.ravel()).max() <= (1 if kind == "PNG" else 8)
 
 
+NUMBER = """async picture => {
+  const bytes = Uint8Array.from(atob(picture), letter => letter.charCodeAt(0));
+  const images = await readNumber(new Blob([bytes]));
+  return images.map(image => ({image: [...image], two: [0.95, 0.9999].map(share => mayBeTwo(image, share))}));
+}"""
+
+
+def row_of_digits(chance: Chance) -> np.ndarray:
+    """Draw a 5 and a 3 that nearly touch, a 0 and a 7."""
+    digits = mnist.load()
+    five, three, zero, seven = (digits.images[digits.labels == digit][4, 0] for digit in (5, 3, 0, 7))
+    row = np.hstack([five[:, :22], three[:, 6:], zero, seven])
+    ink = np.kron(np.pad(row, 8), np.ones((4, 4))) / 255
+    return 230 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 2, ink.shape)
+
+
+def lined_row(chance: Chance) -> np.ndarray:
+    """Draw squares over the row, a little tilted."""
+    page = row_of_digits(chance)
+    rows, columns = np.indices(page.shape)
+    lines = ((rows + 0.03 * columns) % 40 < 2) | ((columns - 0.03 * rows) % 40 < 2)
+    return np.where(lines, 0.6 * page, page)
+
+
+@pytest.mark.parametrize("way", [row_of_digits, lined_row])
+def test_the_browser_reads_a_row_as_python_does(page: "Page", way: Callable[[Chance], np.ndarray]) -> None:
+    picture = png(way(np.random.default_rng(0)))
+    expected = read_number(picture)
+    found = page.evaluate(NUMBER, base64.b64encode(picture).decode())
+    assert len(found) == len(expected) >= 3
+    difference = np.abs(np.array([each["image"] for each in found]) - expected.reshape(len(expected), -1))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.01
+    for each, image in zip(found, expected, strict=True):
+        two = [bool(may_be_two(image[np.newaxis], np.array([share]))[0]) for share in (0.95, 0.9999)]
+        assert each["two"] == two
+
+
 @pytest.mark.parametrize(
     "picture",
     [
@@ -345,8 +383,10 @@ def test_a_large_picture_is_shrunk_as_python_does(page: "Page", shape: tuple[int
         128 + np.random.default_rng(0).normal(0, 20, (200, 200)),
         np.zeros((28, 28)),
         np.zeros((1, 1)),
+        255 * np.kron([[1, 1, 1, 1, 1], [1, 0, 1, 0, 1], [1, 1, 1, 1, 1]], np.ones((60, 10))),
+        255 * np.kron([[1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 1]], np.ones((40, 10))),
     ],
-    ids=["grey", "noise", "black", "one pixel"],
+    ids=["grey", "noise", "black", "one pixel", "two digits", "two lines"],
 )
 def test_a_picture_without_a_digit_is_refused_in_the_same_words(page: "Page", picture: np.ndarray) -> None:
     with pytest.raises(ValueError, match="the picture can't be read") as refusal:

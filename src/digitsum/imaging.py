@@ -31,12 +31,13 @@ DARKEST = 1 / 2  # of the brightest paper: a deeper shadow isn't evened out, as 
 FAINTEST = 0.1  # of the paper's brightness: less contrast is no ink
 BLOCKS = 64  # of columns, in each of which a line is looked for
 STEEPEST = 0.12  # rows down for each column: 7 degrees; steeper lines aren't looked for
+TURN = 4  # rows by which the falls of the lines that are looked for differ
 THICKEST = 1 / 28  # of the columns: a line is lower, a stroke may be higher
 ENDS = 4  # blocks at each edge: in half of them a line is seen
 SHORTEST = 4  # blocks in which a line is seen
 EDGE = 3  # pixels that a line's blur adds to its thickness
 VISIBLE = 0.04  # of the paper's brightness: a fainter line leaves no trace in what follows
-COVERED = 0.6  # of the blocks that a line crosses: in as many it is seen, or it is none
+COVERED = 0.5  # of the blocks that a line crosses: in as many it is seen, or it is none
 LEFT = 1 / 4  # of the ink before: what is fainter without the lines is only their rest
 SPECK = 0.1  # of the largest stroke's area: a smaller piece is dust
 SMALLEST = 1 / 40  # of the longer side: a smaller digit is a speck too, and so is a single pixel
@@ -354,22 +355,22 @@ def _find_ink(grey: Grey) -> Ink:
     paper = _close(grey, int(max(grey.shape) * PAPER / 2))
     depth = (paper - grey) / np.maximum(paper, np.float32(max(DARKEST * paper.max(), 1)))
     noise = np.sort(depth, axis=None)[depth.size // 2]  # by which `paper` is too bright throughout
-    whole = np.maximum(depth - noise, 0)
-    depth = _erase_rules(_erase_rules(whole).T).T
-    ink = _strength(depth)
+    whole: Ink = np.maximum(depth - noise, 0)
+    rest = _erase_rules(_erase_rules(whole).T).T
+    ink = _strength(rest)
     if ink < max(FAINTEST, LEFT * _strength(whole)):
         raise ValueError("no ink stands out from its background (what is transparent counts as white)")
-    return cast(Ink, np.minimum(depth / ink, 1))
+    return cast(Ink, np.minimum(rest / np.float32(ink), 1))
 
 
-def _strength(depth: Ink) -> np.float32:
+def _strength(depth: Ink) -> float:
     """Give the ink's depth: the mean of all depths weighted by their fourth powers.
 
     Unlike Otsu's threshold it finds few ink pixels among many of noisy paper, and unlike the deepest pixel it
     isn't led by one of them.
     """
     weight = np.square(np.square(depth))
-    return cast(np.float32, np.sum(weight * depth) / max(np.sum(weight), np.float32(1e-9)))
+    return float(np.sum(weight * depth) / max(np.sum(weight), np.float32(1e-9)))
 
 
 def _erase_rules(depth: Ink) -> Ink:
@@ -408,7 +409,7 @@ def _find_rules(ridge: npt.NDArray[np.float64], width: int) -> tuple[Ints, Ints]
     height, wide = len(ridge), np.pad(ridge, ((1, 1), (0, 0)))
     row, block = np.nonzero((ridge > wide[:-2]) & (ridge >= wide[2:]))
     most = int(width * STEEPEST)
-    falls = np.arange(-most, most + 1, 2)[:, np.newaxis]
+    falls = np.arange(-most, most + 1, TURN)[:, np.newaxis]
     drops, size = _drop(falls, BLOCKS), height + 2 * most + 2
     places = row - drops[:, block] + most + 1 + size * np.arange(len(falls))[:, np.newaxis]
     votes = np.bincount(places.ravel(), minlength=size * len(falls)).reshape(-1, size)
@@ -555,7 +556,7 @@ def _number(boxes: Ints, body: Ints) -> Ints:
     top, bottom = top[order], bottom[order]
     if np.any(_shared(top[1:], bottom[1:], top[:-1], bottom[:-1]) < LEVEL):
         raise ValueError("its digits don't stand in one row; show one row at a time")
-    return order.argsort()[place] + 1
+    return cast(Ints, order.argsort()[place] + 1)
 
 
 def _ends(pieces: _Pieces, chosen: Ints) -> tuple[Ints, Ints]:

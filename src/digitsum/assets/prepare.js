@@ -23,9 +23,10 @@ const ENDS = 4;  // blocks at each edge: in half of them a line is seen
 const SHORTEST = 4;  // blocks in which a line is seen
 const EDGE = 3;  // pixels that a line's blur adds to its thickness
 const STEEPEST = 0.12;  // rows down for each column: 7 degrees; steeper lines aren't looked for
+const TURN = 4;  // rows by which the falls of the lines that are looked for differ
 const THICKEST = 1 / 28;  // of the columns: a line is lower, a stroke may be higher
 const VISIBLE = 0.04;  // of the paper's brightness: a fainter line leaves no trace in what follows
-const COVERED = 0.6;  // of the blocks that a line crosses: in as many it is seen, or it is none
+const COVERED = 0.5;  // of the blocks that a line crosses: in as many it is seen, or it is none
 const LEFT = 1 / 4;  // of the ink before: what is fainter without the lines is only their rest
 const SPECK = 0.1;  // of the largest stroke's area: a smaller piece is dust
 const SMALLEST = 1 / 40;  // of the longer side: a smaller digit is a speck too, and so is a single pixel
@@ -241,7 +242,8 @@ function meansOfColumns({height, width, values}) {
 
 function findRules(ridge, width) {
   const {height, values} = ridge, most = Math.floor(width * STEEPEST), size = height + 2 * most + 2;
-  const falls = Array.from({length: most + 1}, (_, i) => 2 * i - most), peaks = [];
+  const falls = [], peaks = [];
+  for (let fall = -most; fall <= most; fall += TURN) falls.push(fall);
   values.forEach((value, i) => {
     if (value > (values[i - BLOCKS] ?? 0) && value >= (values[i + BLOCKS] ?? 0)) peaks.push(i);
   });
