@@ -15,7 +15,7 @@ for version in 3.11 3.12 3.13 3.14; do
   "$version/bin/pip" install --quiet --disable-pip-version-check "$wheel"
   "$version/bin/python" -c "$draw"
   answer=$("$version/bin/digitsum" predict one.png --addend 6 --json)
-  if [[ $answer != *'"digit": 1, "sum": 7,'* ]] || "$version/bin/python" -c 'import torch' 2>/dev/null; then
+  if [[ $answer != *'"number": 1, "sum": 7,'* ]] || "$version/bin/python" -c 'import torch' 2>/dev/null; then
     echo "Python $version: torch is there, or a wrong answer: $answer"
     exit 1
   fi

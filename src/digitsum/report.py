@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from digitsum import plots
-from digitsum.config import Config, option
+from digitsum.config import Config, defaults, option
 from digitsum.diagram import draw, layers
 from digitsum.evaluation import SHARES, Evaluation, Trials, run_trials
 from digitsum.files import ASSETS, replacing
@@ -147,10 +147,11 @@ def command(config: Config) -> str:
     >>> command(Config(network="exact", augment=False, epochs=5))
     'digitsum train --no-augment --network exact --epochs 5'
     """
+    usual = replace(defaults(config.start_from), start_from=None)  # what the options have when left out
     words = ["digitsum", "train"]
     for field in fields(config):
         value = getattr(config, field.name)
-        if value != field.default:
+        if value != getattr(usual, field.name):
             words += (
                 [option(field) if value else option(field).replace("--", "--no-", 1)]
                 if isinstance(value, bool)
