@@ -49,7 +49,7 @@ def run(command: str, **more: str) -> subprocess.CompletedProcess[str]:
 def assert_answers(example: str, output: str) -> None:
     """Each example has to print; one that adds to the picture's digit, both right answers."""
     assert output
-    addend = re.search(r"addends?[ =](\d)", example)
+    addend = re.search(r"addends?[ =](\d+)", example)
     if addend:
         assert re.search(rf"\b{DIGIT}\b.*\b{DIGIT + int(addend[1])}\b", output)
 
