@@ -162,7 +162,7 @@ def test_it_predicts_with_the_base_needs_alone(installed: dict[str, str], tmp_pa
     done = run(installed, tmp_path, "-m", "digitsum", "predict", "one.png", "--addend", "6", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     answer = json.loads(done.stdout)
-    assert (answer["digit"], answer["sum"], answer["uncertain"]) == (1, 7, False)
+    assert (answer["number"], answer["sum"], answer["uncertain"]) == (1, 7, False)
 
 
 def test_without_an_extra_a_command_says_what_to_install(installed: dict[str, str], tmp_path: Path) -> None:
