@@ -348,9 +348,9 @@ NUMBER = """async picture => {
 def row_of_digits(chance: Chance) -> np.ndarray:
     """Draw a 5 and a 3 that nearly touch, a 0 and a 7."""
     digits = mnist.load()
-    five, three, zero, seven = (digits.images[digits.labels == digit][4, 0] for digit in (5, 3, 0, 7))
+    five, three, zero, seven = (digits.images[digits.labels == digit][9, 0] for digit in (5, 3, 0, 7))
     row = np.hstack([five[:, :22], three[:, 6:], zero, seven])
-    ink = np.kron(np.pad(row, 8), np.ones((4, 4))) / 255
+    ink = np.kron(np.pad(row, 8), np.ones((6, 6))) / 255
     return 230 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 2, ink.shape)
 
 
@@ -358,7 +358,7 @@ def lined_row(chance: Chance) -> np.ndarray:
     """Draw squares over the row, a little tilted."""
     page = row_of_digits(chance)
     rows, columns = np.indices(page.shape)
-    lines = ((rows + 0.03 * columns) % 40 < 2) | ((columns - 0.03 * rows) % 40 < 2)
+    lines = ((rows + 0.03 * columns) % 60 < 3) | ((columns - 0.03 * rows) % 60 < 3)
     return np.where(lines, 0.6 * page, page)
 
 

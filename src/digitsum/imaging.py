@@ -47,17 +47,17 @@ FRAGMENT = 0.45  # of the tallest piece's height: a lower one is part of the dig
 BREAK = 0.06  # of the same: so narrow a gap lies within a stroke that is broken
 LEVEL = 0.4  # of the lower one's height: pieces that share fewer rows aren't side by side
 GAP = 0.15  # of the height of both: as much paper between pieces above each other makes them two lines
-BESIDE = (
-    0.8  # of the rows that two pieces share: in as many one lies left of the other, or they are one digit
-)
+BESIDE = 0.8  # of the rows that two pieces share: in more of them one digit is all to the left of another
 RIM = 2  # pixels around a stroke that keep their grey levels
 LARGE = 100  # pixels, the longer side of the digit when its strokes are measured and thickened
 STROKE = 8  # pixels of LARGE: thinner strokes are made as thick; nine in ten of MNIST's are 7 to 14
 BOX = 20  # pixels, the longer side of the digit in the end
 SIDE = 28  # pixels, of the image in the end
-HIGH = 2  # runs of ink in each row: a digit that the network isn't sure of has at most as many, but for
-SURE = 1.3  # more runs in all for each of its surety's units, and
-RUNS = 20.9  # fewer; chosen so that of MNIST's training split 3 % of the digits have more
+# An image may be of two digits if its rows have more than HIGH * rows + SURE * surety - RUNS runs of ink;
+# surety is -log(1 - probability). Fitted to MNIST's training split, of whose digits 3 % have more.
+HIGH = 2
+SURE = 1.3
+RUNS = 20.9
 
 Picture = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | npt.NDArray[Any]
 UInt8Array = npt.NDArray[np.uint8]
@@ -415,8 +415,8 @@ def _find_rules(ridge: npt.NDArray[np.float64], width: int) -> tuple[Ints, Ints]
     votes = np.bincount(places.ravel(), minlength=size * len(falls)).reshape(-1, size)
     votes = votes[:, :-2] + votes[:, 1:-1] + votes[:, 2:]  # the row above or below is near enough
     best = votes.argmax(axis=0)
-    starts, rows = np.arange(-most, height + most)[:, np.newaxis], drops[best]
-    rows = starts + rows
+    starts = np.arange(-most, height + most)[:, np.newaxis]
+    rows = starts + drops[best]
     inside = (rows >= 0) & (rows < height)
     near = _over_columns(np.maximum, np.pad(ridge > 0, ((2, 2), (0, 0))), 5)
     seen = near[rows.clip(0, height - 1), np.arange(BLOCKS)] & inside

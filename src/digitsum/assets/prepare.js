@@ -42,9 +42,9 @@ const LARGE = 100;  // pixels, the longer side of the digit when its strokes are
 const STROKE = 8;  // pixels of LARGE: thinner strokes are made as thick
 const BOX = 20;  // pixels, the longer side of the digit in the end
 const SIDE = 28;  // pixels, of the image in the end
-const HIGH = 2;  // runs of ink in each row: a digit that isn't sure has at most as many, but for
-const SURE = 1.3;  // more runs in all for each unit of its surety, and
-const RUNS = 20.9;  // fewer
+const HIGH = 2;  // these three: the runs of ink that the rows of one digit have at most
+const SURE = 1.3;
+const RUNS = 20.9;
 
 async function readPicture(picture) {
   const images = await readNumber(picture);
