@@ -42,10 +42,11 @@ LEFT = 1 / 4  # of the ink before: what is fainter without the lines is only the
 SPECK = 0.1  # of the largest stroke's area: a smaller piece is dust
 SMALLEST = 1 / 40  # of the longer side: a smaller digit is a speck too, and so is a single pixel
 LEAST = 10  # pixels: several that are all smaller are specks
-MOST = 50  # tall pieces of ink: more are specks
-FRAGMENT = 0.45  # of the tallest piece's height: a lower one is part of the digit that is nearest to it
+MOST = 100  # pieces of ink: more are specks
+FRAGMENT = 0.52  # of the tallest piece's height: a lower one is part of the digit that is nearest to it
 BREAK = 0.06  # of the same: so narrow a gap lies within a stroke that is broken
 LEVEL = 0.4  # of the lower one's height: pieces that share fewer rows aren't side by side
+ASIDE = 0.2  # of the narrower one's width: pieces as far apart aren't above each other
 GAP = 0.15  # of the height of both: as much paper between pieces above each other makes them two lines
 BESIDE = 0.8  # of the rows that two pieces share: in more of them one digit is all to the left of another
 RIM = 2  # pixels around a stroke that keep their grey levels
@@ -320,7 +321,7 @@ def _prepare(grey: Grey) -> UInt8Array:
         return np.rint(grey).astype(np.uint8)[np.newaxis]
     ink = _find_ink(grey if _is_dark_on_light(grey) else 255 - grey)
     pieces = _pieces(ink > 1 / 2)
-    owners = _with_rim(_group(pieces, *_choose(pieces)))
+    owners = _with_rim(_group(pieces, _choose(pieces)))
     digits = (_crop(ink * (owners == number)) for number in range(1, owners.max() + 1))
     return np.stack([_centre(_fit(_thicken(digit), BOX)) for digit in digits])
 
@@ -514,8 +515,8 @@ def _join(items: Ints, one: Ints, other: Ints) -> Ints:
     return root
 
 
-def _choose(pieces: _Pieces) -> tuple[Ints, Ints]:
-    """Tell which pieces of ink make the digits: the tall ones, and the low ones that are parts of some."""
+def _choose(pieces: _Pieces) -> Ints:
+    """Tell which pieces of ink make the digits."""
     areas, (top, bottom, left, right) = pieces.areas, pieces.boxes.T
     height, width = pieces.labels.shape
     inside = (top > 0) & (bottom < height - 1) & (left > 0) & (right < width - 1)
@@ -527,31 +528,34 @@ def _choose(pieces: _Pieces) -> tuple[Ints, Ints]:
     extent = max(heights[tall].max(), (right - left + 1)[tall].max())
     if (
         extent < max(SMALLEST * max(height, width), 2 if tall.sum() == 1 else LEAST)
-        or areas[tall].sum() < areas.sum() / 2
-        or tall.sum() > MOST
+        or max(areas[tall].sum(), 2 * areas.max()) < areas.sum() / 2
+        or chosen.sum() > MOST
     ):
         raise ValueError("no digit stands out from the specks on its background; write it larger and darker")
-    return np.flatnonzero(tall), np.flatnonzero(chosen & ~tall)
+    return np.flatnonzero(chosen)
 
 
-def _group(pieces: _Pieces, tall: Ints, low: Ints) -> UInt8Array:
+def _group(pieces: _Pieces, chosen: Ints) -> UInt8Array:
     """Tell which digit lies where, the first from the left is 1, of pieces that stand in one row."""
-    boxes, digit = pieces.boxes[tall], np.zeros(len(pieces.areas) + 1, np.uint8)  # of each label
-    if len(tall) == 1:
-        digit[tall + 1] = digit[low + 1] = 1
-        return digit[pieces.labels]
-    starts, ends = _ends(pieces, tall)
-    are_one = _are_broken(pieces, tall) | _are_one(boxes, starts, ends)
-    body = _join(np.arange(len(tall)), *np.nonzero(are_one))
-    digit[tall + 1] = _number(boxes, body)
-    digit[low + 1] = digit[tall[_nearest(pieces.boxes[low], boxes, starts, ends)] + 1]
+    digit = np.zeros(len(pieces.areas) + 1, np.uint8)  # of each label
+    digit[chosen + 1] = 1 if len(chosen) == 1 else _number(pieces, chosen)
     return digit[pieces.labels]
 
 
-def _number(boxes: Ints, body: Ints) -> Ints:
-    """Give each box the number of its body, counted from left to right from 1 on."""
+def _number(pieces: _Pieces, chosen: Ints) -> Ints:
+    """Give each piece the number of its digit, counted from left to right from 1 on."""
+    boxes, (starts, ends) = pieces.boxes[chosen], _ends(pieces, chosen)
+    body = _join(
+        np.arange(len(chosen)), *np.nonzero(_are_broken(pieces, chosen) | _are_one(boxes, starts, ends))
+    )
+    around = np.stack([_around(boxes[body == first]) for first in body])  # of each piece's body
+    heights = around[:, 1] - around[:, 0] + 1
+    is_low = heights < FRAGMENT * heights.max()
+    tall = np.flatnonzero(~is_low)
+    body[is_low] = body[tall[_nearest(boxes[is_low], boxes[tall], starts[tall], ends[tall])]]
+
     firsts, place = np.unique(body, return_inverse=True)
-    top, bottom, left, right = np.stack([_around(boxes[body == first]) for first in firsts], axis=1)
+    top, bottom, left, right = around[firsts].T
     order = (left + right).argsort(kind="stable")
     top, bottom = top[order], bottom[order]
     if np.any(_shared(top[1:], bottom[1:], top[:-1], bottom[:-1]) < LEVEL):
@@ -571,14 +575,14 @@ def _ends(pieces: _Pieces, chosen: Ints) -> tuple[Ints, Ints]:
     return starts, ends
 
 
-def _are_broken(pieces: _Pieces, tall: Ints) -> Mask:
+def _are_broken(pieces: _Pieces, chosen: Ints) -> Mask:
     """Tell which two pieces, [N, N], only a narrow gap keeps apart: grown by half of it they connect."""
-    top, bottom, _, _ = pieces.boxes[tall].T
+    top, bottom, _, _ = pieces.boxes[chosen].T
     radius = int((bottom - top + 1).max() * BREAK / 2 + 0.5)
-    is_tall = np.zeros(len(pieces.areas) + 1, bool)
-    is_tall[tall + 1] = True
-    grown = _pieces(_over_squares(np.maximum, np.pad(is_tall[pieces.labels], 2 * radius), radius)).labels
-    first = (pieces.labels[top] == tall[:, np.newaxis] + 1).argmax(axis=1)  # column of its first row
+    is_chosen = np.zeros(len(pieces.areas) + 1, bool)
+    is_chosen[chosen + 1] = True
+    grown = _pieces(_over_squares(np.maximum, np.pad(is_chosen[pieces.labels], 2 * radius), radius)).labels
+    first = (pieces.labels[top] == chosen[:, np.newaxis] + 1).argmax(axis=1)  # column of its first row
     label = grown[top + radius, first + radius]
     return cast(Mask, label[:, np.newaxis] == label)
 
@@ -590,7 +594,7 @@ def _are_one(boxes: Ints, starts: Ints, ends: Ints) -> Mask:
     level = _shared(top, bottom, other_top, other_bottom) >= LEVEL
     both = np.maximum(bottom, other_bottom) - np.minimum(top, other_top) + 1
     gap = np.maximum(top, other_top) - np.minimum(bottom, other_bottom)
-    above = (_shared(left, right, other_left, other_right) > 0) & (gap < GAP * both)
+    above = (_shared(left, right, other_left, other_right) > -ASIDE) & (gap < GAP * both)
     before = (ends[:, np.newaxis] < starts).sum(axis=2)
     beside = np.maximum(before, before.T) > BESIDE * (1 - gap)
     return cast(Mask, np.where(level, ~beside, above))

@@ -68,7 +68,7 @@ async function predict(picture, addend) {
     number: String(number),
     sum: String(number + n),
     probability,
-    uncertain: probability < CERTAIN,
+    uncertain: probability < CERTAIN || digits.some(each => mayBeTwo(each.image, each.probability)),
     sum_probabilities: images.length === 1 && n <= 9n ? (await run(n)).sum.data : null,
     digits,
   };

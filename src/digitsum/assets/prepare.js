@@ -31,10 +31,11 @@ const LEFT = 1 / 4;  // of the ink before: what is fainter without the lines is 
 const SPECK = 0.1;  // of the largest stroke's area: a smaller piece is dust
 const SMALLEST = 1 / 40;  // of the longer side: a smaller digit is a speck too, and so is a single pixel
 const LEAST = 10;  // pixels: several that are all smaller are specks
-const MOST = 50;  // tall pieces of ink: more are specks
-const FRAGMENT = 0.45;  // of the tallest piece's height: a lower one is part of the nearest digit
+const MOST = 100;  // pieces of ink: more are specks
+const FRAGMENT = 0.52;  // of the tallest piece's height: a lower one is part of the nearest digit
 const BREAK = 0.06;  // of the same: so narrow a gap lies within a stroke that is broken
 const LEVEL = 0.4;  // of the lower one's height: pieces that share fewer rows aren't side by side
+const ASIDE = 0.2;  // of the narrower one's width: pieces as far apart aren't above each other
 const GAP = 0.15;  // of the height of both: as much paper between pieces above each other makes two lines
 const BESIDE = 0.8;  // of the rows that two pieces share: in as many one lies left of the other
 const RIM = 2;  // pixels around a stroke that keep their grey levels
@@ -137,8 +138,8 @@ function meansOfBlocks({data, width, height}, down, right) {
 function prepare(grey) {
   if (isPrepared(grey)) return [Uint8Array.from(grey.values)];
   const ink = findInk(isDarkOnLight(grey) ? grey : ofEach(grey, value => 255 - value));
-  const [tall, low] = choose(ofEach(ink, value => value > 1 / 2)), digits = [];
-  const owners = withRim(ownersOf(group(tall, low, ink), ink));
+  const chosen = choose(ofEach(ink, value => value > 1 / 2)), digits = [];
+  const owners = withRim(ownersOf(group(chosen, ink), ink));
   for (let number = 1; number <= highestOf(owners); number++) {
     digits.push(crop(ofEach(ink, (value, i) => owners.values[i] === number ? value : 0)));
   }
@@ -346,20 +347,19 @@ function lookAhead(line, size) {
   }
 }
 
-// The tall pieces and the low ones
 function choose(mask) {
   let pieces = piecesOf(mask);
   const inside = pieces.filter(piece => !touchesEdge(piece, mask));
   if (largestOf(inside) >= SPECK * largestOf(pieces)) pieces = inside;
   const most = largestOf(pieces), chosen = pieces.filter(({area}) => area >= SPECK * most);
-  const highest = Math.max(...chosen.map(heightOf)), isTall = piece => heightOf(piece) >= FRAGMENT * highest;
-  const tall = chosen.filter(isTall), low = chosen.filter(piece => !isTall(piece));
-  const extent = Math.max(highest, ...tall.map(({left, right}) => right - left + 1));
+  const highest = chosen.reduce((height, piece) => Math.max(height, heightOf(piece)), 0);
+  const tall = chosen.filter(piece => heightOf(piece) >= FRAGMENT * highest);
+  const extent = tall.reduce((size, {left, right}) => Math.max(size, right - left + 1), highest);
   const tooSmall = extent < Math.max(SMALLEST * longer(mask), tall.length > 1 ? LEAST : 2);
-  if (tooSmall || areaOf(tall) < areaOf(pieces) / 2 || tall.length > MOST) {
+  if (tooSmall || Math.max(areaOf(tall), 2 * most) < areaOf(pieces) / 2 || chosen.length > MOST) {
     throw new Refused("no digit stands out from the specks on its background; write it larger and darker");
   }
-  return [tall, low];
+  return chosen;
 }
 
 const heightOf = ({top, bottom}) => bottom - top + 1;
@@ -369,32 +369,40 @@ const touchesEdge = ({top, bottom, left, right}, {height, width}) =>
   top === 0 || bottom === height - 1 || left === 0 || right === width - 1;
 
 // The digits from left to right, each a list of pieces
-function group(tall, low, shape) {
-  const digits = [], remaining = new Set(tall), grown = grownLabels(tall, shape);
-  const belong = (one, other) => grown(one) === grown(other) || areOne(one, other);
-  for (const first of tall) {
-    if (!remaining.delete(first)) continue;
-    const digit = [first];
-    for (const piece of digit) {  // which grows meanwhile
-      for (const other of remaining) if (belong(piece, other)) digit.push(other), remaining.delete(other);
-    }
-    digits.push(digit);
+function group(chosen, shape) {
+  const bodies = bodiesOf(chosen, shape).map(pieces => ({pieces, ...around(pieces)}));
+  const highest = Math.max(...bodies.map(heightOf)), isLow = body => heightOf(body) < FRAGMENT * highest;
+  const digits = bodies.filter(body => !isLow(body)), tall = digits.flatMap(({pieces}) => pieces);
+  const inOrder = chosen.filter(piece => tall.includes(piece));
+  for (const piece of bodies.filter(isLow).flatMap(({pieces}) => pieces)) {
+    const nearest = nearestOf(inOrder, piece);
+    digits.find(({pieces}) => pieces.includes(nearest)).pieces.push(piece);
   }
-  const row = digits.map(digit => ({digit, ...around(digit)}));
-  row.sort((one, other) => one.left + one.right - other.left - other.right);
-  if (row.some((digit, i) => i && !isLevel(digit, row[i - 1]))) {
+  digits.sort((one, other) => one.left + one.right - other.left - other.right);
+  if (digits.some((digit, i) => i && !isLevel(digit, digits[i - 1]))) {
     throw new Refused("its digits don't stand in one row; show one row at a time");
   }
-  for (const [piece, nearest] of low.map(piece => [piece, nearestOf(tall, piece)])) {
-    digits.find(digit => digit.includes(nearest)).push(piece);
+  return digits.map(({pieces}) => pieces);
+}
+
+function bodiesOf(chosen, shape) {
+  const bodies = [], remaining = new Set(chosen), grown = grownLabels(chosen, shape);
+  const belong = (one, other) => grown(one) === grown(other) || areOne(one, other);
+  for (const first of chosen) {
+    if (!remaining.delete(first)) continue;
+    const body = [first];
+    for (const piece of body) {  // which grows meanwhile
+      for (const other of remaining) if (belong(piece, other)) body.push(other), remaining.delete(other);
+    }
+    bodies.push(body);
   }
-  return row.map(({digit}) => digit);
+  return bodies;
 }
 
 // Which piece each becomes a part of, if all are grown by half of the gap that a broken stroke has
-function grownLabels(tall, shape) {
-  const radius = Math.floor(Math.max(...tall.map(heightOf)) * BREAK / 2 + 0.5);
-  const mask = highest(pad(ownersOf([tall], shape), 2 * radius), radius), pieces = piecesOf(mask);
+function grownLabels(chosen, shape) {
+  const radius = Math.floor(Math.max(...chosen.map(heightOf)) * BREAK / 2 + 0.5);
+  const mask = highest(pad(ownersOf([chosen], shape), 2 * radius), radius), pieces = piecesOf(mask);
   const labels = ownersOf(pieces.map(piece => [piece]), mask);
   return ({top, starts}) => labels.values[(top + radius) * mask.width + starts[top] + radius];
 }
@@ -403,7 +411,7 @@ function areOne(one, other) {
   const gap = Math.max(one.top, other.top) - Math.min(one.bottom, other.bottom);
   if (!isLevel(one, other)) {
     const {top, bottom} = around([one, other]);
-    return shared(one.left, one.right, other.left, other.right) > 0 && gap < GAP * (bottom - top + 1);
+    return shared(one.left, one.right, other.left, other.right) > -ASIDE && gap < GAP * (bottom - top + 1);
   }
   return Math.max(rowsBefore(one, other), rowsBefore(other, one)) <= BESIDE * (1 - gap);
 }
