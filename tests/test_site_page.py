@@ -311,7 +311,8 @@ def test_the_browser_prepares_and_reads_a_picture_as_python_does(
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.01
         assert (answer["digit"], answer["sum"]) == (prediction.digit, prediction.sum)
-        assert answer["uncertain"] == prediction.uncertain
+        # the page reads numbers, which are uncertain where a digit may be two as well
+        assert answer["uncertain"] == predictor.predict_number(picture, number).uncertain
         np.testing.assert_allclose(answer["digits"], prediction.digit_probabilities, atol=0.01)
         np.testing.assert_allclose(answer["sums"], prediction.sum_probabilities, atol=0.01)
 
