@@ -34,7 +34,7 @@ from digitsum.augmentation import damage, distort
 from digitsum.calibration import calibrate
 from digitsum.config import Config
 from digitsum.evaluation import evaluate
-from digitsum.files import replacing
+from digitsum.files import locked, read, replacing
 from digitsum.networks import NETWORKS, DigitSumNet, load
 from digitsum.pairs import DigitSumDataset, Item, split_loaders
 
@@ -79,13 +79,26 @@ def fit(
     Raises
     ------
     ValueError
-        Data, settings or a checkpoint that can't be used.
+        Data, settings or a checkpoint that can't be used; or another process is training in the folder.
     FloatingPointError
         The loss isn't finite any more.
     """
     _keep_freed_memory()
     fabric = Fabric(accelerator="auto", devices=1, precision=_precision(config))
-    train_loader, held_out_loader = load_parts(config)
+    loaders = load_parts(config)
+    with locked(run):
+        return _fit(fabric, config, run, loaders, teacher, on_epoch)
+
+
+def _fit(
+    fabric: Fabric,
+    config: Config,
+    run: Path,
+    loaders: tuple[DataLoader[Item], DataLoader[Item]],
+    teacher: Teacher | None,
+    on_epoch: Callable[[Row], object] | None,
+) -> list[Row]:
+    train_loader, held_out_loader = loaders
     if (run / "checkpoint.ckpt").exists():
         state = _start(fabric, config)
         _resume(fabric, state, run / "checkpoint.ckpt")
@@ -333,6 +346,7 @@ def _precision(config: Config) -> Literal["bf16-mixed", "32-true"]:
 
 
 def _resume(fabric: Fabric, state: dict[str, Any], checkpoint: Path) -> None:
+    read(checkpoint)  # checks it
     try:
         fabric.load(checkpoint, state, weights_only=True)
     except (EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
