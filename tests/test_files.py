@@ -85,7 +85,9 @@ def test_a_file_that_is_not_listed_is_read_as_it_is(tmp_path: Path) -> None:
 def test_a_changed_file_is_noticed_until_its_line_is_deleted(tmp_path: Path) -> None:
     start_run(tmp_path)
     (tmp_path / "config.json").write_bytes(b"{]")
-    with pytest.raises(ValueError, match=rf"^{tmp_path / 'config.json'} is damaged, or was changed by hand"):
+    with pytest.raises(
+        ValueError, match=rf"^{tmp_path / 'config.json'} is damaged: its SHA-256 isn't the one in SHA256SUMS "
+    ):
         read(tmp_path / "config.json")
     (tmp_path / SUMS).write_bytes(b"")
     assert read(tmp_path / "config.json") == b"{]"

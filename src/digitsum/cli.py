@@ -217,6 +217,8 @@ def train(
 
         config = with_start(config, given=settings)
     run = out or Path("runs", f"{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
+    if run.exists() and not run.is_dir():
+        raise ValueError(f"{run} isn't a folder: choose another --out")
     if run.exists() and any(run.iterdir()):
         raise ValueError(f"{run} isn't empty: choose another --out, or go on with --resume {run}")
     _train(config, run, log)

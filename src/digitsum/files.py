@@ -5,6 +5,7 @@ SHA256SUMS` reads it too.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 ASSETS = Path(__file__).parent / "assets"
 NETWORKS = ("exact", "concat")  # that come with the package, each in a folder of its name
@@ -63,6 +65,8 @@ def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is a folder, a device or the like, not a file to replace: choose another")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise ValueError(f"{path.parent} isn't a folder: choose another place for {path.name}")
     listed = path.name in SUMMED and (starts_run or (path.parent / SUMS).exists())
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -107,9 +111,28 @@ def read(path: Path) -> bytes:
         # whoever replaces a file lists the new digest first: only a list that stays says that it is damaged
         if _read_sums(path.parent).get(path.name) == listed:
             raise ValueError(
-                f"{path} is damaged, or was changed by hand: its SHA-256 isn't the one in {SUMS}; put a good"
-                f" copy in its place, or delete its line from {SUMS} to use it as it is"
+                f"{path} is damaged: its SHA-256 isn't the one in {SUMS} (put a good copy in its place, or"
+                " delete its line there if you changed it yourself)"
             )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file, as `read` does, that holds one JSON object.
+
+    Raises
+    ------
+    ValueError
+        As of `read`; or it isn't one.
+    OSError
+        It is missing, or can't be read.
+    """
+    try:
+        found = json.loads(read(path))
+    except RecursionError:
+        raise ValueError(f"{path} isn't a JSON object: it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} isn't a JSON object")
+    return found
 
 
 def _digest(path: Path) -> str:
