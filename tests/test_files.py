@@ -1,12 +1,16 @@
 import itertools
+import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from digitsum.files import SUMMED, SUMS, read, replacing
+from digitsum.files import SUMMED, SUMS, read, read_json, replacing
 
 FOLDER_EVENTS = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir")  # that Python tells hooks of
 
@@ -32,6 +36,113 @@ def test_replacing_interrupted_leaves_the_old_file(tmp_path: Path, interruption:
         write()
     assert (tmp_path / "file").read_text() == "old"
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def make(place: Path, kind: str) -> None:
+    """Make something other than a file; a device is one of our own."""
+    if kind == "device":
+        try:
+            os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # as the null device
+        except PermissionError:
+            pytest.skip("only root makes devices")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(place))
+    elif kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        os.mkfifo(place.with_name("pipe"))
+        place.symlink_to("pipe")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "socket", "folder", "link to a pipe"])
+def test_only_a_file_is_replaced_or_read(tmp_path: Path, kind: str) -> None:
+    make(tmp_path / "place", kind)
+    before = (tmp_path / "place").lstat().st_mode
+    others = sorted(tmp_path.iterdir())
+    message = rf"^{tmp_path / 'place'} is a folder, a device or the like, not a file"
+    with pytest.raises(ValueError, match=message + " to replace: choose another$"):
+        write(tmp_path / "place", "content")
+    with pytest.raises(ValueError, match=message + "$"):
+        read(tmp_path / "place")
+    assert (tmp_path / "place").lstat().st_mode == before
+    assert sorted(tmp_path.iterdir()) == others
+
+
+def test_a_file_in_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ValueError, match=rf"^{tmp_path / 'file'} isn't a folder: choose another place for new$"
+    ):
+        write(tmp_path / "file" / "new", "content")
+
+
+def test_a_link_to_a_file_is_replaced_and_the_file_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "link").symlink_to("file")
+    write(tmp_path / "link", "new")
+    assert (tmp_path / "file").read_text() == "precious"
+    assert read(tmp_path / "link") == b"new"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"[" * 100_000, "isn't a JSON object: it is nested too deeply"),
+        (b"[1]", "isn't a JSON object"),
+        (b"{", "Expecting property name enclosed in double quotes"),
+        (b'"\xff"', "'utf-8' codec can't decode"),
+    ],
+)
+def test_a_file_of_no_json_object_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=why):
+        read_json(tmp_path / "config.json")
+
+
+# A full disk and a folder that can't be written to
+
+
+def fill(file: Path) -> None:
+    with file.open("wb") as opened:
+        while True:
+            opened.write(bytes(100_000))
+
+
+def test_a_full_disk_keeps_the_last_good_file_and_nothing_else(small_disk: Path) -> None:
+    start_run(small_disk)
+    write(small_disk / "checkpoint.ckpt", "good")
+    with (
+        pytest.raises(OSError, match="No space left on device"),
+        replacing(small_disk / "checkpoint.ckpt") as file,
+    ):
+        fill(file)
+    assert read(small_disk / "checkpoint.ckpt") == b"good"
+    assert check(small_disk) == "config.json: OK\ncheckpoint.ckpt: OK\n"
+    assert sorted(path.name for path in small_disk.iterdir()) == [SUMS, "checkpoint.ckpt", "config.json"]
+
+
+def test_a_disk_full_to_the_last_block_keeps_the_list(small_disk: Path) -> None:
+    start_run(small_disk)
+    write(small_disk / "metrics.csv", "good")
+    for block in (100_000, 4096):
+        with suppress(OSError), (small_disk / "other").open("ab") as other:
+            while other.write(bytes(block)):
+                other.flush()
+    with pytest.raises(OSError, match="No space left on device"):
+        write(small_disk / "metrics.csv", "new")
+    assert read(small_disk / "metrics.csv") == b"good"
+    assert check(small_disk) == "config.json: OK\nmetrics.csv: OK\n"
+
+
+def test_a_folder_that_can_t_be_written_to_stays_readable(small_disk: Path) -> None:
+    start_run(small_disk)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)  # noqa: S607
+    with pytest.raises(OSError, match="Read-only file system"):
+        write(small_disk / "config.json", "new")
+    assert read(small_disk / "config.json") == b"{}"
 
 
 # The sums of a run
