@@ -572,6 +572,40 @@ def test_mistakes_print_one_sentence_and_exit_with_2(
 
 
 @pytest.mark.parametrize(
+    ("file", "arguments", "code"),
+    [
+        ("checkpoint.ckpt", ["train", "--resume", "run"], 2),
+        ("model.safetensors", ["train", "--start-from", "run"], 2),
+        ("model.safetensors", ["evaluate", "run"], 2),
+        ("model.safetensors", ["export", "run"], 2),
+        ("model.safetensors", ["report", "run"], 1),
+        ("model.onnx", ["predict", "x.png", "-a", "7", "--model", "run"], 2),
+        ("model.onnx", ["serve", "--model", "run"], 2),
+        ("model.onnx", ["site", "public", "--model", "run"], 2),
+        ("evaluation.json", ["export", "run"], 2),
+        ("evaluation.json", ["compare", "run"], 2),
+        ("evaluation.json", ["report", "run"], 1),
+        ("metrics.csv", ["compare", "run"], 2),
+        ("metrics.csv", ["report", "run"], 1),
+        ("config.json", ["train", "--resume", "run"], 2),
+    ],
+)
+def test_a_flipped_bit_is_noticed_by_whatever_reads_the_file(
+    run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, file: str, arguments: list[str], code: int
+) -> None:
+    monkeypatch.chdir(trained.parent)
+    content = bytearray((trained / file).read_bytes())
+    content[len(content) // 3] ^= 1
+    (trained / file).write_bytes(content)
+    found, _, errors = run(*arguments)
+    assert found == code
+    assert f"run/{file} is damaged: its SHA-256 isn't the one in SHA256SUMS" in errors
+    assert errors.count("\n") == 1
+    assert (trained / file).read_bytes() == content
+    assert [path.name for path in trained.parent.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
     "arguments", [["train", "--out"], ["export", "concat", "--to"], ["site"], ["compare", "run", "--to"]]
 )
 def test_an_output_that_is_no_ordinary_file_or_folder_is_refused(

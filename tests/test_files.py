@@ -115,7 +115,7 @@ def test_a_full_disk_keeps_the_last_good_file_and_nothing_else(small_disk: Path)
     start_run(small_disk)
     write(small_disk / "checkpoint.ckpt", "good")
     with (
-        pytest.raises(OSError, match="No space left on device"),
+        pytest.raises(OSError, match=r"checkpoint.ckpt can't be written: No space left on device$"),
         replacing(small_disk / "checkpoint.ckpt") as file,
     ):
         fill(file)
@@ -131,7 +131,7 @@ def test_a_disk_full_to_the_last_block_keeps_the_list(small_disk: Path) -> None:
         with suppress(OSError), (small_disk / "other").open("ab") as other:
             while other.write(bytes(block)):
                 other.flush()
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(OSError, match=r"metrics.csv can't be written: No space left on device$"):
         write(small_disk / "metrics.csv", "new")
     assert read(small_disk / "metrics.csv") == b"good"
     assert check(small_disk) == "config.json: OK\nmetrics.csv: OK\n"
@@ -191,6 +191,17 @@ def test_a_file_that_is_not_listed_is_read_as_it_is(tmp_path: Path) -> None:
     start_run(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"by hand")
     assert read(tmp_path / "model.onnx") == b"by hand"
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    with replacing(tmp_path / "config.json", starts_run=True) as file:
+        file.write_bytes(bytes(range(100)))
+    for bit in range(800):
+        content = bytearray(range(100))
+        content[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "config.json").write_bytes(content)
+        with pytest.raises(ValueError, match="config.json is damaged"):
+            read(tmp_path / "config.json")
 
 
 def test_a_changed_file_is_noticed_until_its_line_is_deleted(tmp_path: Path) -> None:
