@@ -200,7 +200,7 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
         content = bytearray(range(100))
         content[bit // 8] ^= 1 << bit % 8
         (tmp_path / "config.json").write_bytes(content)
-        with pytest.raises(ValueError, match="config.json is damaged"):
+        with pytest.raises(ValueError, match=r"config\.json is damaged"):
             read(tmp_path / "config.json")
 
 
