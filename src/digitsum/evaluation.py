@@ -23,6 +23,7 @@ from digitsum.pairs import Item
 Array = npt.NDArray[Any]
 
 SHARES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")  # what a short account names
+BINS = 15  # of confidence, for the expected calibration error
 
 
 @dataclass(frozen=True)
@@ -117,15 +118,7 @@ def evaluate(network: DigitSumNet, batches: Iterable[Item], data: str, split: st
         An answer isn't a finite number.
     """
     start = time.perf_counter()
-    trials = run_trials(network, batches)
-    return Evaluation(
-        network=network.config["network"],
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        data=data,
-        split=split,
-        **_figures(trials),
-        seconds=time.perf_counter() - start,
-    )
+    return Tally.of(run_trials(network, batches)).evaluation(network, data, split, start)
 
 
 class Trials(NamedTuple):
@@ -200,33 +193,87 @@ def _answers(log_probabilities: Tensor, right: Tensor) -> tuple[Tensor, Tensor, 
     return answer.view(-1, 10), confidence.view(-1, 10), nll.view(-1, 10)
 
 
-def _figures(trials: Trials) -> dict[str, Any]:
-    label, images = trials.label, len(trials.label)
-    digit_right, sum_right = trials.digit_right, trials.sum_right
-    digit_accuracy, sum_accuracy = digit_right.mean(), sum_right.mean()
-    confusion = np.zeros((10, 10), int)
-    np.add.at(confusion, (label[:, None], trials.digit), 1)
-    return {
-        "images": images,
-        "trials": 10 * images,
-        "digit_accuracy": float(digit_accuracy),
-        "sum_accuracy": float(sum_accuracy),
-        "joint_accuracy": float((digit_right & sum_right).mean()),
-        "consistency": float((trials.sum == trials.digit + np.arange(10)).mean()),
-        "misread": float((~digit_right & ~sum_right).mean()),
-        "misadded": float((digit_right & ~sum_right).mean()),
-        "digit_ci95": wilson_interval(digit_accuracy, images),
-        "sum_ci95": wilson_interval(sum_accuracy, images),
-        "digit_nll": float(trials.digit_nll.mean(dtype=float)),
-        "sum_nll": float(trials.sum_nll.mean(dtype=float)),
-        "digit_ece": calibration_error(trials.digit_confidence, digit_right),
-        "sum_ece": calibration_error(trials.sum_confidence, sum_right),
-        "confusion": confusion.tolist(),
-        "sum_accuracy_by_digit_and_addend": [
-            sum_right[label == digit].mean(axis=0).tolist() if np.any(label == digit) else [None] * 10
-            for digit in range(10)
-        ],
-    }
+class Tally(NamedTuple):
+    """The counts and sums of some trials, all that an `Evaluation` is made of: those of parts can be added.
+
+    Attributes
+    ----------
+    confusion, sum_right
+        int64 [10, 10]: the trials by digit and predicted digit; those with the right sum by digit and addend.
+    joint, consistent, misread, misadded
+        How many trials are what the shares of these names in an `Evaluation` say.
+    digit_nll, sum_nll
+        The negative log-likelihoods of the right answers, nats, added up in float64.
+    digit_bins, sum_bins
+        float64 [15, 3]: what `_bins` gives of either output.
+    """
+
+    confusion: Array
+    sum_right: Array
+    joint: int
+    consistent: int
+    misread: int
+    misadded: int
+    digit_nll: float
+    sum_nll: float
+    digit_bins: Array
+    sum_bins: Array
+
+    @classmethod
+    def of(cls, trials: Trials) -> Self:
+        """Count some trials."""
+        label, digit_right, sum_right = trials.label[:, None], trials.digit_right, trials.sum_right
+        confusion, by_addend = np.zeros((2, 10, 10), np.int64)
+        np.add.at(confusion, (label, trials.digit), 1)
+        np.add.at(by_addend, (label, np.arange(10)), sum_right)
+        return cls(
+            confusion,
+            by_addend,
+            int((digit_right & sum_right).sum()),
+            int((trials.sum == trials.digit + np.arange(10)).sum()),
+            int((~digit_right & ~sum_right).sum()),
+            int((digit_right & ~sum_right).sum()),
+            float(trials.digit_nll.sum(dtype=float)),
+            float(trials.sum_nll.sum(dtype=float)),
+            _bins(trials.digit_confidence, digit_right, BINS),
+            _bins(trials.sum_confidence, sum_right, BINS),
+        )
+
+    def plus(self, other: Self) -> Self:
+        """Give the counts and sums of both."""
+        return type(self)(*(mine + others for mine, others in zip(self, other, strict=True)))
+
+    def evaluation(self, network: DigitSumNet, data: str, split: str, start: float) -> Evaluation:
+        """Make the evaluation, which began at `start` of `time.perf_counter`, of all images counted."""
+        trials = int(self.confusion.sum())
+        images, of_digit = trials // 10, self.confusion.sum(axis=1) // 10
+        digit_accuracy, sum_accuracy = np.trace(self.confusion) / trials, self.sum_right.sum() / trials
+        return Evaluation(
+            network=network.config["network"],
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            data=data,
+            split=split,
+            images=images,
+            trials=trials,
+            digit_accuracy=float(digit_accuracy),
+            sum_accuracy=float(sum_accuracy),
+            joint_accuracy=self.joint / trials,
+            consistency=self.consistent / trials,
+            misread=self.misread / trials,
+            misadded=self.misadded / trials,
+            digit_ci95=wilson_interval(digit_accuracy, images),
+            sum_ci95=wilson_interval(sum_accuracy, images),
+            digit_nll=self.digit_nll / trials,
+            sum_nll=self.sum_nll / trials,
+            digit_ece=_calibration_error(self.digit_bins),
+            sum_ece=_calibration_error(self.sum_bins),
+            confusion=self.confusion.tolist(),
+            sum_accuracy_by_digit_and_addend=[
+                (right / count).tolist() if count else [None] * 10
+                for right, count in zip(self.sum_right, of_digit, strict=True)
+            ],
+            seconds=time.perf_counter() - start,
+        )
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
@@ -255,12 +302,15 @@ def calibration_error(confidence: Array, right: Array) -> float:
     >>> calibration_error(np.array([0.75, 0.75]), np.array([True, False]))
     0.25
     """
-    table = reliability(confidence, right)
-    gap = table["trials"] * (table["confidence"] - table["accuracy"]).abs()
-    return float(gap.sum() / table["trials"].sum())
+    return _calibration_error(_bins(confidence, right, BINS))
 
 
-def reliability(confidence: Array, right: Array, bins: int = 15) -> pd.DataFrame:
+def _calibration_error(bins: Array) -> float:
+    count, confidence, right = bins.T
+    return float(np.abs(confidence - right).sum() / count.sum())
+
+
+def reliability(confidence: Array, right: Array, bins: int = BINS) -> pd.DataFrame:
     """Compare confidence with accuracy in equally wide bins of confidence, (0, 1/15] to (14/15, 1].
 
     Parameters
@@ -280,7 +330,16 @@ def reliability(confidence: Array, right: Array, bins: int = 15) -> pd.DataFrame
     0    0.5       1        0.30       1.0
     1    1.0       2        0.75       0.5
     """
-    trials = pd.DataFrame({"confidence": confidence.ravel().astype(float), "right": right.ravel()})
-    trials["bound"] = np.ceil(trials["confidence"] * bins).clip(1, bins) / bins
-    by_bin = trials.groupby("bound", as_index=False)
-    return by_bin.agg(trials=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
+    table = _bins(confidence, right, bins)
+    count, *sums = table[table[:, 0] > 0].T
+    bound = (np.flatnonzero(table[:, 0]) + 1) / bins
+    mean = {name: sum_ / count for name, sum_ in zip(("confidence", "accuracy"), sums, strict=True)}
+    return pd.DataFrame({"bound": bound, "trials": count.astype(np.int64)} | mean)
+
+
+def _bins(confidence: Array, right: Array, bins: int) -> Array:
+    """Give how many trials fall into each bin, and the sums of their confidence and of the right ones."""
+    confidence = confidence.ravel().astype(float)
+    bin_ = np.ceil(confidence * bins).clip(1, bins).astype(np.int64) - 1
+    weights = (None, confidence, right.ravel())
+    return np.stack([np.bincount(bin_, weight, bins) for weight in weights], axis=1).astype(float)
