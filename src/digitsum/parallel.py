@@ -4,6 +4,7 @@ Whoever does the work may die, once or twice: its items are done again. What an 
 error, is given with it, and the others go on.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -184,10 +185,11 @@ def _end_with(alive: Connection) -> None:
 def _on_cluster(
     function: Callable[[Item], Result], items: Iterable[Item], scheduler: str
 ) -> Outcome[Item, Result]:
-    from distributed import Client, KilledWorker, as_completed
+    from distributed import KilledWorker, as_completed
 
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it logs tracebacks of what is said here
     items = list(items)
-    with Client(scheduler, timeout=SECONDS) as client:
+    with _client(scheduler) as client:
         _check_versions(client)
         futures = dict(zip(client.map(function, items, pure=False), items, strict=True))
         for future in as_completed(futures):
@@ -198,6 +200,17 @@ def _on_cluster(
                 yield item, _given_up()
             except CancelledError as error:
                 raise OSError(f"the scheduler at {scheduler} is gone: start it, and ask again") from error
+
+
+def _client(scheduler: str) -> Any:
+    from distributed import Client
+
+    try:
+        return Client(scheduler, timeout=SECONDS)
+    except OSError as error:
+        raise OSError(f"no scheduler answers at {scheduler}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"a scheduler's address is like tcp://10.0.0.1:8786, not {scheduler}") from error
 
 
 def _check_versions(client: Any) -> None:

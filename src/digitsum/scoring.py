@@ -12,6 +12,7 @@ Nothing here needs torch.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -278,18 +279,26 @@ def score_file(part: Part, job: Job) -> Count:
     OSError
         It can't be read as Parquet, or its scores can't be written.
     ValueError
-        It hasn't the columns that it should have, or this process finds another model than the job's.
+        It hasn't the columns that it should have, CSV can't hold them, or this process finds another model
+        than the job's.
     """
     predictor = _predictor(job.model, job.model_sha256)
-    rows = errors = 0
     with _replacing(f"{job.out}/{job.target(part.name)}") as file:
         groups = _grouped(_scored(predictor, *batch) for batch in _batches(part, job))
-        first = next(groups)
-        with (pa.csv.CSVWriter if job.csv else pq.ParquetWriter)(file, first.schema) as writer:
-            for group in chain([first], groups):
-                writer.write_table(group)
-                rows += len(group)
-                errors += len(group) - group["error"].null_count
+        try:
+            return _write(groups, file, pa.csv.CSVWriter if job.csv else pq.ParquetWriter)
+        except pa.ArrowException as error:
+            raise ValueError(f"the scores of {part} can't be written: {error}") from error
+
+
+def _write(groups: Iterator[pa.Table], file: IO[bytes], writer: Any) -> Count:
+    rows = errors = 0
+    first = next(groups)
+    with writer(file, first.schema) as scores:
+        for group in chain([first], groups):
+            scores.write_table(group)
+            rows += len(group)
+            errors += len(group) - group["error"].null_count
     return Count(rows, errors)
 
 
@@ -307,7 +316,8 @@ def _batches(part: Part, job: Job) -> Iterator[Batch]:
     if not part.is_table:
         fs, base = url_to_fs(part.base)
         rows = [tables.read_file(fs, f"{base}/{name}") for name in part.files]
-        yield pa.record_batch({"picture": pa.array(part.files)}), rows, [job.addend] * len(rows)
+        names = [os.fsencode(name).decode(errors="replace") for name in part.files]
+        yield pa.record_batch({"picture": names}), rows, [job.addend] * len(rows)
         return
     with tables.opened(part) as table:
         schema = table.schema_arrow.remove_metadata()

@@ -67,7 +67,8 @@ class Part(NamedTuple):
         return f"{self.base}/{self.files[0]}"
 
     def __str__(self) -> str:
-        return shown(self.address)
+        more = len(self.files) - 1
+        return shown(self.address) + (f" and {more} more" if more else "")
 
 
 def find(source: str, out: str | None = None) -> list[Part]:
@@ -196,9 +197,12 @@ def picture_column(schema: pa.Schema, part: Part, column: str | None = None) -> 
     Raises
     ------
     ValueError
-        There is none, or there are several.
+        There is none, or there are several, or two columns have one name.
     """
     check_columns(schema, part, column)
+    twice = [name for name in schema.names if schema.names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{part} has several columns {twice[0]}: rename them")
     kinds: dict[str, Any] = {field.name: field.type for field in schema if column in (None, field.name)}
     found = [name for name, kind in kinds.items() if _is_picture(kind)]
     if len(found) > 1:
