@@ -187,7 +187,9 @@ def _on_cluster(
 ) -> Outcome[Item, Result]:
     from distributed import KilledWorker, as_completed
 
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it logs tracebacks of what is said here
+    logging.getLogger("distributed.client").setLevel(
+        logging.CRITICAL
+    )  # it logs tracebacks of what is said here
     items = list(items)
     with _client(scheduler) as client:
         _check_versions(client)

@@ -165,7 +165,9 @@ def opened(part: Part) -> Iterator[pq.ParquetFile]:
     """
     try:
         with fsspec.open(part.address, "rb") as file:
-            yield pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
+            yield pq.ParquetFile(
+                file, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+            )
     except (pa.ArrowException, OSError) as error:
         raise OSError(f"{part} can't be read as Parquet: {error}") from error
 
