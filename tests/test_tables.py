@@ -85,7 +85,7 @@ def read_or_why_not(picture: np.ndarray) -> np.ndarray | str:
 
 
 def test_images_are_told_from_drawings_as_read_number_does() -> None:
-    """Those as MNIST's come back as they are: with counts of ink and brightnesses on both sides of the rule."""
+    """Those as MNIST's come back as they are; counts and brightnesses lie on both sides of the rule."""
     chance = np.random.default_rng(0)
     images = np.zeros((60, 784), np.uint8)
     for image, (count, brightest) in zip(images, [(391, 128), (392, 128), (391, 127)] * 20, strict=True):

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -62,7 +63,7 @@ def each(
     """
     if scheduler is not None:
         return _on_cluster(function, items, scheduler)
-    return _on_this_machine(function, items, workers or len(os.sched_getaffinity(0)))
+    return _on_this_machine(function, items, workers or os.cpu_count() or 1)
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def _in_pools(
         running: dict[Future[Result], Item] = {}
         with _pool(min(workers, len(waiting))) as pool:
             try:
-                yield from _in_pool(pool.submit, function, waiting, running, workers)
+                yield from _in_pool(pool, function, waiting, running, workers)
             except BrokenProcessPool as error:
                 for item in running.values():
                     died[item] += 1
@@ -128,7 +129,7 @@ def _in_pools(
 
 
 def _in_pool(
-    submit: Callable[..., "Future[Result]"],
+    pool: ProcessPoolExecutor,
     function: Callable[[Item], Result],
     waiting: deque[Item],
     running: dict["Future[Result]", Item],
@@ -137,11 +138,22 @@ def _in_pool(
     """Have as many items done at once as there are workers; those that `running` holds may be lost."""
     while waiting or running:
         while waiting and len(running) < workers:
-            running[submit(function, waiting[0])] = waiting[0]
+            running[_submit(pool, function, waiting[0])] = waiting[0]
             waiting.popleft()
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             outcome = _outcome(future)
             yield running.pop(future), outcome
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> "Future[Result]":
+    """Hand an item to the pool; a process that starts for it won't hear a terminal's interrupts."""
+    if sys.platform == "win32":
+        return pool.submit(function, item)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(function, item)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _outcome(future: Any) -> Any:
@@ -168,7 +180,6 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 def _begin(alive: Connection) -> None:
     """Prepare a process of the pool: one thread, and an end that the first process decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to all
     threadpool_limits(1, "blas")
     Thread(target=_end_with, args=(alive,), daemon=True).start()
 

@@ -247,9 +247,7 @@ def _compare(before: dict[str, Any], now: dict[str, Any], there: set[str], job: 
         old = before["settings"].get(name)
         if old != value:
             what = name.replace("_", " ")
-            raise ValueError(
-                f"{out} was written with {what} {old}, not {value}: name a new one, or remove it"
-            )
+            raise ValueError(f"{out} was written with {what} {old}, not {value}: name another folder")
     for name, state in before["files"].items():
         target = job.target(name)
         if target in there and now["files"].get(name) != state:
