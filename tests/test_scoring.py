@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ import pytest
 from PIL import Image
 
 from digitsum import cli, mnist, scoring, tables
+from digitsum.evaluation import evaluate
 from digitsum.files import ASSETS
+from digitsum.mnist import Digits
+from digitsum.networks import load
+from digitsum.pairs import DigitSumDataset, loader
 from digitsum.prediction import Predictor
 from digitsum.scoring import MANIFEST, Job, score, score_file
 
@@ -367,8 +372,8 @@ def test_a_file_that_is_not_parquet_is_named_and_the_others_are_scored(
 
 
 @contextmanager
-def started(*arguments: object, **more: Any) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "digitsum", *map(str, arguments)]
+def started(*arguments: object, within: Sequence[str] = (), **more: Any) -> Iterator[subprocess.Popen[str]]:
+    command = [*within, sys.executable, "-m", "digitsum", *map(str, arguments)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
     ) as process:
@@ -488,3 +493,52 @@ def test_a_cluster_gives_the_same_though_a_worker_is_killed(
     assert f"{FILES} files, of which 0 were there; {FILES * ROWS:,} rows written" in output
     assert digest(out) == digest(expected)
     assert files(out) == [*files(expected), MANIFEST]
+
+
+@pytest.fixture
+def hosts() -> Iterator[dict[str, str]]:
+    """Two hosts, which only a cable connects: the address of each, and the name of its network."""
+    network = {f"10.77.0.{i}": f"digitsum-{os.getpid()}-{i}" for i in (1, 2)}
+    first, second = network.values()
+    ip = shutil.which("ip")
+    if not ip or subprocess.run([ip, "netns", "add", first], capture_output=True).returncode:
+        pytest.skip("networks of one's own take Linux, iproute2 and root")
+    with ExitStack() as made:
+        made.callback(subprocess.run, [ip, "netns", "delete", first])
+        subprocess.run([ip, "netns", "add", second], check=True)
+        made.callback(subprocess.run, [ip, "netns", "delete", second])
+        cable = ["type", "veth", "peer", "name", "eth0", "netns", second]
+        subprocess.run([ip, "link", "add", "eth0", "netns", first, *cable], check=True)
+        for address, name in network.items():
+            subprocess.run([ip, "-n", name, "address", "add", f"{address}/24", "dev", "eth0"], check=True)
+            for device in ("lo", "eth0"):
+                subprocess.run([ip, "-n", name, "link", "set", device, "up"], check=True)
+        yield network
+
+
+def test_two_hosts_evaluate_and_score_as_one_process_does(
+    data: Path, expected: Path, tmp_path: Path, hosts: dict[str, str]
+) -> None:
+    def on(host: str) -> list[str]:
+        return ["ip", "netns", "exec", hosts[host]]
+
+    first, second = hosts
+    few = f"{data}/[01].parquet"
+    with cluster(tmp_path, first, second, within=on) as (address, _):
+        options = ("--scheduler", address)
+        with started("score", data, tmp_path / "out", "-a", 7, *options, within=on(first)) as process:
+            assert process.communicate(timeout=120)[1] == ""
+        command = ("evaluate", "exact", "--data", few, *options, "--json")
+        with started(*command, within=on(first)) as process:
+            output, errors = process.communicate(timeout=120)
+    assert digest(tmp_path / "out") == digest(expected)
+    assert errors.startswith(
+        f"digitsum: 2 of {2 * ROWS} rows in {few} were skipped: row {BROKEN} of {data}/0."
+    )
+
+    digits, shown = mnist.load(), [i for i in range(2 * ROWS) if i % ROWS != BROKEN]
+    dataset = DigitSumDataset(Digits(digits.images[shown], digits.labels[shown]))
+    once, streamed = asdict(evaluate(load("exact"), loader(dataset), few, "all")), json.loads(output)
+    for name in ("digit_nll", "sum_nll", "digit_ece", "sum_ece"):
+        assert streamed.pop(name) == pytest.approx(once.pop(name), rel=1e-5)
+    assert streamed | {"seconds": 0} == json.loads(json.dumps(once)) | {"seconds": 0}
