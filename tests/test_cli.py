@@ -23,7 +23,7 @@ from digitsum.prediction import Predictor
 Run = Callable[..., tuple[int, str, str]]
 
 BASH = shutil.which("bash")
-COMMANDS = ["train", "evaluate", "report", "compare", "predict", "export", "data", "serve", "site"]
+COMMANDS = ["train", "evaluate", "report", "compare", "predict", "score", "export", "data", "serve", "site"]
 
 
 def digitsum_main(*arguments: object) -> int:
@@ -75,7 +75,18 @@ def test_import_and_help_load_nothing_heavy(arguments: list[str]) -> None:
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     modules = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in loaded.splitlines()}
     assert "digitsum" in modules
-    assert not modules & {"torch", "pandas", "mlxtend", "lightning_fabric", "scipy", "numpy"}
+    heavy = {
+        "torch",
+        "pandas",
+        "mlxtend",
+        "lightning_fabric",
+        "scipy",
+        "numpy",
+        "pyarrow",
+        "dask",
+        "distributed",
+    }
+    assert not modules & heavy
 
 
 def test_public_names_are_found_when_asked_for() -> None:
@@ -531,6 +542,23 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
             "there is no network 'nowhere': name exact, concat, or a folder that holds",
         ),
         (["evaluate", "full"], "full doesn't hold a trained DigitSumNet: "),
+        (
+            ["evaluate", "exact", "--data", "mnist5k", "--label-column", "digit"],
+            "--label-column is for Parquet files: --data should end in .parquet",
+        ),
+        (
+            ["evaluate", "exact", "--data", "x.parquet", "--split", "test"],
+            "Parquet files have no splits: leave --split out",
+        ),
+        (["evaluate", "exact", "--data", "x.parquet"], "there are no Parquet files or pictures at x.parquet"),
+        (["score", "x.parquet", "out", "-a", "7"], "there are no Parquet files or pictures at x.parquet"),
+        (["score", "full", "out"], "say what to add: give either --addend or --addend-column"),
+        (["score", "full", "full", "-a", "7"], "there are no Parquet files or pictures at full"),
+        (["score", "full", "out", "--addend-column", "n"], "pictures have no columns: give --addend alone"),
+        (
+            ["score", "full", "out", "-a", "7", "--workers", "0"],
+            'Invalid value "0" for --workers. Must be >=',
+        ),
         (["predict", "x.png", "-a", "-1"], "a number's addend is a whole number from 0 on, not -1"),
         (
             ["predict", "x.png", "-a", "1", "-a", "2"],
