@@ -5,13 +5,14 @@ python benchmarks/fuzzing.py [--seconds 300] [--corpus FOLDER] [TARGET ...]
 
 Each target reads bytes that libFuzzer makes of good examples, led by what the package's own code does with
 them. The library may raise ValueError or OSError, the command line end with 0, 1 or 2 and a sentence. All
-else is a finding, and so are more than 10 s or 2 GB: libFuzzer tells of it, its bytes are kept in the corpus,
+else is a finding, and so are more than 30 s or 2 GB: libFuzzer tells of it, its bytes are kept in the corpus,
 and the target ends. `tests/test_fuzz.py` gives the same targets a few examples.
 """
 
 import argparse
 import contextlib
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -20,39 +21,59 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
-from digitsum import Evaluation, Predictor, cli, compare, evaluate, load, mnist, report, to_onnx, write_report
+from digitsum import (
+    Evaluation,
+    Predictor,
+    cli,
+    compare,
+    evaluate,
+    load,
+    mnist,
+    report,
+    tables,
+    to_onnx,
+    write_report,
+)
 from digitsum.config import Config
 from digitsum.files import SUMS, read
 from digitsum.imaging import FORMATS, read_number, read_picture
 from digitsum.networks import FastNet
 from digitsum.pairs import DigitSumDataset, loader
+from digitsum.prediction import find_model
+from digitsum.scoring import Job, score_file
 from digitsum.training import COLUMNS
 
 REFUSED = (ValueError, OSError)
-LIMITS = ["-timeout=10", "-rss_limit_mb=2000", "-max_len=20000"]  # seconds, megabytes and bytes of a case
+LIMITS = ["-timeout=30", "-rss_limit_mb=2000", "-max_len=60000"]  # seconds, megabytes and bytes of a case
 KINDS = (np.uint8, np.bool, np.uint16, np.float16, np.float32, np.float64, np.int64, np.complex64)
 WORDS = re.findall(
     r"\S+",
-    """train evaluate report compare predict export data serve site exact concat fast adapt mnist mnist5k
-    run model.onnx digit.png pipe nowhere new / .. - -- = -a -h --help --version --install-completion --shell
-    bash 7 -1 2.5 1e400 nan 999999999999999999999 0x7 --addend --json --model --to --data --data-dir --split
-    test --resume --out --preset --start-from --network --width --epochs --log tensorboard --port --workers
-    --host --fetch --pdf --allow-origin --no-augment --seed --batch-size --learning-rate --deal""",
+    """train evaluate report compare predict export data serve site score exact concat fast adapt mnist
+    mnist5k run model.onnx digit.png pipe nowhere new / .. - -- = -a -h --help --version --shell bash 7 -1
+    2.5 1e400 nan 999999999999999999999 0x7 test tensorboard --addend --json --model --to --data --data-dir
+    --split --resume --out --preset --start-from --network --width --epochs --log --port --workers --host
+    --fetch --pdf --allow-origin --no-augment --seed --batch-size --learning-rate --deal --addend-column --csv
+    --column --scheduler""",
 )
 FUZZ = """
 import sys, atheris
 with atheris.instrument_imports(include=["digitsum"]):
     import fuzzing
-fuzzing.run()
-atheris.Setup(sys.argv, fuzzing.TARGETS[sys.argv.pop(1)])
+target = sys.argv.pop(1)
+for seed in fuzzing.seeds(target):  # what is imported for the first time doesn't count
+    fuzzing.TARGETS[target](seed)
+atheris.Setup(sys.argv, fuzzing.TARGETS[target])
 atheris.Fuzz()
 """
 
@@ -80,7 +101,6 @@ def run() -> Path:
     images = np.zeros((10, 1, 28, 28), np.uint8)
     dataset = DigitSumDataset(mnist.Digits(images, np.arange(10)))
     evaluate(network, loader(dataset), "zeros", "all").save(made / "evaluation.json")
-    to_onnx(network, made / "model.onnx")
     (made / SUMS).unlink()
     return made
 
@@ -103,6 +123,13 @@ def drawn(kind: str) -> bytes:
     page[8:11, 10:28] = page[8:32, 25:28] = 30
     file = io.BytesIO()
     Image.fromarray(page).save(file, kind)
+    return file.getvalue()
+
+
+def stored(columns: dict[str, list[Any]]) -> bytes:
+    """Write a Parquet file."""
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
     return file.getvalue()
 
 
@@ -142,8 +169,8 @@ def pixels(data: bytes) -> None:
 
 def config(data: bytes) -> None:
     """Read the settings of a run, and what depends on them."""
-    with damaged("config.json", data) as run, patch.object(report, "_figure", return_value="left out"):
-        for reader in (Config.load, load, pages):
+    with damaged("config.json", data) as run:
+        for reader in (Config.load, load, partial(page, without=("log", "evaluation"))):
             with suppress(*REFUSED):
                 reader(run)
 
@@ -152,19 +179,21 @@ def evaluation(data: bytes) -> None:
     """Read an evaluation."""
     with damaged("evaluation.json", data) as run, suppress(*REFUSED):
         Evaluation.load(run / "evaluation.json")
-        pages(run)
+        page(run)
+        compare([run], folder() / "comparison.html")
 
 
 def metrics(data: bytes) -> None:
     """Read a log."""
     with damaged("metrics.csv", data) as run, suppress(*REFUSED):
-        pages(run)
+        compare([run], folder() / "comparison.html")
+        page(run)
 
 
-def pages(run: Path) -> None:
-    """Write the pages of a run, but for what the images and the network's answers need."""
-    compare([run], folder() / "comparison.html")
-    with patch.dict(report.SECTIONS, dict.fromkeys(("data", "network", "answers"), lambda _: "left out")):
+def page(run: Path, without: tuple[str, ...] = ()) -> None:
+    """Write the page of a run, but for what the images and the network's answers need."""
+    left_out = ("data", "network", "answers", *without)
+    with patch.dict(report.SECTIONS, dict.fromkeys(left_out, lambda _: "left out")):
         write_report(run)
 
 
@@ -186,6 +215,19 @@ def onnx(data: bytes) -> None:
         Predictor(run, threads=1)
 
 
+def parquet(data: bytes) -> None:
+    """Score a Parquet file, with one addend and with a column of them."""
+    path, out = folder() / "pictures.parquet", folder() / "scores"
+    path.write_bytes(data)
+    out.mkdir(exist_ok=True)
+    sha256 = hashlib.sha256(find_model("concat").read_bytes()).hexdigest()
+    for addend, column in ((7, None), (None, "n")):
+        job = Job(tables.address(str(out)), "concat", sha256, addend, column, None, csv=False)
+        for part in tables.find(str(path)):
+            with suppress(*REFUSED):
+                score_file(part, job)
+
+
 def words(data: bytes) -> None:
     """Run the command line with a word a line; nothing is trained, served or downloaded."""
     arguments = os.fsdecode(data.replace(b"\0", b"")).split("\n")
@@ -196,6 +238,7 @@ def words(data: bytes) -> None:
         patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(data))),
         patch.object(cli, "_train"),
         patch("digitsum.service.serve"),
+        patch("digitsum.scoring.each", return_value=()),
         patch("digitsum.mnist.fetch"),
         patch("digitsum.site._download", side_effect=OSError("it is left out")),
         redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8")),
@@ -212,10 +255,11 @@ def words(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (idx, picture, pixels, config, evaluation, metrics, weights, sums, onnx, words)
+    for target in (idx, picture, pixels, config, evaluation, metrics, weights, sums, onnx, parquet, words)
 }
 
 
+@cache
 def seeds(target: str) -> list[bytes]:
     """Give good examples of what a target reads."""
     if target == "idx":
@@ -233,7 +277,15 @@ def seeds(target: str) -> list[bytes]:
         return ["\n".join(line.split()).encode() for line in LINES]
     if target == "sums":
         return [b"%s  metrics.csv\n" % (b"0" * 64)]
-    names = {"weights": "model.safetensors", "metrics": "metrics.csv", "onnx": "model.onnx"}
+    if target == "parquet":
+        return [
+            stored({"picture": [drawn("PNG"), b"", None], "n": [1, 2, None]}),
+            stored({"pixels": pa.array([[0] * 784, [255] * 784], pa.list_(pa.uint8())), "n": ["1", "x"]}),
+        ]
+    if target == "onnx":
+        to_onnx(FastNet(width=1), folder() / "model.onnx")
+        return [(folder() / "model.onnx").read_bytes()]
+    names = {"weights": "model.safetensors", "metrics": "metrics.csv"}
     return [(run() / names.get(target, f"{target}.json")).read_bytes()]
 
 
@@ -246,6 +298,7 @@ LINES = [
     "compare run run --to new",
     "serve --port 7 --workers 2 --allow-origin * --host ::1",
     "site new --model exact",
+    "score digit.png new --addend 7 --csv --workers 1",
     "data --fetch --data-dir run",
     "predict - -a ٣",
 ]
