@@ -1,7 +1,10 @@
 import json
+import os
 import re
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -157,6 +160,7 @@ def test_train_prints_log_evaluation_and_run_folder(run: Run, pictures: Path, tm
     ]
     assert lines[-2:] == [f"run folder: {tmp_path / 'run'}", f"report: {tmp_path / 'run' / 'report.html'}"]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "SHA256SUMS",
         "checkpoint.ckpt",
         "config.json",
         "evaluation.json",
@@ -335,6 +339,7 @@ def test_report_names_the_page(run: Run, trained: Path) -> None:
 
 def test_report_of_a_damaged_run_says_so_and_exits_with_1(run: Run, trained: Path) -> None:
     (trained / "metrics.csv").write_text("epoch\n")
+    (trained / "SHA256SUMS").unlink()
     code, output, errors = run("report", trained)
     assert (code, output) == (1, f"{trained / 'report.html'}\n")
     assert errors.startswith(
@@ -566,6 +571,52 @@ def test_mistakes_print_one_sentence_and_exit_with_2(
     assert errors.count("\n") == 1
     assert output == ""
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["full", "full/thesis.txt"]
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "socket", "folder", "link to a pipe"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--epochs", "1", "--out"],
+        ["export", "concat", "--to"],
+        ["site"],
+        ["compare", "run", "--to"],
+    ],
+)
+def test_an_output_that_is_no_ordinary_file_or_folder_is_refused(
+    run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, kind: str, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(trained.parent)
+    place = make(trained.parent / "place", kind)
+    if kind == "folder":
+        (place / "thesis.txt").write_text("precious")
+    before = place.lstat()
+    code, _, errors = run(*arguments, place)
+    assert code == 2
+    assert errors.startswith(f"digitsum: {place} ")
+    assert errors.count("\n") == 1
+    assert place.lstat() == before
+    assert sorted(path.name for path in trained.parent.iterdir()) == ["place", "run"]
+
+
+def make(place: Path, kind: str) -> Path:
+    """Make something other than a file; a device is one of our own."""
+    if kind == "device":
+        try:
+            os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # as the null device
+        except PermissionError:
+            pytest.skip("only root makes devices")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(place))
+    elif kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        os.mkfifo(place.parent / "run" / "pipe")
+        place.symlink_to(place.parent / "run" / "pipe")
+    return place
 
 
 def test_failed_download_prints_one_sentence_and_exits_with_1(

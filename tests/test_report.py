@@ -167,6 +167,7 @@ def test_a_missing_or_damaged_file_is_named_and_the_rest_shown(
 def test_data_that_are_gone_cost_only_what_shows_them(copy: Path) -> None:
     settings = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(settings | {"data": "gone"}))
+    (copy / "SHA256SUMS").unlink()
     (problem,) = report.write_report(copy)
     assert "gone" in problem
     assert list(Sections((copy / "report.html").read_text()).problems) == ["data", "answers"]

@@ -61,9 +61,18 @@ def test_fit_leaves_a_whole_run_folder(config: Config, tmp_path: Path) -> None:
     rows = fit(
         config, tmp_path / "run", on_epoch=lambda row: after_epoch.append((row, files(tmp_path / "run")))
     )
-    assert after_epoch == [(row, ["checkpoint.ckpt", "config.json", "metrics.csv"]) for row in rows]
+    assert after_epoch == [
+        (row, [".lock", "SHA256SUMS", "checkpoint.ckpt", "config.json", "metrics.csv"]) for row in rows
+    ]
     assert len(rows) == 2
-    assert files(tmp_path / "run") == ["checkpoint.ckpt", "config.json", "metrics.csv", "model.safetensors"]
+    assert files(tmp_path / "run") == [
+        "SHA256SUMS",
+        "checkpoint.ckpt",
+        "config.json",
+        "metrics.csv",
+        "model.safetensors",
+    ]
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path / "run", check=True)  # noqa: S607
     assert Config.load(tmp_path / "run") == config
     environment = json.loads((tmp_path / "run" / "config.json").read_text())["environment"]
     assert environment["torch"] == torch.__version__
@@ -81,7 +90,7 @@ def test_one_epoch_and_a_resumed_one_give_bit_for_bit_two(
     whole = fit(config, tmp_path / "whole")
 
     train_an_epoch(config, tmp_path / "parts")
-    assert files(tmp_path / "parts") == ["checkpoint.ckpt", "config.json", "metrics.csv"]
+    assert files(tmp_path / "parts") == ["SHA256SUMS", "checkpoint.ckpt", "config.json", "metrics.csv"]
     resumed = fit(Config.load(tmp_path / "parts"), tmp_path / "parts")
 
     assert [row["epoch"] for row in resumed] == [2]
@@ -230,13 +239,18 @@ def test_fit_stops_when_the_loss_is_not_finite(config: Config, tmp_path: Path) -
         FloatingPointError, match=r"^the loss of epoch 1 isn't finite: try a lower --learning"
     ):
         fit(config, tmp_path / "run")
-    assert files(tmp_path / "run") == ["config.json"]
+    assert files(tmp_path / "run") == ["SHA256SUMS", "config.json"]
 
 
 @pytest.mark.parametrize("content", [b"", b"damaged"])
 def test_fit_refuses_a_damaged_checkpoint(config: Config, tmp_path: Path, content: bytes) -> None:
     train_an_epoch(config, tmp_path / "run")
     (tmp_path / "run" / "checkpoint.ckpt").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"checkpoint.ckpt is damaged: its SHA-256 isn't the one in SHA256SUMS "
+    ):
+        fit(config, tmp_path / "run")
+    (tmp_path / "run" / "SHA256SUMS").unlink()
     with pytest.raises(ValueError, match=r"checkpoint.ckpt is damaged or of another network: "):
         fit(config, tmp_path / "run")
 
@@ -248,9 +262,35 @@ def test_fit_refuses_a_checkpoint_that_runs_code(config: Config, tmp_path: Path)
 
     train_an_epoch(config, tmp_path / "run")
     torch.save({"network": Bomb()}, tmp_path / "run" / "checkpoint.ckpt")
+    (tmp_path / "run" / "SHA256SUMS").unlink()
     with pytest.raises(ValueError, match=r"checkpoint.ckpt is damaged or of another network: "):
         fit(config, tmp_path / "run")
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_second_training_into_a_folder_is_refused_while_the_first_lives(
+    config: Config, tmp_path: Path
+) -> None:
+    script = f"""
+from pathlib import Path
+from time import sleep
+from digitsum.config import Config
+from digitsum.training import fit
+
+def wait(row):
+    print(row["epoch"], flush=True)
+    sleep(100)
+
+fit({config!r}, Path({str(tmp_path / "run")!r}), on_epoch=wait)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"1\n"
+        with pytest.raises(ValueError, match=rf"^{tmp_path / 'run'} is in use, by another training for inst"):
+            fit(config, tmp_path / "run")
+        first.kill()
+    assert [row["epoch"] for row in fit(config, tmp_path / "run")] == [2]
+    assert ".lock" not in files(tmp_path / "run")
 
 
 def test_fit_of_data_that_is_not_there_leaves_no_folder(tmp_path: Path) -> None:

@@ -244,6 +244,8 @@ def train(
         config = with_start(config, given=settings)
     # a process that the first one started is told its folder
     run = out or Path(environ.get("DIGITSUM_RUN") or f"runs/{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
+    if run.exists() and not run.is_dir():
+        raise ValueError(f"{run} isn't a folder: choose another --out")
     if _is_first() and run.exists() and any(run.iterdir()):
         raise ValueError(f"{run} isn't empty: choose another --out, or go on with --resume {run}")
     _train(config, run, log, devices, nodes)

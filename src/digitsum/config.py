@@ -9,7 +9,7 @@ from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin
 
-from digitsum.files import replacing
+from digitsum.files import read_json, replacing
 
 
 def _setting(
@@ -117,7 +117,7 @@ class Config:
 
     def save(self, run: Path) -> None:
         """Write `config.json`, whole or not at all, into the folder `run`."""
-        with replacing(run / "config.json") as file:
+        with replacing(run / "config.json", starts_run=True) as file:
             file.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
@@ -130,7 +130,7 @@ class Config:
             It isn't one.
         """
         try:
-            values = json.loads((run / "config.json").read_text())
+            values = read_json(run / "config.json")
             return cls(**{setting.name: values[setting.name] for setting in fields(cls)})
         except (OSError, KeyError, TypeError, ValueError) as error:
             why = f"it lacks {error}, as another version's does" if isinstance(error, KeyError) else error

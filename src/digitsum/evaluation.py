@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from digitsum.files import replacing
+from digitsum.files import read_json, replacing
 from digitsum.networks import DigitSumNet
 from digitsum.pairs import Item
 
@@ -92,7 +92,7 @@ class Evaluation:
             It is missing or damaged.
         """
         try:
-            evaluation = cls(**json.loads(path.read_text()))
+            evaluation = cls(**read_json(path))
             for field in fields(cls):
                 if field.type in (int, float) and type(getattr(evaluation, field.name)) not in (int, float):
                     raise TypeError(f"{field.name} isn't a number")

@@ -1,12 +1,32 @@
-"""Where the package's own files are, and files written whole or not at all."""
+"""Where the package's own files are; files written whole or not at all, and noticed when damaged.
 
+A run folder's `SHA256SUMS` lists the digests of its files, as `sha256sum` writes them: `sha256sum --check
+SHA256SUMS` reads it too.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 ASSETS = Path(__file__).parent / "assets"
 NETWORKS = ("exact", "concat")  # that come with the package, each in a folder of its name
+SUMS = "SHA256SUMS"
+SUMMED = (  # the files of a run that are read again
+    "config.json",
+    "metrics.csv",
+    "checkpoint.ckpt",
+    "model.safetensors",
+    "model.onnx",
+    "evaluation.json",
+)
+Sums = dict[str, list[str]]  # digests of each file, two while it is being replaced
 
 
 def locate(name: str | Path) -> Path:
@@ -25,14 +45,161 @@ def locate(name: str | Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
     """Give a temporary path; when the block ends well, what was written there replaces `path`.
 
     The temporary file lies in `path`'s own folder (made if missing), so the replacement is one atomic
     rename; when the block fails or is interrupted, `path` stays as it was and nothing is left behind.
+
+    Parameters
+    ----------
+    path
+        Of a file, new or old. A file of a run (`SUMMED`) is listed in `SHA256SUMS` where its folder has one.
+    starts_run
+        Whether to list it in any case: the folder becomes that of a run.
+
+    Raises
+    ------
+    ValueError
+        Something other than a file is there, as a folder or a device; or another process is writing the run.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a folder, a device or the like, not a file to replace: choose another")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise ValueError(f"{path.parent} isn't a folder: choose another place for {path.name}")
+    listed = path.name in SUMMED and (starts_run or (path.parent / SUMS).exists())
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+    with (
+        locked(path.parent) if listed else nullcontext(),
+        TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder,
+    ):
         temporary = Path(folder) / path.name
         yield temporary
-        temporary.replace(path)
+        if listed:
+            _replace_and_list(temporary, path)
+        else:
+            temporary.replace(path)
+
+
+def _replace_and_list(new: Path, path: Path) -> None:
+    """Replace a file of a run so that, whenever this is cut off, the digest of what is there is listed."""
+    sums = _read_sums(path.parent)
+    before = sums.get(path.name) or ([_digest(path)] if path.exists() else [])
+    digest = _digest(new)
+    _write_sums(path.parent, sums | {path.name: [*before, digest]})
+    new.replace(path)
+    _write_sums(path.parent, sums | {path.name: [digest]})
+
+
+def read(path: Path) -> bytes:
+    """Read a file; one that its folder's `SHA256SUMS` lists must be as it was written.
+
+    Raises
+    ------
+    ValueError
+        It isn't, `SHA256SUMS` itself is damaged, or there is no file but a device or the like.
+    OSError
+        It is missing, or can't be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a folder, a device or the like, not a file")
+    while True:
+        listed = _read_sums(path.parent).get(path.name)
+        data = path.read_bytes()
+        if not listed or hashlib.sha256(data).hexdigest() in listed:
+            return data
+        # whoever replaces a file lists the new digest first: only a list that stays says that it is damaged
+        if _read_sums(path.parent).get(path.name) == listed:
+            raise ValueError(
+                f"{path} is damaged: its SHA-256 isn't the one in {SUMS} (put a good copy in its place, or"
+                " delete its line there if you changed it yourself)"
+            )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file, as `read` does, that holds one JSON object.
+
+    Raises
+    ------
+    ValueError
+        As of `read`; or it isn't one.
+    OSError
+        It is missing, or can't be read.
+    """
+    try:
+        found = json.loads(read(path))
+    except RecursionError:
+        raise ValueError(f"{path} isn't a JSON object: it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} isn't a JSON object")
+    return found
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_sums(folder: Path) -> Sums:
+    path = folder / SUMS
+    sums: Sums = {}
+    if not path.is_file():
+        return sums
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        match = re.fullmatch(rb"([0-9a-f]{64}) [ *]([^/]+)", line)
+        if not match:
+            raise ValueError(
+                f"{path} is damaged: its line {number} isn't a SHA-256 and a name; delete {SUMS} to use the"
+                " files unchecked"
+            )
+        sums.setdefault(os.fsdecode(match[2]), []).append(match[1].decode())
+    return sums
+
+
+def _write_sums(folder: Path, sums: Sums) -> None:
+    lines = [f"{digest}  {name}\n" for name, digests in sums.items() for digest in dict.fromkeys(digests)]
+    with replacing(folder / SUMS) as file:
+        file.write_bytes(os.fsencode("".join(lines)))
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keep other processes from writing a run's files while the block lasts, or its process lives.
+
+    The folder is made if missing. What a killed process left half written there is removed. A block inside
+    another, of the same thread, is no conflict.
+
+    Raises
+    ------
+    ValueError
+        Another process holds the lock.
+    """
+    from filelock import FileLock, Timeout  # of the extra train
+
+    run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.resolve() / ".lock", blocking=False, is_singleton=True)
+    nested = lock.is_locked
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"{run} is in use, by another training for instance: wait for its end, or choose another folder"
+        ) from None
+    try:
+        if not nested:
+            _sweep(run)
+        yield
+    finally:
+        if not nested:
+            with suppress(OSError):
+                Path(
+                    lock.lock_file
+                ).unlink()  # while it is held: who opened it meanwhile sees that it is gone
+        lock.release()
+
+
+def _sweep(run: Path) -> None:
+    """Remove the temporary folders of `replacing` whose process was killed."""
+    for name in (*SUMMED, SUMS):
+        for folder in run.glob(f".{name}.*"):
+            shutil.rmtree(folder)

@@ -15,10 +15,11 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from digitsum.files import locate, replacing
+from digitsum.files import locate, read, read_json, replacing
 
 MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images, ink = 1
 NEVER = -1e4  # the logarithm of no probability: its exponential is 0, and unlike -inf it has a gradient
@@ -137,20 +138,45 @@ class DigitSumNet(nn.Module, ABC):
             A file is missing, damaged or of another network.
         """
         try:
-            config = json.loads((Path(folder) / "config.json").read_text())
-            network = NETWORKS[config["network"]](config["width"])
-            network.config = config
-            network.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+            config = read_json(Path(folder) / "config.json")
+            weights = _read_weights(Path(folder) / "model.safetensors")
+            network = _make(config, weights)
             if not isinstance(network, cls):
                 raise TypeError(f"it is a {type(network).__name__}")
-        except (SafetensorError, RuntimeError) as error:
-            raise ValueError(
-                f"{folder} doesn't hold a trained {cls.__name__}:"
-                f" its model.safetensors is damaged or of another network: {error}"
-            ) from error
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{folder} doesn't hold a trained {cls.__name__}: {error}") from error
         return network
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return from_bytes(read(path))
+    except (SafetensorError, KeyError) as error:  # of a type that torch hasn't
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _make(config: dict[str, Any], weights: dict[str, Tensor]) -> "ConcatNet | ExactNet":
+    """Make the network that a `config.json` describes, with weights that must be of its kind."""
+    name, width = config.get("network"), config.get("width")
+    if name not in list(NETWORKS) or type(width) is not int or width < 1:
+        raise ValueError(f"its config.json speaks of a network {name!r} of width {width!r}")
+    with torch.device("meta"):  # takes no memory, whatever the width
+        expected = _shapes(NETWORKS[name](width).state_dict())
+    found = _shapes(weights)
+    if differing := sorted(key for key in expected | found if expected.get(key) != found.get(key)):
+        raise ValueError(
+            f"its model.safetensors is of another network than {name} of width {width}: {len(differing)}"
+            f" tensors differ, as {differing[0]}, whose shape is {found.get(differing[0], 'missing')} and"
+            f" should be {expected.get(differing[0], 'missing')}"
+        )
+    network = NETWORKS[name](width)
+    network.load_state_dict(weights)
+    network.config = config
+    return network
+
+
+def _shapes(weights: dict[str, Tensor]) -> dict[str, list[int]]:
+    return {name: list(weight.shape) for name, weight in weights.items()}
 
 
 class ConcatNet(DigitSumNet):

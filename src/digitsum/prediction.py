@@ -20,12 +20,19 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from digitsum.files import locate
+from digitsum.files import locate, read
 from digitsum.imaging import Picture, may_be_two, read_number, read_picture
 
 Array = npt.NDArray[Any]
 
 CERTAIN = 0.9  # an answer with a lower probability is called uncertain
+ENDS = [
+    "image tensor(uint8) ['N', 1, 28, 28]",
+    "addend tensor(int64) ['N']",
+    "digit tensor(float) ['N', 10]",
+    "sum tensor(float) ['N', 19]",
+]
+EXTERNAL = "session.model_external_initializers_file_folder_path"  # ONNX Runtime's
 CHUNK = 64  # images that go through the network at once: what lies between layers then stays in the cache
 
 
@@ -141,12 +148,13 @@ class Predictor:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         file = find_model(model)
+        # no other file can be part of it: the folder in which they would be sought can't exist
+        options.add_session_config_entry(EXTERNAL, str(file / "none"))
+        data = read(file)
         try:
-            # from bytes, which no other file can be part of
-            self._session = ort.InferenceSession(
-                file.read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
+            _check_ends(self._session)
             self.about: dict[str, Any] = {
                 "network": metadata["network"],
                 "parameters": int(metadata["parameters"]),
@@ -154,7 +162,8 @@ class Predictor:
                 "figures": json.loads(metadata["figures"]),
             }
         except Exception as error:  # ONNX Runtime's own have no common class but this
-            raise ValueError(f"{file} isn't an ONNX file of digitsum: {error}") from error
+            why = f"its metadata lacks {error}" if isinstance(error, KeyError) else f"{error}".split("\n")[0]
+            raise ValueError(f"{file} isn't an ONNX file of digitsum: {why}") from error
 
     def predict(self, picture: Picture, addend: int) -> Prediction:
         """Read one picture, of any kind that `read_picture` takes, and add.
@@ -232,6 +241,16 @@ class Predictor:
         ]
         digits, sums = zip(*chunks, strict=True)
         return np.concatenate(digits), np.concatenate(sums)
+
+
+def _check_ends(session: ort.InferenceSession) -> None:
+    """Check that a model's inputs and outputs are those of digitsum."""
+    ends = [
+        f"{end.name} {end.type} {['N' if isinstance(size, str) else size for size in end.shape]}"
+        for end in [*session.get_inputs(), *session.get_outputs()]
+    ]
+    if sorted(ends) != sorted(ENDS):
+        raise ValueError(f"its inputs and outputs are {', '.join(ends)}, not {', '.join(ENDS)}")
 
 
 def find_model(model: str | Path) -> Path:

@@ -22,8 +22,8 @@ from threading import Event, Thread
 from typing import Literal
 
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import distributed
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
@@ -80,10 +80,10 @@ def together(fabric: Fabric, run: Path) -> Iterator[None]:
     ConnectionError
         Another process has ended or can't be reached.
     """
-    if fabric.world_size == 1:
+    if not isinstance(fabric.strategy, DDPStrategy):  # alone
         yield
         return
-    with _others(fabric, run):
+    with _others(fabric.strategy, run):
         try:
             _meet(fabric)
             yield
@@ -98,21 +98,22 @@ def together(fabric: Fabric, run: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _others(fabric: Fabric, run: Path) -> Iterator[None]:
+def _others(strategy: DDPStrategy, run: Path) -> Iterator[None]:
     """Start this machine's other processes, if nothing has, and watch over them, or over the parent."""
-    ended = Event()
-    if fabric.strategy.cluster_environment.creates_processes_externally:
-        Thread(target=_watch_parent, args=(fabric.local_rank, run, ended), daemon=True).start()
+    ended, environment = Event(), strategy.cluster_environment
+    if environment and environment.creates_processes_externally:
+        Thread(target=_watch_parent, args=(strategy.local_rank, run, ended), daemon=True).start()
         yield
         ended.set()
         return
     with TemporaryDirectory() as folder:
         os.environ["LOCAL_RANK"] = "0"
-        if fabric.strategy.num_nodes == 1:
+        if strategy.num_nodes == 1:
             os.environ[MEETING] = str(Path(folder) / "store")
-        others = [_start(rank, run) for rank in range(1, fabric.strategy.num_processes)]
-        Thread(target=_watch, args=(others, run, ended), daemon=True).start()
+        others: list[Process] = []
         try:
+            others.extend(_start(rank, run) for rank in range(1, strategy.num_processes))
+            Thread(target=_watch, args=(others, run, ended), daemon=True).start()
             yield
         finally:
             ended.set()
@@ -175,7 +176,7 @@ def _meet(fabric: Fabric) -> None:
     if MEETING in os.environ:
         distributed.init_process_group(
             distributed.get_default_backend_for_device(fabric.device),
-            store=distributed.FileStore(os.environ[MEETING], fabric.world_size),
+            store=distributed.FileStore(os.environ[MEETING], fabric.world_size),  # type: ignore[attr-defined]
             rank=fabric.global_rank,
             world_size=fabric.world_size,
             timeout=ARRIVAL,

@@ -8,7 +8,6 @@ A section needs some of the run's files. One that is missing or damaged costs th
 
 import base64
 import io
-import json
 import shlex
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from digitsum import plots
 from digitsum.config import Config, defaults, option
 from digitsum.diagram import draw, layers
 from digitsum.evaluation import SHARES, Evaluation, Trials, run_trials
-from digitsum.files import ASSETS, replacing
+from digitsum.files import ASSETS, read, read_json, replacing
 from digitsum.networks import NETWORKS, load
 from digitsum.pairs import DigitSumDataset, loader, pair_table
 from digitsum.training import COLUMNS, load_parts
@@ -90,7 +89,9 @@ class _Run:
     @cached_property
     def environment(self) -> dict[str, str]:
         """What the run was made with; nothing while it isn't finished."""
-        found: dict[str, str] = json.loads((self.folder / "config.json").read_text()).get("environment", {})
+        found = read_json(self.folder / "config.json").get("environment", {})
+        if not isinstance(found, dict):
+            raise ValueError(f"{self.folder / 'config.json'} is damaged: its environment isn't an object")
         return found
 
     @cached_property
@@ -98,12 +99,12 @@ class _Run:
         """The training log, a row an epoch."""
         path = self.folder / "metrics.csv"
         try:
-            table = pd.read_csv(path, dtype=float)
+            table = pd.read_csv(io.BytesIO(read(path)), dtype=float)
             if list(table) != list(COLUMNS) or table.empty or not np.isfinite(table).all(axis=None):
                 raise ValueError(f"expected rows of {', '.join(COLUMNS)}")
+            return table.astype({"epoch": int}).set_index("epoch")
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} is missing or damaged: {error}") from error
-        return table.astype({"epoch": int}).set_index("epoch")
 
     @cached_property
     def evaluation(self) -> Evaluation:

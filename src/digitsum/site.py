@@ -89,7 +89,10 @@ def _check_folder(folder: Path) -> None:
     """Refuse to mix the site with other files, or to replace someone's index.html."""
     if not folder.exists():
         return
-    others = {path.name for path in folder.iterdir()} - {*RUNTIME, "model.onnx", "model.json", *PAGE}
+    if not folder.is_dir():
+        raise ValueError(f"{folder} isn't a folder: choose a new one")
+    ours = {*RUNTIME, "model.onnx", "model.json", *PAGE}
+    others = [path.name for path in folder.iterdir() if path.name not in ours or not path.is_file()]
     if others:
         raise ValueError(f"{folder} holds other files, as {min(others)}: choose a new folder")
 

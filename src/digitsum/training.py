@@ -37,7 +37,7 @@ from digitsum.augmentation import damage, distort
 from digitsum.calibration import calibrate
 from digitsum.config import Config
 from digitsum.evaluation import run_trials
-from digitsum.files import replacing
+from digitsum.files import locked, read, replacing
 from digitsum.networks import NETWORKS, DigitSumNet, load
 from digitsum.pairs import DigitSumDataset, Item, split_loaders
 from digitsum.processes import make_fabric, together
@@ -74,6 +74,13 @@ def fit(
     on_epoch
         Called after each epoch, when its checkpoint is on disk, with its row. What it raises ends the
         training, and the run can go on from there.
+    devices, nodes
+        On how many processes (or GPUs) of each of how many machines to train; a batch is shared by all of
+        them. The first process of a machine starts its program again for each other one there. `fit` returns
+        in the first of all alone, which also writes and calls `on_epoch`; in the others it ends the process.
+        On several machines, each must run the same, with MASTER_ADDR, the address of the first, MASTER_PORT,
+        a free port there, and NODE_RANK, 0 on the first, in its environment. Under torchrun, its numbers
+        count.
 
     Returns
     -------
@@ -83,36 +90,29 @@ def fit(
     Raises
     ------
     ValueError
-        Data, settings or a checkpoint that can't be used.
+        Data, settings or a checkpoint that can't be used; or another process is training in the folder.
     FloatingPointError
         The loss isn't finite any more.
+    ConnectionError
+        Another process of the training has ended, or can't be reached.
     """
     _keep_freed_memory()
     fabric = make_fabric(_precision(config), devices, nodes)
     train_loader, held_out_loader = load_parts(config)
-    with together(fabric, run):
-        state, config = _begin(fabric, config, run, train_loader)
-        averaged, before = state["average"].module, state["epoch"]
-        for epoch in range(before, config.epochs):
-            start = time.perf_counter()
-            train_loss = _train_epoch(fabric, state, train_loader, config, teacher)
-            row = {
-                "epoch": epoch + 1,
-                "train_loss": train_loss,
-                **_held_out_figures(fabric, averaged, held_out_loader),
-                "learning_rate": state["optimizer"].param_groups[0]["lr"],
-                "seconds": time.perf_counter() - start,
-            }
-            state["epoch"] = epoch + 1
-            state["log"].append(row)
-            _save(fabric, state, run)
-            if on_epoch and fabric.is_global_zero:
-                on_epoch(row)
-    if not fabric.is_global_zero:
-        sys.exit()
-    if state["log"][-1]["joint_accuracy"] < 1:  # of right answers alone none could be too sure
-        calibrate(averaged, held_out_loader)
-    averaged.save_pretrained(run)
+    with locked(run) if fabric.is_global_zero else contextlib.nullcontext():
+        with together(fabric, run):
+            state, config = _begin(fabric, config, run, train_loader)
+            averaged, before = state["average"].module, state["epoch"]
+            for _ in range(before, config.epochs):
+                row = _run_epoch(fabric, state, (train_loader, held_out_loader), config, teacher)
+                _save(fabric, state, run)
+                if on_epoch and fabric.is_global_zero:
+                    on_epoch(row)
+        if not fabric.is_global_zero:
+            sys.exit()
+        if state["log"][-1]["joint_accuracy"] < 1:  # of right answers alone none could be too sure
+            calibrate(averaged, held_out_loader)
+        averaged.save_pretrained(run)
     rows: list[Row] = state["log"][before:]
     return rows
 
@@ -264,6 +264,28 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
     if step < warm:
         return peak * (0.1 + 0.9 * step / warm)
     return peak * (1 + math.cos(math.pi * (step - warm) / (steps - warm))) / 2
+
+
+def _run_epoch(
+    fabric: Fabric,
+    state: dict[str, Any],
+    loaders: tuple[DataLoader[Item], DataLoader[Item]],
+    config: Config,
+    teacher: Teacher | None,
+) -> Row:
+    """Train for an epoch, try the held-out images and log both in `state`."""
+    start = time.perf_counter()
+    train_loss = _train_epoch(fabric, state, loaders[0], config, teacher)
+    row = {
+        "epoch": state["epoch"] + 1,
+        "train_loss": train_loss,
+        **_held_out_figures(fabric, state["average"].module, loaders[1]),
+        "learning_rate": state["optimizer"].param_groups[0]["lr"],
+        "seconds": time.perf_counter() - start,
+    }
+    state["epoch"] += 1
+    state["log"].append(row)
+    return row
 
 
 def _train_epoch(
@@ -421,6 +443,7 @@ def _precision(config: Config) -> Literal["bf16-mixed", "32-true"]:
 
 
 def _resume(fabric: Fabric, state: dict[str, Any], checkpoint: Path) -> None:
+    read(checkpoint)  # checks it
     try:
         fabric.load(checkpoint, state, weights_only=True)
     except (EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
