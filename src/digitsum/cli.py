@@ -6,6 +6,7 @@ A user's mistake ends with exit code 2, a failure with 1, an interruption with 1
 import inspect
 import itertools
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -282,6 +283,9 @@ def _fit(config: Config, run: Path, log: str, devices: int, nodes: int) -> None:
 
     rows: list[Row] = []
     with ExitStack() as opened:
+        if _is_first():  # what a service manager, a cluster or torchrun ends ends as if interrupted
+            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+            opened.callback(signal.signal, signal.SIGTERM, before)
         log_row: Callable[[Row], None] | None = None
         if log == "tensorboard":
             from digitsum.events import log_rows

@@ -141,11 +141,12 @@ def _watch(others: list[Process], run: Path, ended: Event) -> None:
 
 
 def _watch_parent(local_rank: int, run: Path, ended: Event) -> None:
-    """End this process with the one that started it; the first that is left says why."""
+    """End this process with the one that started it; once a run has begun, the first that is left says why."""
     parent = int(os.environ.get(PARENT, os.getppid()))
     while not ended.wait(1):
         if os.getppid() != parent:
-            _give_up(_lost(run) if local_rank == (PARENT in os.environ) else "")
+            speaks = local_rank == int(PARENT in os.environ) and (run / "config.json").exists()
+            _give_up(_lost(run) if speaks else "")
 
 
 def _give_up(message: str) -> None:
