@@ -259,6 +259,7 @@ def _is_first() -> bool:
 
 
 def _train(config: Config, run: Path, log: str, devices: int, nodes: int) -> None:
+    environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch warns of machines without a host name
     from digitsum import evaluate, load, to_onnx, write_report
     from digitsum.training import load_parts
 

@@ -141,7 +141,7 @@ def _watch(others: list[Process], run: Path, ended: Event) -> None:
 
 
 def _watch_parent(local_rank: int, run: Path, ended: Event) -> None:
-    """End this process with the one that started it; once a run has begun, the first that is left says why."""
+    """End this process with the one that started it; of a run that has begun, the first left says why."""
     parent = int(os.environ.get(PARENT, os.getppid()))
     while not ended.wait(1):
         if os.getppid() != parent:
