@@ -90,7 +90,7 @@ def together(fabric: Fabric, run: Path) -> Iterator[None]:
             distributed.destroy_process_group()
         except (RuntimeError, ValueError, ArithmeticError) as error:
             if fabric.local_rank > 0:  # what befalls all, the first process of the machine says
-                time.sleep(2 * GRACE)
+                time.sleep(GRACE)
                 sys.exit(1)
             if isinstance(error, RuntimeError):
                 raise ConnectionError(_lost(run, str(error))) from error
