@@ -6,12 +6,14 @@ A user's mistake ends with exit code 2, a failure with 1, an interruption with 1
 import inspect
 import itertools
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import Field, asdict, fields, replace
 from datetime import datetime
 from json import dumps
+from os import environ
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -202,6 +204,28 @@ Log = Annotated[
 ]
 
 
+Devices = Annotated[
+    Whole,
+    Parameter(
+        group=_GROUPS["Run"],
+        metavar="N",
+        validator=Number(gte=1),
+        help="Processes on this machine, or GPUs, that share each batch; of torchrun's, its numbers count.",
+    ),
+]
+
+Nodes = Annotated[
+    Whole,
+    Parameter(
+        group=_GROUPS["Run"],
+        metavar="M",
+        validator=Number(gte=1),
+        help="Machines. Give each the same command, and in its environment MASTER_ADDR, the address of the"
+        " first, MASTER_PORT, a free port there, and NODE_RANK, 0 on the first, 1 on the second and so on.",
+    ),
+]
+
+
 @command
 @with_settings
 def train(
@@ -210,6 +234,8 @@ def train(
     out: RunFolder = None,
     resume: Resumed = None,
     log: Log = "csv",
+    devices: Devices = 1,
+    nodes: Nodes = 1,
     **settings: Any,
 ) -> None:
     """Train a network, then evaluate it on the images it was not trained on.
@@ -233,11 +259,12 @@ def train(
     - digitsum train --preset fast --log tensorboard
     - digitsum train --start-from exact --data my_pictures
     - digitsum train --resume runs/first
+    - digitsum train --data mnist --network exact --devices 2
     """
     if resume:
         if settings or preset or out:
             raise ValueError("--resume takes every setting from the run: leave the other options out")
-        _train(Config.load(resume), resume, log)
+        _train(Config.load(resume), resume, log, devices, nodes)
         return
     start = PRESETS[preset] if preset else defaults(settings.get("start_from"))
     config = replace(start, **settings)
@@ -245,19 +272,27 @@ def train(
         from digitsum.training import with_start
 
         config = with_start(config, given=settings)
-    run = out or Path("runs", f"{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
+    # a process that the first one started is told its folder
+    run = out or Path(environ.get("DIGITSUM_RUN") or f"runs/{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
     if run.exists() and not run.is_dir():
         raise ValueError(f"{run} isn't a folder: choose another --out")
-    if run.exists() and any(run.iterdir()):
+    if _is_first() and run.exists() and any(run.iterdir()):
         raise ValueError(f"{run} isn't empty: choose another --out, or go on with --resume {run}")
-    _train(config, run, log)
+    _train(config, run, log, devices, nodes)
 
 
-def _train(config: Config, run: Path, log: str) -> None:
+def _is_first() -> bool:
+    """Whether this is the process that writes, or the only one."""
+    ranks = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return all(environ.get(rank, "0") == "0" for rank in ranks)
+
+
+def _train(config: Config, run: Path, log: str, devices: int, nodes: int) -> None:
+    environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch warns of machines without a host name
     from digitsum import evaluate, load, to_onnx, write_report
     from digitsum.training import load_parts
 
-    _fit(config, run, log)
+    _fit(config, run, log, devices, nodes)
     network = load(run)
     _, held_out = load_parts(config)
     evaluation = evaluate(network, held_out, config.data, "held-out")
@@ -272,12 +307,15 @@ def _train(config: Config, run: Path, log: str) -> None:
     print(f"\nrun folder: {run}\nreport: {run / 'report.html'}")
 
 
-def _fit(config: Config, run: Path, log: str) -> None:
+def _fit(config: Config, run: Path, log: str, devices: int, nodes: int) -> None:
     """Train and print the log; interrupted, say how to go on."""
     from digitsum import fit
 
     rows: list[Row] = []
     with ExitStack() as opened:
+        if _is_first():  # what a service manager, a cluster or torchrun ends ends as if interrupted
+            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+            opened.callback(signal.signal, signal.SIGTERM, before)
         log_row: Callable[[Row], None] | None = None
         if log == "tensorboard":
             from digitsum.events import log_rows
@@ -293,7 +331,7 @@ def _fit(config: Config, run: Path, log: str) -> None:
                 log_row(row)
 
         try:
-            fit(config, run, on_epoch=show)
+            fit(config, run, on_epoch=show, devices=devices, nodes=nodes)
         except KeyboardInterrupt:
             if not (run / "config.json").exists():
                 raise  # nothing has begun that could go on

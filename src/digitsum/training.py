@@ -9,10 +9,12 @@ and the number of the epoch alone, so a resumed run repeats, bit for bit, what a
 import contextlib
 import csv
 import ctypes
-import logging
+import hashlib
+import json
 import math
 import pickle
 import platform
+import sys
 import time
 from collections.abc import Callable, Container
 from dataclasses import asdict, replace
@@ -25,6 +27,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
+from torch.nn import Module
 from torch.nn.functional import nll_loss
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -33,12 +36,11 @@ from digitsum import mnist
 from digitsum.augmentation import damage, distort
 from digitsum.calibration import calibrate
 from digitsum.config import Config
-from digitsum.evaluation import evaluate
+from digitsum.evaluation import run_trials
 from digitsum.files import locked, read, replacing
 from digitsum.networks import NETWORKS, DigitSumNet, load
 from digitsum.pairs import DigitSumDataset, Item, split_loaders
-
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+from digitsum.processes import make_fabric, together
 
 LOGGED = ("digit_nll", "sum_nll", "digit_accuracy", "sum_accuracy", "joint_accuracy")
 COLUMNS = ("epoch", "train_loss", *LOGGED, "learning_rate", "seconds")  # of metrics.csv
@@ -53,6 +55,8 @@ def fit(
     run: Path,
     teacher: Teacher | None = None,
     on_epoch: Callable[[Row], object] | None = None,
+    devices: int = 1,
+    nodes: int = 1,
 ) -> list[Row]:
     """Train, or go on training, the run in the folder `run`.
 
@@ -70,6 +74,13 @@ def fit(
     on_epoch
         Called after each epoch, when its checkpoint is on disk, with its row. What it raises ends the
         training, and the run can go on from there.
+    devices, nodes
+        On how many processes (or GPUs) of each of how many machines to train; a batch is shared by all of
+        them. The first process of a machine starts its program again for each other one there. `fit` returns
+        in the first of all alone, which also writes and calls `on_epoch`; in the others it ends the process.
+        On several machines, each must run the same, with MASTER_ADDR, the address of the first, MASTER_PORT,
+        a free port there, and NODE_RANK, 0 on the first, in its environment. Under torchrun, its numbers
+        count.
 
     Returns
     -------
@@ -82,53 +93,26 @@ def fit(
         Data, settings or a checkpoint that can't be used; or another process is training in the folder.
     FloatingPointError
         The loss isn't finite any more.
+    ConnectionError
+        Another process of the training has ended, or can't be reached.
     """
     _keep_freed_memory()
-    fabric = Fabric(accelerator="auto", devices=1, precision=_precision(config))
-    loaders = load_parts(config)
-    with locked(run):
-        return _fit(fabric, config, run, loaders, teacher, on_epoch)
-
-
-def _fit(
-    fabric: Fabric,
-    config: Config,
-    run: Path,
-    loaders: tuple[DataLoader[Item], DataLoader[Item]],
-    teacher: Teacher | None,
-    on_epoch: Callable[[Row], object] | None,
-) -> list[Row]:
-    train_loader, held_out_loader = loaders
-    if (run / "checkpoint.ckpt").exists():
-        state = _start(fabric, config)
-        _resume(fabric, state, run / "checkpoint.ckpt")
-    else:
-        config = with_start(config)
-        state = _start(fabric, config, config.start_from)
-    config.save(run)
-    averaged, before = state["average"].module, state["epoch"]
-    for epoch in range(before, config.epochs):
-        start = time.perf_counter()
-        train_loss = _train_epoch(fabric, state, train_loader, config, teacher)
-        evaluation = evaluate(averaged, held_out_loader, config.data, "held-out")
-        row = {
-            "epoch": epoch + 1,
-            "train_loss": train_loss,
-            **{name: getattr(evaluation, name) for name in LOGGED},
-            "learning_rate": state["optimizer"].param_groups[0]["lr"],
-            "seconds": time.perf_counter() - start,
-        }
-        state["epoch"] = epoch + 1
-        state["log"].append(row)
-        _write_metrics(run / "metrics.csv", state["log"])
-        # last, so that an epoch which is in the checkpoint is in the log as well
-        with replacing(run / "checkpoint.ckpt") as file:
-            fabric.save(file, state)
-        if on_epoch:
-            on_epoch(row)
-    if state["log"][-1]["joint_accuracy"] < 1:  # of right answers alone none could be too sure
-        calibrate(averaged, held_out_loader)
-    averaged.save_pretrained(run)
+    fabric = make_fabric(_precision(config), devices, nodes)
+    train_loader, held_out_loader = load_parts(config)
+    with locked(run) if fabric.is_global_zero else contextlib.nullcontext():
+        with together(fabric, run):
+            state, config = _begin(fabric, config, run, train_loader)
+            averaged, before = state["average"].module, state["epoch"]
+            for _ in range(before, config.epochs):
+                row = _run_epoch(fabric, state, (train_loader, held_out_loader), config, teacher)
+                _save(fabric, state, run)
+                if on_epoch and fabric.is_global_zero:
+                    on_epoch(row)
+        if not fabric.is_global_zero:
+            sys.exit()
+        if state["log"][-1]["joint_accuracy"] < 1:  # of right answers alone none could be too sure
+            calibrate(averaged, held_out_loader)
+        averaged.save_pretrained(run)
     rows: list[Row] = state["log"][before:]
     return rows
 
@@ -161,6 +145,47 @@ def with_start(config: Config, given: Container[str] = ()) -> Config:
                 f"--start-from {config.start_from} has the {name} {value}, not {chosen}: leave --{name} out"
             )
     return replace(config, **own)
+
+
+def _begin(
+    fabric: Fabric, config: Config, run: Path, loader: DataLoader[Item]
+) -> tuple[dict[str, Any], Config]:
+    """Give the state that a run begins or goes on with, and its settings, which the run folder then holds."""
+    checkpoint, log = run / "checkpoint.ckpt", run / "metrics.csv"
+    _check_alike(fabric, config, loader.dataset, checkpoint)
+    if checkpoint.exists():
+        state = _start(fabric, config)
+        _resume(fabric, state, checkpoint)
+        if fabric.is_global_zero:
+            _write_metrics(log, state["log"])
+    elif log.exists():
+        raise ValueError(f"{checkpoint} is missing, so {run} can't go on: train again into another folder")
+    else:
+        config = with_start(config)
+        state = _start(fabric, config, config.start_from)
+    if fabric.is_global_zero:
+        config.save(run)
+    return state, config
+
+
+def _check_alike(fabric: Fabric, config: Config, dataset: Any, checkpoint: Path) -> None:
+    """Refuse processes with other settings, other images or another checkpoint than the first's."""
+    if fabric.world_size == 1:
+        return
+    digest = hashlib.sha256(json.dumps(asdict(replace(config, data_dir=None))).encode())
+    digest.update(dataset.images.numpy())
+    digest.update(dataset.digits.numpy())
+    if checkpoint.exists():
+        with checkpoint.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    own = torch.tensor(list(digest.digest()), device=fabric.device)
+    total = own.clone()
+    fabric.all_reduce(total, reduce_op="sum")
+    if not torch.equal(total, fabric.world_size * own):
+        raise ValueError(
+            "the processes of this training don't have the same settings, data and checkpoint: give the same"
+            " command on each machine, and on each the same files"
+        )
 
 
 def _start(fabric: Fabric, config: Config, weights: str | None = None) -> dict[str, Any]:
@@ -241,6 +266,28 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
     return peak * (1 + math.cos(math.pi * (step - warm) / (steps - warm))) / 2
 
 
+def _run_epoch(
+    fabric: Fabric,
+    state: dict[str, Any],
+    loaders: tuple[DataLoader[Item], DataLoader[Item]],
+    config: Config,
+    teacher: Teacher | None,
+) -> Row:
+    """Train for an epoch, try the held-out images and log both in `state`."""
+    start = time.perf_counter()
+    train_loss = _train_epoch(fabric, state, loaders[0], config, teacher)
+    row = {
+        "epoch": state["epoch"] + 1,
+        "train_loss": train_loss,
+        **_held_out_figures(fabric, state["average"].module, loaders[1]),
+        "learning_rate": state["optimizer"].param_groups[0]["lr"],
+        "seconds": time.perf_counter() - start,
+    }
+    state["epoch"] += 1
+    state["log"].append(row)
+    return row
+
+
 def _train_epoch(
     fabric: Fabric,
     state: dict[str, Any],
@@ -255,7 +302,11 @@ def _train_epoch(
     network.train()
     console = Console(stderr=True)
     batches = track(
-        loader, f"epoch {epoch + 1}", transient=True, console=console, disable=not console.is_terminal
+        loader,
+        f"epoch {epoch + 1}",
+        transient=True,
+        console=console,
+        disable=not (console.is_terminal and fabric.is_global_zero),
     )
     for step, batch in enumerate(batches, start=epoch * len(loader)):
         set_rate(optimizer, one_cycle(step, steps, config.learning_rate))
@@ -270,6 +321,8 @@ def _train_epoch(
         images += count
     if config.average == 0:  # nothing is kept of earlier steps
         state["average"].update_parameters(network)
+    _average_statistics(fabric, network, state["average"])
+    fabric.all_reduce(total, reduce_op="mean")
     mean = total.item() / images
     if not math.isfinite(mean):
         raise FloatingPointError(f"the loss of epoch {epoch + 1} isn't finite: try a lower --learning-rate")
@@ -279,12 +332,26 @@ def _train_epoch(
 def _loss(
     fabric: Fabric, network: DigitSumNet, batch: Item, config: Config, teacher: Teacher | None
 ) -> Tensor:
-    """Distort a batch as the settings say, and weigh the losses of both outputs."""
-    (image, addend), (digit, sum_) = batch
+    """Distort a batch as the settings say, and weigh the losses of both outputs.
+
+    Of a batch that several processes share, each distorts the whole, so that all draw the same random
+    numbers, and goes on with its part, whose loss weighs as much as there is of it: the mean of their
+    gradients is that of the batch.
+    """
+    (image, addend), targets = batch
     if config.augment:
         image = distort(image)
     if config.damage:
         image = damage(image)
+    count, batch = len(image), ((image, addend), targets)
+    if (
+        count >= 2 * fabric.world_size
+    ):  # a single image has no batch statistics: too few to share, all take all
+        batch = _part(fabric, batch)
+        share = len(batch[1][0]) * fabric.world_size / count
+    else:
+        share = 1.0
+    (image, addend), (digit, sum_) = batch
     if network.sum_follows and config.digit_weight > 0:  # else the labels of the digits aren't to be used
         log_digit = network.encode(image)
         sum_loss = nll_loss(log_digit, digit)
@@ -297,7 +364,37 @@ def _loss(
         with torch.no_grad(), fabric.autocast():
             read = teacher(image)
         digit_loss = -(read * log_digit).sum(dim=1).mean()
-    return config.digit_weight * digit_loss + config.sum_weight * sum_loss
+    return share * config.digit_weight * digit_loss + share * config.sum_weight * sum_loss
+
+
+def _part(fabric: Fabric, batch: Item) -> Item:
+    """Give this process's part of a batch, which may be none of it."""
+    (image, addend), (digit, sum_) = batch
+    own = slice(fabric.global_rank, None, fabric.world_size)
+    return (image[own], addend[own]), (digit[own], sum_[own])
+
+
+def _average_statistics(fabric: Fabric, *networks: Module) -> None:
+    """Give all processes the mean of the batch statistics that each has gathered from its parts."""
+    if fabric.world_size > 1:
+        for network in networks:
+            for buffer in network.buffers():
+                if buffer.is_floating_point():
+                    fabric.all_reduce(buffer, reduce_op="mean")
+
+
+def _held_out_figures(fabric: Fabric, network: DigitSumNet, batches: DataLoader[Item]) -> Row:
+    """Give the means of `LOGGED` over all trials; each process tries its part of the images."""
+    trials = run_trials(network, (_part(fabric, batch) for batch in batches))
+    digit, sum_ = trials.digit_right, trials.sum_right
+    rights = (digit, sum_, digit & sum_)
+    losses = (trials.digit_nll.sum(dtype=float), trials.sum_nll.sum(dtype=float))
+    totals = torch.tensor([digit.size, *losses, *(right.sum() for right in rights)], dtype=torch.float64)
+    if fabric.world_size > 1:
+        totals = totals.to(fabric.device)
+        fabric.all_reduce(totals, reduce_op="sum")
+    count, *sums = totals.tolist()
+    return {name: total / count for name, total in zip(LOGGED, sums, strict=True)}
 
 
 def moving_average(keep: float) -> Callable[[Weights, Weights, Tensor | int], None]:
@@ -351,6 +448,17 @@ def _resume(fabric: Fabric, state: dict[str, Any], checkpoint: Path) -> None:
         fabric.load(checkpoint, state, weights_only=True)
     except (EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{checkpoint} is damaged or of another network: {error}") from error
+
+
+def _save(fabric: Fabric, state: dict[str, Any], run: Path) -> None:
+    """Write the checkpoint, then the log, so that a log without a checkpoint shows that one was lost."""
+    checkpoint = run / "checkpoint.ckpt"
+    if not fabric.is_global_zero:
+        fabric.save(checkpoint, state)  # writes nothing, but all must take part
+        return
+    with replacing(checkpoint) as file:
+        fabric.save(file, state)
+    _write_metrics(run / "metrics.csv", state["log"])
 
 
 def _write_metrics(path: Path, rows: list[Row]) -> None:
