@@ -4,8 +4,8 @@ python benchmarks/scoring.py [--rows 1000000] [--files 20] [--kills 10]
 
 The rows are MNIST's training images (`DIGITSUM_DATA`) as 784 uint8, one in a thousand of them blank. The bare
 loop is `Predictor.probabilities` on arrays in memory, in one process and in two at once: it reads and writes
-no file. `digitsum score` does the same with one process and with two, then on a Dask cluster of two workers on
-this machine. Every process has one thread.
+no file. `digitsum score` does the same with one process and with two, then on a Dask cluster of two workers
+on this machine. Every process has one thread.
 
 - Rows a second, and CPU microseconds a row, of all processes with their start; the overhead is that over the
   bare loop in as many processes.
