@@ -356,10 +356,7 @@ def test_a_file_that_is_not_parquet_is_named_and_the_others_are_scored(
         cli.main()
     output, errors = capfd.readouterr()
     assert ending.value.code == 1
-    assert (
-        output
-        == f"{scored}/out: 6 files, of which 2 were there; {ROWS} rows written, 1 of them with an error\n"
-    )
+    assert output == f"{scored}/out: {ROWS} rows written, 1 with an error; files: 6, there before: 2\n"
     assert [line.split(" can't be", 1)[0].split(" should", 1)[0] for line in sorted(errors.splitlines())] == [
         f"digitsum: {scored}/data/0broken.parquet",
         f"digitsum: {scored}/data/3.parquet has a column sum, which its scores have as well: rename it",
@@ -414,7 +411,7 @@ def test_a_worker_that_is_killed_costs_time_only(data: Path, expected: Path, tmp
         process.send_signal(signal.SIGCONT)
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
-    assert f"{FILES} files, of which 0 were there; {FILES * ROWS:,} rows written, {FILES} of them" in output
+    assert f"{FILES * ROWS:,} rows written, {FILES} with an error; files: {FILES}, there before: 0" in output
     assert digest(tmp_path / "out") == digest(expected)
     assert files(tmp_path / "out") == [*files(expected), MANIFEST]
 
@@ -490,7 +487,7 @@ def test_a_cluster_gives_the_same_though_a_worker_is_killed(
         worker.kill()
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
-    assert f"{FILES} files, of which 0 were there; {FILES * ROWS:,} rows written" in output
+    assert f"{FILES * ROWS:,} rows written, {FILES} with an error; files: {FILES}, there before: 0" in output
     assert digest(out) == digest(expected)
     assert files(out) == [*files(expected), MANIFEST]
 

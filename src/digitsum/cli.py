@@ -638,8 +638,8 @@ def score(
     if len(done.failed) > NAMED:
         print(f"digitsum: and {len(done.failed) - NAMED} more files", file=sys.stderr)
     print(
-        f"{out}: {done.files:,} files, of which {done.there:,} were there;"
-        f" {done.rows:,} rows written, {done.errors:,} of them with an error"
+        f"{out}: {done.rows:,} rows written, {done.errors:,} with an error;"
+        f" files: {done.files:,}, there before: {done.there:,}"
     )
     sys.exit(1 if done.failed else 0)
 

@@ -212,7 +212,7 @@ def _begin(parts: list[Part], job: Job) -> list[Part]:
     if fs.isfile(out):
         raise ValueError(f"{tables.shown(job.out)} is a file: name a folder for the scores")
     _sweep(job.out)
-    there = {path.removeprefix(f"{out}/") for path in fs.find(out)}
+    there = {path.removeprefix(f"{out}/") for path in tables.listed(fs, out)}
     now = {"settings": job.settings(), "files": {part.name: part.state for part in parts}}
     before = _manifest(job.out, there)
     if before:
@@ -260,7 +260,7 @@ def _compare(before: dict[str, Any], now: dict[str, Any], there: set[str], job: 
 def _sweep(out: str) -> None:
     """Remove what processes that were killed left lying."""
     fs, path = url_to_fs(out)
-    for name in fs.find(path):
+    for name in tables.listed(fs, path):
         if re.search(r"/\.[^/]*\.[0-9a-f]{32}\.part$", name):
             with suppress(FileNotFoundError):
                 fs.rm(name)

@@ -90,7 +90,7 @@ def find(source: str, out: str | None = None) -> list[Part]:
     """
     fs, path = url_to_fs(source)
     if fs.isdir(path):
-        base, found = path, fs.find(path, detail=True)
+        base, found = path, listed(fs, path)
     elif fs.exists(path):
         base, found = path.rpartition("/")[0], {path: fs.info(path)}
     else:
@@ -111,6 +111,13 @@ def find(source: str, out: str | None = None) -> list[Part]:
     names = list(files)
     groups = [names[start : start + PICTURES] for start in range(0, len(names), PICTURES)]
     return [_part(f"pictures-{i:06}", home, files, group) for i, group in enumerate(groups)]
+
+
+def listed(fs: Any, folder: str) -> dict[str, Any]:
+    """List all files in a folder, by path, as they are now: a store's listing may be one from before."""
+    fs.invalidate_cache()
+    found: dict[str, Any] = fs.find(folder, detail=True)
+    return found
 
 
 def _is_table(name: str) -> bool:
