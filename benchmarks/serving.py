@@ -35,9 +35,9 @@ import pandas as pd
 from PIL import Image
 
 from digitsum import mnist
+from digitsum.bounds import MAX_PICTURES
 from digitsum.imaging import read_number
 from digitsum.prediction import Array, NumberPrediction, Prediction, Predictor
-from digitsum.service import MAX_PICTURES
 
 IMAGES = 500  # different ones
 PAGE = 400  # pixels, the side of a page

@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -35,7 +35,6 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
-from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel, Field, WithJsonSchema
@@ -46,18 +45,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from uvicorn.supervisors import Multiprocess
 
+from digitsum.bounds import MAX_BODY, MAX_PICTURES, MAX_REQUESTS, MAX_SECONDS, BoundedRoute, Connection
 from digitsum.files import ASSETS
 from digitsum.imaging import UInt8Array, read_number, read_picture
 from digitsum.prediction import Array, Prediction, Predictor
 
-# These fit each other: one slow core answers three requests at a time, each as full as may be, in time
-# (Python's threads mostly share one). A picture that is all noise takes it up to 60 ms, so they take
-# 3 * 50 * 60 ms = 9 s, half of MAX_SECONDS. As PNG, 50 such pictures of 400 x 400 have 8 MB.
-MAX_BODY = 10_000_000  # bytes of a request
-MAX_PICTURES = 50  # of a request
 MAX_ADDEND = 1000  # digits of a number's addend
-MAX_SECONDS = 20.0  # from the headers of a request to its answer
-MAX_REQUESTS = 64  # that one process predicts for at a time
 THREADS = os.cpu_count() or 1  # that decode pictures and predict
 
 POLICY = (  # the page may load its own files and ask its own service, nothing else
@@ -80,9 +73,6 @@ PAGES = {  # path: file, and its type, which some systems would tell wrongly
     "/swagger-ui.css": (SWAGGER / "swagger-ui.css", "text/css"),
     "/swagger-ui-bundle.js": (SWAGGER / "swagger-ui-bundle.js", "text/javascript"),
 }
-
-# it warns of every malformed body, and a client could fill the log
-logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 CODES = {
     400: "malformed",
@@ -213,57 +203,6 @@ Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "bina
 Count = Field(min_length=1, max_length=MAX_PICTURES)
 Addend = Annotated[int, Field(ge=0, le=9)]
 AnyAddend = Annotated[str, Field(pattern="^[0-9]+$", max_length=MAX_ADDEND)]
-
-
-# Bounds
-
-
-class _Body:
-    """Hands a request's body on, and counts it: a length that the client declares proves nothing."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._size = 0
-        self.complete = False
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._size += len(message.get("body", b""))
-        self.complete = not message.get("more_body", False)
-        if self._size > MAX_BODY:
-            raise HTTPException(413, f"the request has more than {MAX_BODY} bytes; send fewer pictures")
-        return message
-
-
-class BoundedRoute(APIRoute):
-    """A route with a bound on the requests at a time, on the bytes and on the seconds of each."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap what parses the body and calls the function."""
-        handle = super().get_route_handler()
-
-        async def within_bounds(request: Request) -> Response:
-            state = request.app.state
-            if state.requests >= MAX_REQUESTS:
-                raise HTTPException(429, "too many requests at a time; try again soon", {"Retry-After": "1"})
-            state.requests += 1
-            try:
-                return await _in_time(handle, request)
-            finally:
-                state.requests -= 1
-
-        return within_bounds
-
-
-async def _in_time(handle: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
-    body = _Body(request.receive)
-    try:
-        async with asyncio.timeout(MAX_SECONDS):
-            return await handle(Request(request.scope, body.receive))
-    except TimeoutError as error:
-        if body.complete:
-            raise HTTPException(504, f"no answer in {MAX_SECONDS:g} seconds; send less at a time") from error
-        raise HTTPException(408, f"the request didn't arrive in {MAX_SECONDS:g} seconds") from error
 
 
 # Counts and headers
@@ -556,7 +495,7 @@ def create_app(model: str | Path = "exact", allow_origins: Sequence[str] = ()) -
         generate_unique_id_function=lambda route: route.name,  # the names that generated clients take
     )
     app.state.metrics = Metrics()
-    app.state.requests = 0
+    app.state.requests = app.state.bytes = 0  # that `BoundedRoute` holds
     app.include_router(bounded)
     app.include_router(plain)
     if allow_origins:
@@ -590,6 +529,8 @@ def serve(
     config = uvicorn.Config(
         partial(create_app, model, allow_origins),
         factory=True,
+        http=Connection,
+        ws="none",
         access_log=False,  # `/metrics` counts, and the page asks several times a second
         proxy_headers=False,  # nothing here asks who the client is
         workers=workers,
