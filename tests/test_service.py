@@ -629,6 +629,21 @@ def test_serve_with_workers_counts_for_all_of_them(seven: bytes) -> None:
         assert server.process.wait(timeout=30) == 0
 
 
+def test_serve_refuses_what_is_no_request_and_writes_nothing_of_it_to_its_log() -> None:
+    with Server() as server:
+        port = int(server.wait_for(r"running on http://127\.0\.0\.1:(\d+) "))
+        long = b"GET / HTTP/1.1\r\n" + bounds.MAX_LINES * b"X: y\r\n" + b"\r\n"
+        websocket = b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+        for request, status in ((b"hello\r\n\r\n", b"400"), (long, b"400"), (websocket, b"200")):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                connection.sendall(request)
+                assert connection.recv(10_000).startswith(b"HTTP/1.1 " + status)
+        assert server.stop() == 0
+        assert server.process.stderr is not None
+        log = server.process.stderr.read()
+    assert {line.split()[0] for line in log.splitlines()} == {"INFO:"}
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_serve_on_a_busy_port_fails_with_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], workers: str
