@@ -432,13 +432,10 @@ def predict(
     - digitsum predict photo.jpg scan.png --addend 7 --addend 1200
     - cat photo.jpg | digitsum predict - --addend 7 --json
     """
-    from digitsum.prediction import Predictor, check_any_addend
+    from digitsum.prediction import Predictor, check_any_addend, one_each
 
-    addends = [check_any_addend(value) for value in addend]  # else each picture would be refused for it
-    if len(addends) == 1:
-        addends *= len(pictures)
-    if len(addends) != len(pictures):
-        raise ValueError(f"{len(pictures)} pictures need as many addends, or one for all, not {len(addends)}")
+    # else each picture would be refused for its addend
+    addends = one_each([check_any_addend(value) for value in addend], len(pictures))
     predictor = Predictor(model)
     if not json:
         print(_PREDICTION.format("number", "sum", "probability", "picture"))

@@ -48,7 +48,7 @@ from uvicorn.supervisors import Multiprocess
 from digitsum.bounds import MAX_BODY, MAX_PICTURES, MAX_REQUESTS, MAX_SECONDS, BoundedRoute, Connection
 from digitsum.files import ASSETS
 from digitsum.imaging import UInt8Array, read_number, read_picture
-from digitsum.prediction import Array, Prediction, Predictor
+from digitsum.prediction import Array, Prediction, Predictor, one_each
 
 MAX_ADDEND = 1000  # digits of a number's addend
 THREADS = os.cpu_count() or 1  # that decode pictures and predict
@@ -106,6 +106,24 @@ class Refusal(BaseModel):
     error: Problem
 
 
+Ten = Annotated[
+    list[float],
+    Field(
+        description="Of the digits 0 to 9.",
+        min_length=10,
+        max_length=10,
+        examples=[[0] * 7 + [0.75, 0, 0.25]],
+    ),
+]
+Seen = Annotated[
+    str,
+    Field(
+        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
+        examples=[base64.b64encode(bytes(28 * 28)).decode()],
+    ),
+]
+
+
 class Answer(BaseModel):
     """What the network says about one picture and its addend."""
 
@@ -113,12 +131,7 @@ class Answer(BaseModel):
     sum: int = Field(description="The most probable sum, 0 to 18.", examples=[12])
     digit_probability: float = Field(examples=[0.75])
     sum_probability: float = Field(examples=[0.75])
-    digit_probabilities: list[float] = Field(
-        description="Of the digits 0 to 9.",
-        min_length=10,
-        max_length=10,
-        examples=[[0] * 7 + [0.75, 0, 0.25]],
-    )
+    digit_probabilities: Ten
     sum_probabilities: list[float] = Field(
         description="Of the sums 0 to 18.",
         min_length=19,
@@ -126,10 +139,7 @@ class Answer(BaseModel):
         examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4],
     )
     uncertain: bool = Field(description="One of both answers is less probable than 0.9.", examples=[True])
-    image: str = Field(
-        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
-        examples=[base64.b64encode(bytes(28 * 28)).decode()],
-    )
+    image: Seen
 
 
 class Answers(BaseModel):
@@ -143,16 +153,8 @@ class Digit(BaseModel):
 
     digit: int = Field(description="The most probable digit, 0 to 9.", examples=[7])
     probability: float = Field(examples=[0.75])
-    probabilities: list[float] = Field(
-        description="Of the digits 0 to 9.",
-        min_length=10,
-        max_length=10,
-        examples=[[0] * 7 + [0.75, 0, 0.25]],
-    )
-    image: str = Field(
-        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
-        examples=[base64.b64encode(bytes(28 * 28)).decode()],
-    )
+    probabilities: Ten
+    image: Seen
 
 
 class Number(BaseModel):
@@ -291,8 +293,7 @@ async def predict(
     ],
 ) -> Response:
     """Read the digit on each picture and add its addend."""
-    each = _one_each(addends, len(pictures))
-    images = await _read_all(request, pictures, read_picture)
+    images, each = await _read_all(request, pictures, addends, read_picture)
     digits, sums = await _run(
         request, request.app.state.predictor.probabilities, np.stack(images)[:, None], np.array(each)
     )
@@ -317,30 +318,23 @@ async def numbers(
     ],
 ) -> Response:
     """Read the number on each picture and add its addend."""
-    each = _one_each(addends, len(pictures))
-    rows = await _read_all(request, pictures, read_number)
+    rows, each = await _read_all(request, pictures, addends, read_number)
     return _answered(request, await _run(request, _add, request.app.state.predictor, rows, each))
 
 
-def _one_each(addends: list[Any], count: int) -> list[Any]:
-    """Give each picture its addend; a single one stands for all."""
-    if len(addends) not in (1, count):
-        message = f"{count} pictures need as many addends, or one for all, not {len(addends)}"
-        raise HTTPException(422, message)
-    return addends * (count // len(addends))
-
-
 async def _read_all(
-    request: Request, pictures: list[UploadFile], read: Callable[[bytes], UInt8Array]
-) -> list[UInt8Array]:
+    request: Request, pictures: list[UploadFile], addends: list[Any], read: Callable[[bytes], UInt8Array]
+) -> tuple[list[UInt8Array], list[Any]]:
     """Read each in a job of its own: a request whose time is over leaves at most one of them running."""
     try:
-        return [
+        each = one_each(addends, len(pictures))
+        images = [
             await _run(request, _read, read, await file.read(), i, len(pictures))
             for i, file in enumerate(pictures, 1)
         ]
     except ValueError as error:
         raise HTTPException(422, str(error)) from error
+    return images, each
 
 
 async def _run(request: Request, function: Callable[..., Any], *arguments: Any) -> Any:
