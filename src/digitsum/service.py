@@ -138,7 +138,11 @@ class Answer(BaseModel):
         max_length=19,
         examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4],
     )
-    uncertain: bool = Field(description="One of both answers is less probable than 0.9.", examples=[True])
+    uncertain: bool = Field(
+        description="One of both answers is less probable than 0.9: perhaps the picture shows another digit,"
+        " perhaps none.",
+        examples=[True],
+    )
     image: Seen
 
 
@@ -168,7 +172,11 @@ class Number(BaseModel):
     )
     sum: str = Field(description="The number plus the addend, likewise.", pattern="^[0-9]+$", examples=["47"])
     probability: float = Field(description="Of the number, and so of the sum.", examples=[0.75])
-    uncertain: bool = Field(description="The number is less probable than 0.9.", examples=[True])
+    uncertain: bool = Field(
+        description="The number is less probable than 0.9, or one of its digits may be two that touch:"
+        " perhaps the picture shows another number, perhaps none.",
+        examples=[True],
+    )
     sum_probabilities: list[float] | None = Field(
         description="Of the sums 0 to 18, the network's second output; null unless the picture shows one"
         " digit and its addend is at most 9.",
