@@ -9,17 +9,20 @@ second, each time on a connection of its own, and compares the answers with `Pre
 
 A row an attack: the connections that it opened in all, and the seconds that it could hold one at most; the
 requests of the others, how many were lost or refused and how many answers wrong, and how long they took from
-connecting to the answer; the service's share of a core, and its memory, as Linux tells them. "Half a body" is
-the most that costs an attacker nothing; "never reads" asks for ten files of 1.4 MB in advance.
+connecting to the answer; the service's share of a core, its memory, and what the system keeps for the
+connections, of both ends, as Linux tells them. "Never reads" asks for ten files of 1.4 MB in advance.
 """
 
 import argparse
+import os
+import re
 import resource
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -73,7 +76,7 @@ def main() -> None:
 def bear(name: str, connections: int, seconds: float) -> dict[str, float]:
     """Start a service, attack it, ask it, and give the row of the table."""
     with served("exact") as (pid, port), ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        replies, memory = list(others(port, 2)), [rss(pid)]
+        replies, memory, system = list(others(port, 2)), [rss(pid)], [buffers()]
         start = time.perf_counter(), cpu(pid)
         attacks = [
             pool.submit(attack, port, each, int(connections * each.share), seconds) for each in ATTACKS[name]
@@ -82,6 +85,7 @@ def bear(name: str, connections: int, seconds: float) -> dict[str, float]:
         for reply in others(port, seconds):
             replies.append(reply)
             memory.append(rss(pid))
+            system.append(buffers())
         wall, used = time.perf_counter() - start[0], cpu(pid) - start[1]
         held = [each.result() for each in attacks] or [(0, 0.0)]
         memory.append(rss(pid))
@@ -99,6 +103,7 @@ def bear(name: str, connections: int, seconds: float) -> dict[str, float]:
         "MB: before": memory[0],
         "most": max(memory),
         "after": memory[-1],
+        "system's": max(system),
     }
 
 
@@ -111,6 +116,12 @@ def others(port: int, seconds: float) -> Iterator[Reply]:
         yield from ask(port, questions, [number])
         number += 1
         time.sleep(PAUSE)
+
+
+def buffers() -> float:
+    """Give the megabytes that the system keeps of connections."""
+    (pages,) = re.findall(r"TCP: .* mem (\d+)", Path("/proc/net/sockstat").read_text())
+    return int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 # The attack, in a process of its own

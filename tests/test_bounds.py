@@ -4,12 +4,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import uvicorn
 
-from digitsum import bounds
-from digitsum.service import create_app
+from digitsum import bounds, service
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF = b"GET /health HTTP/1.1\r\nHost: x\r\nX: "
@@ -27,8 +27,8 @@ Connect = Callable[..., socket.socket]
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """The service in a thread of this process, as `serve` runs it."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(), http=bounds.Connection, log_level="error"))
+    listener = service._listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(service.create_app(), http=bounds.Connection, log_level="error"))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     while not server.started:
@@ -138,6 +138,10 @@ def test_a_connection_whose_answers_are_never_read_is_ended(
     until(lambda: bool(bounds.Connection._all))
     (served,) = bounds.Connection._all
     until(lambda: served.flow.write_paused)
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # Linux says twice as much
+        assert served.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option) <= 300_000
+    opened = {each.resolve() for each in Path("/proc/self/fd").glob("*")}
+    assert not opened & {file for file, _ in service.PAGES.values()}
     until(lambda: not bounds.Connection._all)
 
 

@@ -27,6 +27,7 @@ MAX_BODIES = 100_000_000  # bytes of all requests that one process holds at a ti
 MAX_WAIT = 25.0  # seconds for a head, and again from there to the end of the answer: more than MAX_SECONDS
 MAX_HEAD = 32_768  # bytes
 MAX_LINES = 100  # of the heads that come before an answer is complete: of one, or of several in advance
+BUFFER = 131_072  # bytes that the system keeps of a connection each way: its own bound is megabytes
 MAX_CONNECTIONS = 800  # of a process, which may have 1,024 files open on most systems; MAX_BODIES fill 100
 
 # these warn of every malformed head and body, and a client could fill the log

@@ -34,7 +34,7 @@ import numpy as np
 import uvicorn
 from fastapi import APIRouter, FastAPI, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel, Field, WithJsonSchema
@@ -45,7 +45,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from uvicorn.supervisors import Multiprocess
 
-from digitsum.bounds import MAX_BODY, MAX_PICTURES, MAX_REQUESTS, MAX_SECONDS, BoundedRoute, Connection
+from digitsum.bounds import (
+    BUFFER,
+    MAX_BODY,
+    MAX_PICTURES,
+    MAX_REQUESTS,
+    MAX_SECONDS,
+    BoundedRoute,
+    Connection,
+)
 from digitsum.files import ASSETS
 from digitsum.imaging import UInt8Array, read_number, read_picture
 from digitsum.prediction import Array, Prediction, Predictor, one_each
@@ -421,13 +429,15 @@ async def metrics(request: Request) -> Response:
     return PlainTextResponse(request.app.state.metrics.text())
 
 
-async def _file(file: Path, kind: str) -> FileResponse:
+async def _file(content: bytes, kind: str) -> Response:
     # asked for again each time: an old program on a new page may not work
-    return FileResponse(file, media_type=kind, headers={"Cache-Control": "no-cache"})
+    return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
-for path, page in PAGES.items():
-    plain.add_api_route(path, partial(_file, *page), methods=["GET", "HEAD"], include_in_schema=False)
+for path, (file, kind) in PAGES.items():
+    # read once: a file that is open while a client takes its time is one less for the others
+    page = partial(_file, file.read_bytes(), kind)
+    plain.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 # Refusals
@@ -566,6 +576,8 @@ def _listen(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             reason = "is taken by another program: choose another --port"
         raise OSError(f"{shown}:{port} {reason}") from error
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        listener.setsockopt(socket.SOL_SOCKET, option, BUFFER)  # which its connections inherit
     message = "Uvicorn running on http://%s:%d (Press CTRL+C to quit)"
     logging.getLogger("uvicorn.error").info(message, shown, listener.getsockname()[1])
     return listener
