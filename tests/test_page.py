@@ -278,6 +278,24 @@ def test_an_uncertain_answer_says_so(page: "Page", digits: int, kind: str) -> No
     )
 
 
+@pytest.mark.parametrize(("width", "height"), [(320, 640), (640, 400), (1200, 900)])
+def test_what_is_said_of_an_uncertain_answer_covers_nothing(
+    service: Service, browser: "Browser", width: int, height: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": height})
+    answer = ANSWER | {"number": "44", "sum": "49", "digits": [FOUR, FOUR]}
+    page.route("**/numbers", lambda route: route.fulfill(json={"predictions": [answer]}))
+    page.goto(service.url)
+    draw(page, SEVEN)
+    expect_sentence(page, 44, 5, 49)
+    said, place = page.locator("#uncertain span").bounding_box(), page.locator("#uncertain").bounding_box()
+    assert said
+    assert place
+    assert said["y"] + said["height"] <= place["y"] + place["height"]
+    assert said["x"] + said["width"] <= width - 8
+    page.close()
+
+
 def test_an_answer_that_comes_too_late_is_not_shown(page: "Page") -> None:
     held = []
     page.route("**/numbers", lambda route: held.append(route) if not held else route.continue_())

@@ -28,7 +28,8 @@ MAX_WAIT = 25.0  # seconds for a head, and again from there to the end of the an
 MAX_HEAD = 32_768  # bytes
 MAX_LINES = 100  # of the heads that come before an answer is complete: of one, or of several in advance
 BUFFER = 131_072  # bytes that the system keeps of a connection each way: its own bound is megabytes
-MAX_CONNECTIONS = 800  # of a process, which may have 1,024 files open on most systems; MAX_BODIES fill 100
+# A process may have 1,024 files open on most systems. Of the bodies, what is larger than 1 MB is a file too.
+MAX_CONNECTIONS = 800
 
 # these warn of every malformed head and body, and a client could fill the log
 logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno != logging.WARNING)
@@ -43,9 +44,7 @@ class Connection(HttpToolsProtocol):
     gives way.
     """
 
-    _all: ClassVar[
-        dict["Connection", TimerHandle]
-    ] = {}  # of this process, the one that took the longest first
+    _all: ClassVar[dict["Connection", TimerHandle]] = {}  # the one that took the longest first
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
