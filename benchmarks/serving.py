@@ -19,6 +19,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,9 +36,9 @@ import pandas as pd
 from PIL import Image
 
 from digitsum import mnist
+from digitsum.bounds import MAX_PICTURES
 from digitsum.imaging import read_number
 from digitsum.prediction import Array, NumberPrediction, Prediction, Predictor
-from digitsum.service import MAX_PICTURES
 
 IMAGES = 500  # different ones
 PAGE = 400  # pixels, the side of a page
@@ -166,10 +167,11 @@ def served(model: str) -> Iterator[tuple[int, int]]:
         port = next((int(found[1]) for found in said if found), None)
         if port is None:
             raise OSError("the server didn't start")
+        threading.Thread(target=server.stderr.read, daemon=True).start()  # a full pipe would stop the server
         yield server.pid, port
     finally:
         server.terminate()
-        server.communicate()
+        server.wait()
 
 
 def bear(pid: int, port: int, questions: list[Question], requests: int, at_a_time: int) -> Load:

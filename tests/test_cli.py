@@ -437,11 +437,12 @@ def test_predict_says_a_probability_as_the_page_does(probability: float, words: 
 
 
 def test_predict_says_what_is_uncertain(run: Run, tmp_path: Path) -> None:
-    page = np.full((120, 100), 255, np.uint8)
-    page[30:90, 35:40] = page[30:90, 60:65] = page[45:50, 20:80] = page[70:75, 20:80] = 0
-    Image.fromarray(page).save(tmp_path / "sharp.png")
-    _, output, _ = run("predict", tmp_path / "sharp.png", "-a", 1)
-    assert output.endswith(" %  " + str(tmp_path / "sharp.png  (uncertain)\n"))
+    sharp = np.full((120, 100), 255, np.uint8)
+    sharp[30:90, 35:40] = sharp[30:90, 60:65] = sharp[45:50, 20:80] = sharp[70:75, 20:80] = 0
+    for kind, page in (("digit", sharp), ("number", np.hstack([sharp, sharp]))):
+        Image.fromarray(page).save(tmp_path / "page.png")
+        _, output, _ = run("predict", tmp_path / "page.png", "-a", 1)
+        assert output.endswith(f" %  {tmp_path / 'page.png'}  (uncertain: perhaps not a {kind})\n")
 
 
 def test_predict_names_a_bad_picture_and_reads_the_others(

@@ -263,12 +263,37 @@ def test_a_dropped_and_a_pasted_picture_are_read(page: "Page") -> None:
         expect_sentence(page, "?", 5, "?")
 
 
-def test_an_uncertain_answer_says_so(page: "Page") -> None:
-    page.route("**/numbers", lambda route: route.fulfill(json={"predictions": [ANSWER]}))
+@pytest.mark.parametrize(("digits", "kind"), [(1, "digit"), (2, "number")])
+def test_an_uncertain_answer_says_so(page: "Page", digits: int, kind: str) -> None:
+    number, sum_ = digits * "4", str(int(digits * "4") + 5)
+    answer = ANSWER | {"number": number, "sum": sum_, "digits": digits * [FOUR]}
+    page.route("**/numbers", lambda route: route.fulfill(json={"predictions": [answer]}))
     draw(page, SEVEN)
-    expect_sentence(page, 4, 5, 9)
-    expect(page.locator("#uncertain")).to_have_text("Uncertain: it may be another number")
+    expect_sentence(page, number, 5, sum_)
+    expect(page.locator("#uncertain")).to_have_text(f"Uncertain: perhaps not a {kind}")
     assert best(page, "sums") == (9, pytest.approx(0.6, abs=0.02))
+    page.clock.fast_forward(700)  # of quiet
+    expect(page.locator("#spoken")).to_have_text(
+        f"Uncertain, perhaps not a {kind}: {number} plus 5 is {sum_}"
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 640), (640, 400), (1200, 900)])
+def test_what_is_said_of_an_uncertain_answer_covers_nothing(
+    service: Service, browser: "Browser", width: int, height: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": height})
+    answer = ANSWER | {"number": "44", "sum": "49", "digits": [FOUR, FOUR]}
+    page.route("**/numbers", lambda route: route.fulfill(json={"predictions": [answer]}))
+    page.goto(service.url)
+    draw(page, SEVEN)
+    expect_sentence(page, 44, 5, 49)
+    said, place = page.locator("#uncertain span").bounding_box(), page.locator("#uncertain").bounding_box()
+    assert said
+    assert place
+    assert said["y"] + said["height"] <= place["y"] + place["height"]
+    assert said["x"] + said["width"] <= width - 8
+    page.close()
 
 
 def test_an_answer_that_comes_too_late_is_not_shown(page: "Page") -> None:

@@ -28,7 +28,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 from starlette.types import Message, Receive
 
-from digitsum import cli, mnist, service
+from digitsum import bounds, cli, mnist, service
 from digitsum.imaging import read_number
 from digitsum.prediction import Predictor
 
@@ -339,21 +339,21 @@ def test_three_full_requests_at_a_time_are_answered_in_half_their_time(
     """At a tenth of the size, in CPU time: the other half is for slower machines and noisier pictures."""
     chance, share = np.random.default_rng(0), 10
     pages = []
-    for image in images[: service.MAX_PICTURES // share]:
+    for image in images[: bounds.MAX_PICTURES // share]:
         page = np.pad(np.kron(255 - image, np.ones((10, 10))), 60, constant_values=255)  # of 400 x 400
         pages.append(png((page + chance.normal(0, 20, page.shape)).clip(0, 255).astype(np.uint8)))
-    assert share * sum(map(len, pages)) < 0.9 * service.MAX_BODY
+    assert share * sum(map(len, pages)) < 0.9 * bounds.MAX_BODY
     start = time.process_time()
     with ThreadPoolExecutor(3) as pool:
         asked = [
             pool.submit(client.post, "/predict", files=files(*pages), data={"addends": 5}) for _ in range(3)
         ]
         assert [each.result().status_code for each in asked] == [200] * 3
-    assert share * (time.process_time() - start) < service.MAX_SECONDS / 2
+    assert share * (time.process_time() - start) < bounds.MAX_SECONDS / 2
 
 
 def test_a_body_over_the_bound_is_refused(client: TestClient, seven: bytes) -> None:
-    large = seven + bytes(service.MAX_BODY)
+    large = seven + bytes(bounds.MAX_BODY)
     response = client.post("/predict", files=files(large), data={"addends": 1})
     assert_refused(response, 413, "too_large", "the request has more than 10000000 bytes")
 
@@ -370,7 +370,7 @@ def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large() -> None
 
     status, body = post_from(receive)
     assert (status, body["error"]["code"]) == (413, "too_large")
-    assert service.MAX_BODY < sent <= service.MAX_BODY + 100_000
+    assert bounds.MAX_BODY < sent <= bounds.MAX_BODY + 100_000
 
 
 def test_requests_over_the_bound_are_refused(
@@ -385,7 +385,7 @@ def test_requests_over_the_bound_are_refused(
         return read_picture(picture)
 
     monkeypatch.setattr(service, "read_picture", wait)
-    monkeypatch.setattr(service, "MAX_REQUESTS", 1)
+    monkeypatch.setattr(bounds, "MAX_REQUESTS", 1)
     with ThreadPoolExecutor() as pool:
         first = pool.submit(client.post, "/predict", files=files(seven), data={"addends": 1})
         assert reading.wait(10)
@@ -403,14 +403,14 @@ def test_a_request_over_its_time_is_refused(
 ) -> None:
     go_on = threading.Event()
     monkeypatch.setattr(service, "read_picture", lambda _: go_on.wait(10))
-    monkeypatch.setattr(service, "MAX_SECONDS", 0.05)
+    monkeypatch.setattr(bounds, "MAX_SECONDS", 0.05)
     response = client.post("/predict", files=files(seven), data={"addends": 1})
     go_on.set()
     assert_refused(response, 504, "timeout", "no answer in 0.05 seconds")
 
 
 def test_an_upload_that_stalls_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "MAX_SECONDS", 0.05)
+    monkeypatch.setattr(bounds, "MAX_SECONDS", 0.05)
 
     async def receive() -> Message:
         await asyncio.sleep(10)
@@ -627,6 +627,21 @@ def test_serve_with_workers_counts_for_all_of_them(seven: bytes) -> None:
         assert 'route="/predict",status="200"} 6.0' in httpx2.get(url + "/metrics").text
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(timeout=30) == 0
+
+
+def test_serve_refuses_what_is_no_request_and_writes_nothing_of_it_to_its_log() -> None:
+    with Server() as server:
+        port = int(server.wait_for(r"running on http://127\.0\.0\.1:(\d+) "))
+        long = b"GET / HTTP/1.1\r\n" + bounds.MAX_LINES * b"X: y\r\n" + b"\r\n"
+        websocket = b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+        for request, status in ((b"hello\r\n\r\n", b"400"), (long, b"400"), (websocket, b"200")):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                connection.sendall(request)
+                assert connection.recv(10_000).startswith(b"HTTP/1.1 " + status)
+        assert server.stop() == 0
+        assert server.process.stderr is not None
+        log = server.process.stderr.read()
+    assert {line.split()[0] for line in log.splitlines()} == {"INFO:"}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

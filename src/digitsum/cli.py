@@ -26,6 +26,7 @@ from digitsum.files import NETWORKS
 
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
     from digitsum.evaluation import Evaluation
+    from digitsum.prediction import NumberPrediction
     from digitsum.training import Row
 
 app = App(
@@ -525,7 +526,8 @@ def predict(
     """Read the number in each picture, a digit or a row of digits, and add another to it.
 
     A picture may be a drawing, a scan or a photo. One that can't be read is named, the others are read, and
-    the exit code is 2.
+    the exit code is 2. An answer that the network isn't sure of is called uncertain: perhaps the picture
+    shows another number, perhaps none.
 
     For example:
 
@@ -533,13 +535,10 @@ def predict(
     - digitsum predict photo.jpg scan.png --addend 7 --addend 1200
     - cat photo.jpg | digitsum predict - --addend 7 --json
     """
-    from digitsum.prediction import Predictor, check_any_addend
+    from digitsum.prediction import Predictor, check_any_addend, one_each
 
-    addends = [check_any_addend(value) for value in addend]  # else each picture would be refused for it
-    if len(addends) == 1:
-        addends *= len(pictures)
-    if len(addends) != len(pictures):
-        raise ValueError(f"{len(pictures)} pictures need as many addends, or one for all, not {len(addends)}")
+    # else each picture would be refused for its addend
+    addends = one_each([check_any_addend(value) for value in addend], len(pictures))
     predictor = Predictor(model)
     if not json:
         print(_PREDICTION.format("number", "sum", "probability", "picture"))
@@ -554,11 +553,15 @@ def predict(
         if json:
             print(dumps({"picture": name, "addend": added} | answer.to_dict()))
         else:
-            note = "  (uncertain)" if answer.uncertain else ""
-            share = _percent(answer.probability)
-            print(_PREDICTION.format(answer.number, answer.sum, share, name + note))
+            print(_line(name, answer))
     if failed:
         sys.exit(2)
+
+
+def _line(name: str, answer: "NumberPrediction") -> str:
+    kind = "digit" if len(answer.digits) == 1 else "number"
+    doubt = f"  (uncertain: perhaps not a {kind})" if answer.uncertain else ""
+    return _PREDICTION.format(answer.number, answer.sum, _percent(answer.probability), name + doubt)
 
 
 def _percent(probability: float) -> str:

@@ -270,6 +270,24 @@ def find_model(model: str | Path) -> Path:
     )
 
 
+def one_each(addends: list[Any], count: int) -> list[Any]:
+    """Give each of `count` pictures its addend; a single one stands for all.
+
+    Raises
+    ------
+    ValueError
+        There is neither one addend nor one for each picture.
+
+    Examples
+    --------
+    >>> one_each([1200], count=2)
+    [1200, 1200]
+    """
+    if len(addends) not in (1, count):
+        raise ValueError(f"{count} pictures need as many addends, or one for all, not {len(addends)}")
+    return addends * count if len(addends) == 1 else addends
+
+
 def check_addends(addends: int | Sequence[int] | Array, count: int) -> Array:
     """Check addends and give them as int64 [count]; a single one stands for all.
 
@@ -286,15 +304,11 @@ def check_addends(addends: int | Sequence[int] | Array, count: int) -> Array:
     Traceback (most recent call last):
     ValueError: an addend is a whole number from 0 to 9, not 2.5
     """
-    values = np.atleast_1d(np.asarray(addends, dtype=object))
-    if values.shape == (1,):
-        values = values.repeat(count)
-    if values.shape != (count,):
-        raise ValueError(f"{count} pictures need as many addends, or one for all, not {len(values)}")
+    values = one_each(np.atleast_1d(np.asarray(addends, dtype=object)).tolist(), count)
     for value in values:
         if not (_is_whole(value) and 0 <= value <= 9):
             raise ValueError(f"an addend is a whole number from 0 to 9, not {value!r}")
-    return values.astype(np.int64)
+    return np.array(values, np.int64)
 
 
 def check_any_addend(addend: int) -> int:

@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -34,8 +34,7 @@ import numpy as np
 import uvicorn
 from fastapi import APIRouter, FastAPI, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
-from fastapi.routing import APIRoute
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel, Field, WithJsonSchema
@@ -46,18 +45,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from uvicorn.supervisors import Multiprocess
 
+from digitsum.bounds import (
+    BUFFER,
+    MAX_BODY,
+    MAX_PICTURES,
+    MAX_REQUESTS,
+    MAX_SECONDS,
+    BoundedRoute,
+    Connection,
+)
 from digitsum.files import ASSETS
 from digitsum.imaging import UInt8Array, read_number, read_picture
-from digitsum.prediction import Array, Prediction, Predictor
+from digitsum.prediction import Array, Prediction, Predictor, one_each
 
-# These fit each other: one slow core answers three requests at a time, each as full as may be, in time
-# (Python's threads mostly share one). A picture that is all noise takes it up to 60 ms, so they take
-# 3 * 50 * 60 ms = 9 s, half of MAX_SECONDS. As PNG, 50 such pictures of 400 x 400 have 8 MB.
-MAX_BODY = 10_000_000  # bytes of a request
-MAX_PICTURES = 50  # of a request
 MAX_ADDEND = 1000  # digits of a number's addend
-MAX_SECONDS = 20.0  # from the headers of a request to its answer
-MAX_REQUESTS = 64  # that one process predicts for at a time
 THREADS = os.cpu_count() or 1  # that decode pictures and predict
 
 POLICY = (  # the page may load its own files and ask its own service, nothing else
@@ -80,9 +81,6 @@ PAGES = {  # path: file, and its type, which some systems would tell wrongly
     "/swagger-ui.css": (SWAGGER / "swagger-ui.css", "text/css"),
     "/swagger-ui-bundle.js": (SWAGGER / "swagger-ui-bundle.js", "text/javascript"),
 }
-
-# it warns of every malformed body, and a client could fill the log
-logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 CODES = {
     400: "malformed",
@@ -116,6 +114,24 @@ class Refusal(BaseModel):
     error: Problem
 
 
+Ten = Annotated[
+    list[float],
+    Field(
+        description="Of the digits 0 to 9.",
+        min_length=10,
+        max_length=10,
+        examples=[[0] * 7 + [0.75, 0, 0.25]],
+    ),
+]
+Seen = Annotated[
+    str,
+    Field(
+        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
+        examples=[base64.b64encode(bytes(28 * 28)).decode()],
+    ),
+]
+
+
 class Answer(BaseModel):
     """What the network says about one picture and its addend."""
 
@@ -123,23 +139,19 @@ class Answer(BaseModel):
     sum: int = Field(description="The most probable sum, 0 to 18.", examples=[12])
     digit_probability: float = Field(examples=[0.75])
     sum_probability: float = Field(examples=[0.75])
-    digit_probabilities: list[float] = Field(
-        description="Of the digits 0 to 9.",
-        min_length=10,
-        max_length=10,
-        examples=[[0] * 7 + [0.75, 0, 0.25]],
-    )
+    digit_probabilities: Ten
     sum_probabilities: list[float] = Field(
         description="Of the sums 0 to 18.",
         min_length=19,
         max_length=19,
         examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4],
     )
-    uncertain: bool = Field(description="One of both answers is less probable than 0.9.", examples=[True])
-    image: str = Field(
-        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
-        examples=[base64.b64encode(bytes(28 * 28)).decode()],
+    uncertain: bool = Field(
+        description="One of both answers is less probable than 0.9: perhaps the picture shows another digit,"
+        " perhaps none.",
+        examples=[True],
     )
+    image: Seen
 
 
 class Answers(BaseModel):
@@ -153,16 +165,8 @@ class Digit(BaseModel):
 
     digit: int = Field(description="The most probable digit, 0 to 9.", examples=[7])
     probability: float = Field(examples=[0.75])
-    probabilities: list[float] = Field(
-        description="Of the digits 0 to 9.",
-        min_length=10,
-        max_length=10,
-        examples=[[0] * 7 + [0.75, 0, 0.25]],
-    )
-    image: str = Field(
-        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
-        examples=[base64.b64encode(bytes(28 * 28)).decode()],
-    )
+    probabilities: Ten
+    image: Seen
 
 
 class Number(BaseModel):
@@ -176,7 +180,11 @@ class Number(BaseModel):
     )
     sum: str = Field(description="The number plus the addend, likewise.", pattern="^[0-9]+$", examples=["47"])
     probability: float = Field(description="Of the number, and so of the sum.", examples=[0.75])
-    uncertain: bool = Field(description="The number is less probable than 0.9.", examples=[True])
+    uncertain: bool = Field(
+        description="The number is less probable than 0.9, or one of its digits may be two that touch:"
+        " perhaps the picture shows another number, perhaps none.",
+        examples=[True],
+    )
     sum_probabilities: list[float] | None = Field(
         description="Of the sums 0 to 18, the network's second output; null unless the picture shows one"
         " digit and its addend is at most 9.",
@@ -213,57 +221,6 @@ Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "bina
 Count = Field(min_length=1, max_length=MAX_PICTURES)
 Addend = Annotated[int, Field(ge=0, le=9)]
 AnyAddend = Annotated[str, Field(pattern="^[0-9]+$", max_length=MAX_ADDEND)]
-
-
-# Bounds
-
-
-class _Body:
-    """Hands a request's body on, and counts it: a length that the client declares proves nothing."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._size = 0
-        self.complete = False
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._size += len(message.get("body", b""))
-        self.complete = not message.get("more_body", False)
-        if self._size > MAX_BODY:
-            raise HTTPException(413, f"the request has more than {MAX_BODY} bytes; send fewer pictures")
-        return message
-
-
-class BoundedRoute(APIRoute):
-    """A route with a bound on the requests at a time, on the bytes and on the seconds of each."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap what parses the body and calls the function."""
-        handle = super().get_route_handler()
-
-        async def within_bounds(request: Request) -> Response:
-            state = request.app.state
-            if state.requests >= MAX_REQUESTS:
-                raise HTTPException(429, "too many requests at a time; try again soon", {"Retry-After": "1"})
-            state.requests += 1
-            try:
-                return await _in_time(handle, request)
-            finally:
-                state.requests -= 1
-
-        return within_bounds
-
-
-async def _in_time(handle: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
-    body = _Body(request.receive)
-    try:
-        async with asyncio.timeout(MAX_SECONDS):
-            return await handle(Request(request.scope, body.receive))
-    except TimeoutError as error:
-        if body.complete:
-            raise HTTPException(504, f"no answer in {MAX_SECONDS:g} seconds; send less at a time") from error
-        raise HTTPException(408, f"the request didn't arrive in {MAX_SECONDS:g} seconds") from error
 
 
 # Counts and headers
@@ -352,8 +309,7 @@ async def predict(
     ],
 ) -> Response:
     """Read the digit on each picture and add its addend."""
-    each = _one_each(addends, len(pictures))
-    images = await _read_all(request, pictures, read_picture)
+    images, each = await _read_all(request, pictures, addends, read_picture)
     digits, sums = await _run(
         request, request.app.state.predictor.probabilities, np.stack(images)[:, None], np.array(each)
     )
@@ -378,30 +334,23 @@ async def numbers(
     ],
 ) -> Response:
     """Read the number on each picture and add its addend."""
-    each = _one_each(addends, len(pictures))
-    rows = await _read_all(request, pictures, read_number)
+    rows, each = await _read_all(request, pictures, addends, read_number)
     return _answered(request, await _run(request, _add, request.app.state.predictor, rows, each))
 
 
-def _one_each(addends: list[Any], count: int) -> list[Any]:
-    """Give each picture its addend; a single one stands for all."""
-    if len(addends) not in (1, count):
-        message = f"{count} pictures need as many addends, or one for all, not {len(addends)}"
-        raise HTTPException(422, message)
-    return addends * (count // len(addends))
-
-
 async def _read_all(
-    request: Request, pictures: list[UploadFile], read: Callable[[bytes], UInt8Array]
-) -> list[UInt8Array]:
+    request: Request, pictures: list[UploadFile], addends: list[Any], read: Callable[[bytes], UInt8Array]
+) -> tuple[list[UInt8Array], list[Any]]:
     """Read each in a job of its own: a request whose time is over leaves at most one of them running."""
     try:
-        return [
+        each = one_each(addends, len(pictures))
+        images = [
             await _run(request, _read, read, await file.read(), i, len(pictures))
             for i, file in enumerate(pictures, 1)
         ]
     except ValueError as error:
         raise HTTPException(422, str(error)) from error
+    return images, each
 
 
 async def _run(request: Request, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -480,13 +429,15 @@ async def metrics(request: Request) -> Response:
     return PlainTextResponse(request.app.state.metrics.text())
 
 
-async def _file(file: Path, kind: str) -> FileResponse:
+async def _file(content: bytes, kind: str) -> Response:
     # asked for again each time: an old program on a new page may not work
-    return FileResponse(file, media_type=kind, headers={"Cache-Control": "no-cache"})
+    return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
-for path, page in PAGES.items():
-    plain.add_api_route(path, partial(_file, *page), methods=["GET", "HEAD"], include_in_schema=False)
+for path, (file, kind) in PAGES.items():
+    # read once: a file that is open while a client takes its time is one less for the others
+    page = partial(_file, file.read_bytes(), kind)
+    plain.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 # Refusals
@@ -556,7 +507,7 @@ def create_app(model: str | Path = "exact", allow_origins: Sequence[str] = ()) -
         generate_unique_id_function=lambda route: route.name,  # the names that generated clients take
     )
     app.state.metrics = Metrics()
-    app.state.requests = 0
+    app.state.requests = app.state.bytes = 0  # that `BoundedRoute` holds
     app.include_router(bounded)
     app.include_router(plain)
     if allow_origins:
@@ -590,6 +541,8 @@ def serve(
     config = uvicorn.Config(
         partial(create_app, model, allow_origins),
         factory=True,
+        http=Connection,
+        ws="none",
         access_log=False,  # `/metrics` counts, and the page asks several times a second
         proxy_headers=False,  # nothing here asks who the client is
         workers=workers,
@@ -623,6 +576,8 @@ def _listen(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             reason = "is taken by another program: choose another --port"
         raise OSError(f"{shown}:{port} {reason}") from error
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        listener.setsockopt(socket.SOL_SOCKET, option, BUFFER)  # which its connections inherit
     message = "Uvicorn running on http://%s:%d (Press CTRL+C to quit)"
     logging.getLogger("uvicorn.error").info(message, shown, listener.getsockname()[1])
     return listener

@@ -277,7 +277,8 @@ function tell(answer, addend) {
   const number = answer.digits.map(each => each.digit).join("");  // as it was drawn, with its zeros
   $("#result").classList.remove("empty");
   say(number, addend, answer.sum);  // the addend of this answer, so that the sentence is never half old
-  $("#uncertain span").textContent = answer.uncertain ? "Uncertain: it may be another number" : "";
+  const doubt = answer.uncertain ? `perhaps not a ${answer.digits.length === 1 ? "digit" : "number"}` : "";
+  $("#uncertain span").textContent = doubt && `Uncertain: ${doubt}`;
   $("#refusal").textContent = "";
   see(answer.digits);
   const sums = answer.sum_probabilities;
@@ -285,7 +286,7 @@ function tell(answer, addend) {
   $("#whole").hidden = !!sums;
   $("#whole").textContent = `${percent(answer.probability)}: the probability that the number, and so the sum, is right.`;
   if (sums) fill("sums", sums, sums.indexOf(Math.max(...sums)));
-  speak(`${answer.uncertain ? "Uncertain: " : ""}${number} plus ${addend} is ${answer.sum}`);
+  speak(`${doubt && `Uncertain, ${doubt}: `}${number} plus ${addend} is ${answer.sum}`);
 }
 
 function empty(refusal = "") {

@@ -1,0 +1,212 @@
+"""The bounds on connections, over real sockets."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from digitsum import bounds, service
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+HALF = b"GET /health HTTP/1.1\r\nHost: x\r\nX: "
+FORM = (
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: "
+)
+# a body without a picture: refused as soon as it is whole, without a prediction
+ADDEND = b'--x\r\nContent-Disposition: form-data; name="addends"\r\n\r\n7\r\n--x--\r\n'
+WHOLE = FORM + b"%d\r\n\r\n" % len(ADDEND) + ADDEND
+LARGE = b"GET /swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"  # more than a megabyte
+
+Connect = Callable[..., socket.socket]
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """The service in a thread of this process, as `serve` runs it."""
+    listener = service._listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(service.create_app(), http=bounds.Connection, log_level="error"))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield listener.getsockname()[1]
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def connect(port: int) -> Iterator[Connect]:
+    opened = []
+
+    def connect(sent: bytes = b"") -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+        opened.append(connection)
+        connection.sendall(sent)
+        return connection
+
+    yield connect
+    for connection in opened:
+        connection.close()
+    until(lambda: not bounds.Connection._all)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def rest(connection: socket.socket) -> bytes:
+    """All that still comes until the other side ends the connection."""
+    parts = []
+    try:
+        while part := connection.recv(100_000):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def status(connection: socket.socket) -> int:
+    return int(connection.recv(10_000).split()[1])
+
+
+def trickle(connection: socket.socket) -> float:
+    """Send a byte now and then until the other side ends the connection, and give the seconds until then."""
+    start = time.monotonic()
+    connection.settimeout(0.02)
+    while time.monotonic() < start + 5:
+        try:
+            connection.sendall(b"a")
+            if not connection.recv(10_000):
+                break
+        except TimeoutError:
+            pass
+        except OSError:
+            break
+    return time.monotonic() - start
+
+
+WAITING = {
+    "half a head": HALF,
+    "half a body": FORM + b"1000\r\n\r\n",
+    "half a second head": HEALTH + HALF,
+    "half a body unasked for": HEALTH[:-2] + b"Content-Length: 1000\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("sent", [b"", *WAITING.values()], ids=["nothing", *WAITING])
+def test_a_connection_that_is_still_is_ended(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_WAIT", 0.3)
+    start = time.monotonic()
+    rest(connect(sent))
+    assert 0.2 < time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("sent", WAITING.values(), ids=WAITING)
+def test_a_connection_that_trickles_is_ended(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_WAIT", 0.3)
+    assert 0.2 < trickle(connect(sent)) < 2
+
+
+def test_a_connection_that_asks_again_and_again_is_kept(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_WAIT", 0.3)
+    connection = connect()
+    for _ in range(5):
+        time.sleep(0.1)
+        connection.sendall(HEALTH)
+        assert status(connection) == 200
+
+
+def test_a_connection_whose_answers_are_never_read_is_ended(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_WAIT", 0.3)
+    connect(10 * LARGE)
+    until(lambda: bool(bounds.Connection._all))
+    (served,) = bounds.Connection._all
+    until(lambda: served.flow.write_paused)
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # Linux says twice as much
+        assert served.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option) <= 300_000
+    opened = {each.resolve() for each in Path("/proc/self/fd").glob("*")}
+    assert not opened & {file for file, _ in service.PAGES.values()}
+    until(lambda: not bounds.Connection._all)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HALF + b"a" * 100_000,
+        b"GET /" + b"a" * 100_000,
+        HEALTH[:-2] + 100 * b"X: y\r\n" + b"\r\n",
+        100 * HEALTH,
+    ],
+    ids=["a long line", "a long address", "many lines", "many requests in advance"],
+)
+def test_a_head_that_is_too_long_is_refused(connect: Connect, sent: bytes) -> None:
+    connection = connect(sent)
+    assert b"HTTP/1.1 400 Bad Request" in rest(connection)
+
+
+def test_trailers_of_a_body_count_as_a_head(connect: Connect) -> None:
+    head = HEALTH[:-2] + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+    connection = connect(head)
+    assert status(connection) == 200
+    connection.sendall(b"0\r\nX: " + b"a" * 20_000)
+    connection.sendall(b"a" * 20_000)
+    assert b"HTTP/1.1 400 Bad Request" in rest(connection)
+
+
+def test_requests_in_advance_are_answered_in_order(connect: Connect) -> None:
+    connection = connect(HEALTH + LARGE + 20 * HEALTH + HEALTH[:-2] + b"Connection: close\r\n\r\n")
+    answers = rest(connection)
+    assert answers.count(b"HTTP/1.1 200 OK") == 23
+    assert answers.endswith(b'{"status":"ok"}')
+
+
+def test_of_too_many_connections_the_one_that_is_still_the_longest_gives_way(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_CONNECTIONS", 3)
+    asked, half, idle = connect(), connect(HALF), connect()
+    until(lambda: len(bounds.Connection._all) == 3)
+    asked.sendall(HEALTH)
+    assert status(asked) == 200  # so the half head is now the oldest
+    newest = connect(HEALTH)
+    assert status(newest) == 200
+    assert rest(half) == b""
+    for connection in (asked, idle):
+        connection.sendall(HEALTH)
+        assert status(connection) == 200
+
+
+def test_bodies_on_their_way_keep_no_other_request_out(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_REQUESTS", 1)
+    for _ in range(5):
+        connect(WHOLE[:-10])
+    assert status(connect(WHOLE)) == 422
+
+
+def test_bodies_that_hold_too_many_bytes_together_are_refused(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_BODIES", 2 * len(ADDEND))
+    first, _second, third = (connect(WHOLE[:-10]) for _ in range(3))
+    assert status(third) == 429
+    first.close()
+    until(lambda: len(bounds.Connection._all) == 2)
+    assert status(connect(WHOLE)) == 422
