@@ -23,7 +23,7 @@ from digitsum.files import locate, read, read_json, replacing
 
 MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images, ink = 1
 WIDEST = 2**16  # channels of a saved network: of any more, torch can't even count the weights
-NEVER = -1e4  # the logarithm of no probability: its exponential is 0, and unlike -inf it has a gradient
+NEVER = -1e9  # the logarithm of no probability: its exponential is 0, and unlike -inf it has a gradient
 
 
 class Normalise(nn.Module):
@@ -62,14 +62,21 @@ class AddByProbability(nn.Module):
         """Give log P(sum), float32 [N, 19], from log P(digit), float32 [N, 10], and P(addend), [N, 10]."""
         # the logarithm of no probability stays finite, as do the gradients
         log_addend = addend.float().clamp_min(torch.finfo(torch.float32).tiny).log()
-        log_addend = log_addend.masked_fill(addend == 0, NEVER)
-        # window s of the padded digits holds d = s - 9 ... s, which meet the addends n = 9 ... 0
-        windows = F.pad(log_digit, (9, 9), value=NEVER).unfold(1, 10, 1)  # [N, 19, 10]
-        terms = windows + log_addend.flip(1)[:, None]
-        # torch.logsumexp by hand: without the floor, nine of ten exponentials would be denormal or nothing,
-        # with which a processor takes twice the time; e^-80 doesn't change a sum that contains a 1
-        highest = terms.detach().amax(dim=2, keepdim=True)
-        return (terms - highest).clamp_min(-80).exp().sum(dim=2).log() + highest[:, :, 0]
+        return log_convolve(log_digit, log_addend.masked_fill(addend == 0, NEVER))
+
+
+def log_convolve(log_first: Tensor, log_second: Tensor) -> Tensor:
+    """Convolve distributions of digits, both given as logarithms, float32 [..., 10] -> [..., 19].
+
+    Impossible is `NEVER`, not -inf, so that gradients are finite.
+    """
+    # window s of the padded digits holds d = s - 9 ... s, which meet the addends n = 9 ... 0
+    windows = F.pad(log_first, (9, 9), value=NEVER).unfold(-1, 10, 1)  # [..., 19, 10]
+    terms = windows + log_second.flip(-1)[..., None, :]
+    # torch.logsumexp by hand: without the floor, nine of ten exponentials would be denormal or nothing,
+    # with which a processor takes twice the time; e^-80 doesn't change a sum that contains a 1
+    highest = terms.detach().amax(dim=-1, keepdim=True)
+    return (terms - highest).clamp_min(-80).exp().sum(dim=-1).log() + highest[..., 0]
 
 
 class DigitSumNet(nn.Module, ABC):

@@ -1,0 +1,214 @@
+"""Two numbers of N digits each, read from images and added: the exact likelihood of their sum.
+
+    loss = -log_likelihood(read(top), read(bottom), total).mean()
+
+`read` gives log P(digit) of each image, and the sum is all that is known: no digit's label is. That is the
+field's benchmark for learning from sums (MNIST Addition: Manhaeve et al., 2018, arXiv:1805.10872). In each
+column two digits and a carry add up, so the likelihood takes a convolution of two distributions a column and
+a chain of two states, the carry, along them: it is exact, and linear in N.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from digitsum.mnist import Digits
+from digitsum.networks import NEVER, log_convolve
+
+
+def columns(log_top: Tensor, log_bottom: Tensor) -> Tensor:
+    """Give the distribution of each column's two digits added, without a carry.
+
+    Parameters
+    ----------
+    log_top, log_bottom
+        log P(digit), float32 [B, N, 10]: B sums of N columns as they are written, the most significant first.
+
+    Returns
+    -------
+    Tensor
+        log P(0 to 18), float32 [B, N, 19].
+    """
+    return log_convolve(log_top, log_bottom)
+
+
+def log_likelihood(log_top: Tensor, log_bottom: Tensor, total: Tensor) -> Tensor:
+    """Give the logarithm of the probability that two numbers add up to `total`.
+
+    Parameters
+    ----------
+    log_top, log_bottom
+        log P(digit), float32 [B, N, 10], the most significant digit first. A number that is known is
+        `known` of its digits.
+    total
+        int64 [B, N + 1], the digits of the sum, the most significant first: that one is 0 or 1.
+
+    Returns
+    -------
+    Tensor
+        float32 [B]. Its gradients are finite. Of a sum that can't be it is about -1e9.
+
+    Examples
+    --------
+    >>> top = torch.tensor([[0.0, 0.0, 0.0, 0.75, 0.0, 0.25, 0.0, 0.0, 0.0, 0.0]])  # a 3, perhaps a 5
+    >>> log_top = top.clamp_min(1e-9).log()[None]
+    >>> log_likelihood(log_top, known(torch.tensor([[6]])), torch.tensor([[0, 9]])).exp()
+    tensor([0.7500])
+    """
+    steps = _carries(columns(log_top, log_bottom), total[:, 1:])
+    # no carry comes in on the right; what goes out on the left is the first digit
+    return _chain(steps)[:, :, 0].gather(1, total[:, :1])[:, 0]
+
+
+def _carries(log_columns: Tensor, digits: Tensor) -> Tensor:
+    """Give the logarithms of P(digit of the sum, carry out | carry in), [B, N, out 2, in 2]."""
+    padded = F.pad(log_columns, (1, 1), value=NEVER)  # two digits don't make -1 or 19
+    carry_out, carry_in = torch.tensor([[0], [10]]), torch.tensor([[0, 1]])
+    needed = digits[..., None, None] + (carry_out - carry_in).to(digits.device)  # [B, N, 2, 2]
+    return padded.gather(2, needed.flatten(2) + 1).view(needed.shape)
+
+
+def _chain(steps: Tensor) -> Tensor:
+    """Multiply N matrices given as logarithms, [B, N, 2, 2] -> [B, 2, 2], neighbours first: log N rounds."""
+    while (length := steps.shape[1]) > 1:
+        left, right = steps[:, 0 : length - 1 : 2], steps[:, 1::2]
+        through = left[..., :, :, None] + right[..., None, :, :]  # [B, N / 2, out, between, in]
+        product = torch.logaddexp(through[..., 0, :], through[..., 1, :])
+        steps = torch.cat([product, steps[:, length - 1 :]], dim=1) if length % 2 else product
+    return steps[:, 0]
+
+
+def known(digits: Tensor) -> Tensor:
+    """Give the distributions of digits that are known, int64 [B, N] -> float32 [B, N, 10], as logarithms."""
+    certain = torch.full((*digits.shape, 10), NEVER, device=digits.device)
+    return certain.scatter(-1, digits[..., None], 0.0)
+
+
+def total(top: Tensor, bottom: Tensor) -> Tensor:
+    """Add numbers of any length, int64 [B, N] each -> int64 [B, N + 1], the most significant digit first.
+
+    Examples
+    --------
+    >>> total(torch.tensor([[9, 5]]), torch.tensor([[0, 7]]))
+    tensor([[1, 0, 2]])
+    """
+    added, carry = [], torch.zeros_like(top[:, 0])
+    for column in (top + bottom).flip(1).unbind(1):
+        carry, digit = (column + carry).div(10, rounding_mode="floor"), (column + carry) % 10
+        added.append(digit)
+    return torch.stack([carry, *reversed(added)], dim=1)
+
+
+def add(log_top: Tensor, log_bottom: Tensor) -> Tensor:
+    """Find the most probable sum.
+
+    It isn't always the sum of the most probable digits, `total(log_top.argmax(2), log_bottom.argmax(2))`:
+    many pairs of numbers have the same sum, and their probabilities add up.
+
+    The search goes from the right and keeps, of the digits so far, every choice that may still win. The
+    probability of whatever follows is linear in that of the digits so far with a carry and without, so only
+    choices on the convex hull of those two can.
+
+    Parameters
+    ----------
+    log_top, log_bottom
+        log P(digit), float32 [B, N, 10], the most significant digit first.
+
+    Returns
+    -------
+    Tensor
+        int64 [B, N + 1].
+
+    Examples
+    --------
+    >>> top, bottom = torch.zeros(1, 1, 10), torch.zeros(1, 1, 10)
+    >>> top[..., [1, 5, 6]] = torch.tensor([0.4, 0.3, 0.3])
+    >>> bottom[..., [1, 2]] = torch.tensor([0.55, 0.45])
+    >>> add(top.clamp_min(1e-9).log(), bottom.clamp_min(1e-9).log())  # 1 + 1: 0.22; 5 + 2 or 6 + 1: 0.3
+    tensor([[0, 7]])
+    """
+    column = columns(log_top.double(), log_bottom.double()).exp().cpu().numpy()  # [B, N, 19]
+    return torch.tensor(np.array([_most_probable(each) for each in column]), device=log_top.device)
+
+
+def _most_probable(column: np.ndarray) -> np.ndarray:
+    """Find the digits, [N + 1], of the most probable sum of columns, [N, 19]."""
+    without, carried = np.ones(1), np.zeros(1)  # probabilities of each kept choice, by the carry it ends with
+    steps = []
+    for chances in column[::-1]:
+        # rows: kept choices; columns: the digits 0 to 9 of the sum. A carry in needs one less of the column
+        shifted = np.concatenate([[0.0], chances, [0.0]])
+        out = [
+            np.outer(without, shifted[k + 1 : k + 11]) + np.outer(carried, shifted[k : k + 10])
+            for k in (0, 10)
+        ]
+        scale = max(out[0].max(), out[1].max())  # only the ratios matter: nothing underflows
+        kept = _hull(out[0].ravel() / scale, out[1].ravel() / scale)
+        without, carried = out[0].ravel()[kept] / scale, out[1].ravel()[kept] / scale
+        steps.append(kept)
+    first = int(carried.max() > without.max())
+    choice = int((carried if first else without).argmax())
+    digits = []
+    for kept in reversed(steps):
+        choice, digit = divmod(int(kept[choice]), 10)
+        digits.append(digit)
+    return np.array([first, *digits])
+
+
+def _hull(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Give the numbers of the points that are furthest in some direction of the first quadrant."""
+    hull: list[int] = []
+    for point in np.lexsort((-y, -x)):
+        if hull and y[point] <= y[hull[-1]]:
+            continue
+        while len(hull) > 1 and _turns_in(x, y, hull[-2], hull[-1], point):
+            hull.pop()
+        hull.append(int(point))
+    return np.array(hull)
+
+
+def _turns_in(x: np.ndarray, y: np.ndarray, a: int, b: int, c: int) -> bool:
+    """Say whether b lies on or within the line from a to c."""
+    return bool((x[b] - x[a]) * (y[c] - y[a]) <= (x[c] - x[a]) * (y[b] - y[a]))
+
+
+class AdditionDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Images of two numbers of N digits -> the digits of their sum, which is all that is kept of the labels.
+
+    An item is `(images uint8 [2, N, 1, 28, 28], total int64 [N + 1])`, a batch likewise. Each image is in one
+    sum only; the images that don't fill another sum are left out.
+
+    Raises
+    ------
+    ValueError
+        There are too few images for one sum.
+
+    Examples
+    --------
+    >>> digits = Digits(np.zeros((10, 1, 28, 28), np.uint8), np.arange(10))
+    >>> images, total = AdditionDataset(digits, length=2)[0]
+    >>> images.shape, total.shape
+    (torch.Size([2, 2, 1, 28, 28]), torch.Size([3]))
+    """
+
+    def __init__(self, digits: Digits, length: int, seed: int = 0) -> None:
+        count = len(digits.images) // (2 * length)
+        if count == 0:
+            raise ValueError(
+                f"a sum of two numbers of {length} digits takes {2 * length} images, and there are only"
+                f" {len(digits.images)}"
+            )
+        order = np.random.default_rng(seed).permutation(len(digits.images))[: count * 2 * length]
+        images, labels = (torch.from_numpy(part[order]) for part in (digits.images, digits.labels))
+        self.images = images.view(count, 2, length, *images.shape[1:])
+        self.totals = total(*labels.view(count, 2, length).unbind(1))
+
+    def __len__(self) -> int:
+        return len(self.totals)
+
+    def __getitem__(self, index: int | list[int]) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.totals[index]
+
+    __getitems__ = __getitem__
