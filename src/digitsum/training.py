@@ -18,8 +18,9 @@ from collections.abc import Callable, Container
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
@@ -35,17 +36,29 @@ from digitsum.calibration import calibrate
 from digitsum.config import Config
 from digitsum.evaluation import evaluate
 from digitsum.files import replacing
+from digitsum.mnist import Digits
 from digitsum.networks import NETWORKS, DigitSumNet, load
+from digitsum.outliers import draw_outliers, spoil
 from digitsum.pairs import DigitSumDataset, Item, split_loaders
+from digitsum.strokes import draw_digits
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 LOGGED = ("digit_nll", "sum_nll", "digit_accuracy", "sum_accuracy", "joint_accuracy")
 COLUMNS = ("epoch", "train_loss", *LOGGED, "learning_rate", "seconds")  # of metrics.csv
+DRAWN = 20_000  # digits, and as many things that are none, are drawn once a run
+OUTLIER_WEIGHT = 0.5  # of their loss, beside the digits'
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 Row = dict[str, float]
 Weights = tuple[Tensor, ...] | list[Tensor]
 Teacher = Callable[[Tensor], Tensor]
+
+
+class Drawn(NamedTuple):
+    """What is drawn once a run, if its settings ask for it."""
+
+    hands: DigitSumDataset | None
+    outliers: Tensor | None  # uint8 [N, 1, 28, 28]
 
 
 def fit(
@@ -93,10 +106,11 @@ def fit(
         config = with_start(config)
         state = _start(fabric, config, config.start_from)
     config.save(run)
+    drawn = _draw(fabric, config)
     averaged, before = state["average"].module, state["epoch"]
     for epoch in range(before, config.epochs):
         start = time.perf_counter()
-        train_loss = _train_epoch(fabric, state, train_loader, config, teacher)
+        train_loss = _train_epoch(fabric, state, train_loader, config, drawn, teacher)
         evaluation = evaluate(averaged, held_out_loader, config.data, "held-out")
         row = {
             "epoch": epoch + 1,
@@ -233,6 +247,7 @@ def _train_epoch(
     state: dict[str, Any],
     loader: DataLoader[Item],
     config: Config,
+    drawn: Drawn,
     teacher: Teacher | None,
 ) -> float:
     """Train for an epoch and return the mean loss of its images."""
@@ -246,7 +261,9 @@ def _train_epoch(
     )
     for step, batch in enumerate(batches, start=epoch * len(loader)):
         set_rate(optimizer, one_cycle(step, steps, config.learning_rate))
-        loss = _loss(fabric, network, fabric.to_device(batch), config, teacher)
+        if drawn.hands:
+            batch = _add(batch, drawn.hands, config.hands)
+        loss = _loss(fabric, network, fabric.to_device(batch), config, drawn, teacher)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
@@ -264,27 +281,70 @@ def _train_epoch(
 
 
 def _loss(
-    fabric: Fabric, network: DigitSumNet, batch: Item, config: Config, teacher: Teacher | None
+    fabric: Fabric,
+    network: DigitSumNet,
+    batch: Item,
+    config: Config,
+    drawn: Drawn,
+    teacher: Teacher | None,
 ) -> Tensor:
     """Distort a batch as the settings say, and weigh the losses of both outputs."""
     (image, addend), (digit, sum_) = batch
     if config.augment:
         image = distort(image)
+    outliers = image[:0] if drawn.outliers is None else _outliers(image, digit, config, drawn.outliers)
     if config.damage:
-        image = damage(image)
+        image, outliers = damage(image), damage(outliers)
+    parts = [len(image), len(outliers)]
+    both = torch.cat([image, outliers])
     if network.sum_follows and config.digit_weight > 0:  # else the labels of the digits aren't to be used
-        log_digit = network.encode(image)
+        log_digit, log_outlier = network.encode(both).split(parts)
         sum_loss = nll_loss(log_digit, digit)
     else:
-        log_digit, log_sum = network(image, addend)
-        sum_loss = nll_loss(log_sum, sum_)
+        log_digit, log_sum = network(both, torch.cat([addend, addend[: len(outliers)]]))
+        log_digit, log_outlier = log_digit.split(parts)
+        sum_loss = nll_loss(log_sum[: len(image)], sum_)
     if teacher is None:
         digit_loss = nll_loss(log_digit, digit).lerp(-log_digit.mean(), config.label_smoothing)
     else:
         with torch.no_grad(), fabric.autocast():
             read = teacher(image)
         digit_loss = -(read * log_digit).sum(dim=1).mean()
-    return config.digit_weight * digit_loss + config.sum_weight * sum_loss
+    loss = config.digit_weight * digit_loss + config.sum_weight * sum_loss
+    return loss - OUTLIER_WEIGHT * log_outlier.mean() if len(outliers) else loss
+
+
+def _draw(fabric: Fabric, config: Config) -> Drawn:
+    """Draw what the settings ask for; it follows from the seed, and a resumed run draws it again."""
+    hands = outliers = None
+    chance = np.random.default_rng(config.seed)
+    if config.hands:
+        images, digits = draw_digits(DRAWN, chance)
+        hands = DigitSumDataset(Digits(images[:, None], digits), config.seed)
+    if config.outliers:
+        outliers = fabric.to_device(torch.from_numpy(draw_outliers(DRAWN, chance)[:, None]))
+    return Drawn(hands, outliers)
+
+
+def _add(batch: Item, hands: DigitSumDataset, share: float) -> Item:
+    """Add some of the digits that were drawn to a batch."""
+    (image, addend), (digit, sum_) = batch
+    (more_image, more_addend), (more_digit, more_sum) = hands[
+        torch.randint(len(hands), (round(share * len(image)),))
+    ]
+    return (
+        (torch.cat([image, more_image]), torch.cat([addend, more_addend])),
+        (torch.cat([digit, more_digit]), torch.cat([sum_, more_sum])),
+    )
+
+
+def _outliers(image: Tensor, digit: Tensor, config: Config, drawn: Tensor) -> Tensor:
+    """Give things that are no digit, half of them drawn and half made of the batch, in random order."""
+    count = round(config.outliers * len(image))
+    chosen = drawn[torch.randint(len(drawn), (count // 2,))]
+    chosen = distort(chosen) if config.augment else chosen.float()
+    outliers = torch.cat([chosen, spoil(image.float(), digit, count - count // 2)])
+    return outliers[torch.randperm(len(outliers))]
 
 
 def moving_average(keep: float) -> Callable[[Weights, Weights, Tensor | int], None]:

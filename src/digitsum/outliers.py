@@ -1,0 +1,157 @@
+"""Things that are no digit, to train doubt with (Hendrycks, Mazeika and Dietterich, 2019, arXiv:1812.04606).
+
+Scribbles and letters are drawn once a run (`draw_outliers`); others are made of the digits of a batch
+(`spoil`): two squeezed into one frame, turned or mirrored ones, and ones with their quarters shuffled.
+"""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from digitsum.imaging import UInt8Array, fit_ink
+from digitsum.strokes import draw
+
+# those that no handwritten digit looks like: without O, l, Z, b, Э, Ч and others
+LATIN = "ACEFHJKMNPRUVWXacdefhkmnprtuvwx"
+CYRILLIC = "ЖДЦШЩЮЯФЛИЙПГжцшщюяфлийпд"
+FONTS = {  # of those that come with matplotlib, by their files' names
+    **dict.fromkeys(("cmr10", "cmmi10", "cmss10", "cmtt10", "cmb10"), LATIN),
+    **dict.fromkeys(
+        (
+            *("DejaVuSans", "DejaVuSans-BoldOblique", "DejaVuSans-Oblique", "DejaVuSansMono-Bold"),
+            *("DejaVuSerif", "DejaVuSerif-BoldItalic", "DejaVuSerif-Italic", "DejaVuSerif-Bold"),
+            *("STIXGeneral", "STIXGeneralItalic", "STIXGeneralBolIta"),
+        ),
+        LATIN + CYRILLIC,
+    ),
+}
+LETTER = 80  # pixels, of a letter before it is fitted into its box
+STROKES = 5  # of a scribble, at most
+JOINTS = (2, 5)  # of each of several strokes, from, to
+LONG = 9  # joints of a single stroke
+WIDE = 1.8  # times as wide as a digit
+MIRROR = 4  # beside 1 to 3 quarter turns: what makes a digit none
+TURNS = {
+    **dict.fromkeys((1, 2, 5, 8), (1,)),
+    **dict.fromkeys((3, 7), (1, 2, 3, MIRROR)),
+    **dict.fromkeys((4, 6, 9), (1, 3, MIRROR)),
+}
+
+
+def draw_outliers(count: int, chance: np.random.Generator) -> UInt8Array:
+    """Draw scribbles and letters, half of each, in turn, uint8 [N, 28, 28].
+
+    Raises
+    ------
+    ValueError
+        matplotlib, whose fonts are drawn, isn't installed.
+
+    Examples
+    --------
+    >>> draw_outliers(4, np.random.default_rng(0)).shape
+    (4, 28, 28)
+    """
+    letters = _letters(chance)
+    return np.stack([next(letters) if i % 2 else scribble(chance) for i in range(count)])
+
+
+def scribble(chance: np.random.Generator) -> UInt8Array:
+    """Draw a few strokes through joints anywhere, or a long one: some are curved, others straight."""
+    strokes = chance.integers(1, STROKES, endpoint=True)
+    joints = chance.integers(*JOINTS, size=strokes, endpoint=True) if strokes > 1 else [LONG]
+    lines = [(chance.random((number, 2)) - 0.5) * (WIDE, 1) + 0.5 for number in joints]
+    straight = chance.random() < 1 / 2
+    return draw([piece for line in lines for piece in (_pieces(line) if straight else [line])], chance)
+
+
+def _pieces(line: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """Take a line apart into what is straight."""
+    return [line[i : i + 2] for i in range(len(line) - 1)]
+
+
+def _letters(chance: np.random.Generator) -> Iterator[UInt8Array]:
+    """Draw letters of the fonts, at random, without end."""
+    found = find_spec("matplotlib")
+    if found is None or found.origin is None:
+        raise ValueError("the letters to train doubt with come with matplotlib: pip install 'digitsum[train]'")
+    folder = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
+    fonts = [
+        (ImageFont.truetype(folder / f"{name}.ttf", LETTER), letters) for name, letters in FONTS.items()
+    ]
+    while True:
+        font, letters = fonts[chance.integers(len(fonts))]
+        page = Image.new("L", (3 * LETTER, 3 * LETTER))
+        middle = page.width // 2
+        letter = letters[chance.integers(len(letters))]
+        ImageDraw.Draw(page).text((middle, middle), letter, 255, font, anchor="mm")
+        slant, tilt = chance.normal(0, 0.15), chance.normal(0, 0.15)
+        back = (1, slant, -slant * middle, tilt, 1, -tilt * middle)
+        page = page.transform(page.size, Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
+        yield fit_ink(np.asarray(page, np.float32) / 255)
+
+
+def spoil(image: Tensor, digit: Tensor, count: int) -> Tensor:
+    """Make things that are no digit of the digits of a batch.
+
+    Parameters
+    ----------
+    image
+        float32 [N, 1, 28, 28].
+    digit
+        int64 [N], what the images show.
+    count
+        How many to make at most, C: a 0 can't be turned into none.
+
+    Returns
+    -------
+    Tensor
+        float32 [C, 1, 28, 28], a quarter of each kind, one after the other.
+    """
+    chosen = torch.randint(len(image), (count,), device=image.device)
+    pair, turned, crossed, shifted = chosen.tensor_split(4)
+    beside = torch.randint(len(image), (len(pair),), device=image.device)
+    turned = turned[digit[turned] != 0]  # a 0 stays one
+    return torch.cat(
+        [
+            _squeeze(image[pair], image[beside]),
+            _turn(image[turned], digit[turned]),
+            _cross(image[crossed]),
+            _shift(image[shifted]),
+        ]
+    )
+
+
+def _squeeze(left: Tensor, right: Tensor) -> Tensor:
+    """Put two images side by side into one frame, all of them narrower only, or lower as well."""
+    both = torch.cat([left[..., 4:24], right[..., 4:24]], dim=3)  # [C, 1, 28, 40]
+    height = 20 if torch.rand(()) < 1 / 2 else 28
+    return F.pad(F.interpolate(both, (height, 28), mode="area"), (0, 0, (28 - height) // 2, (28 - height) // 2))
+
+
+def _turn(image: Tensor, digit: Tensor) -> Tensor:
+    """Turn or mirror each digit so that it is none."""
+    turned = image.clone()
+    for i, shown in enumerate(digit.tolist()):
+        turns = TURNS[shown]
+        turn = turns[int(torch.randint(len(turns), ()))]
+        turned[i] = image[i].flip(2) if turn == MIRROR else image[i].rot90(turn, (1, 2))
+    return turned
+
+
+def _cross(image: Tensor) -> Tensor:
+    """Let the quarters on each diagonal change places."""
+    return F.pad(image[..., 4:24, 4:24].roll((10, 10), dims=(2, 3)), (4, 4, 4, 4))
+
+
+def _shift(image: Tensor) -> Tensor:
+    """Let the upper two quarters change places."""
+    box = image[..., 4:24, 4:24]
+    return F.pad(torch.cat([box[:, :, :10].roll(10, dims=3), box[:, :, 10:]], dim=2), (4, 4, 4, 4))
