@@ -63,7 +63,9 @@ class Config:
     )
     augment: bool = _setting(True, "Data", "Rotate, scale, shear, shift and bend each image.")
     damage: bool = _setting(
-        False, "Data", "Damage half of the images: noise, specks, blur, stripes, light, covered or lost pixels."
+        False,
+        "Data",
+        "Damage half of the images: noise, specks, blur, stripes, light, covered or lost pixels.",
     )
     hands: float = _setting(
         0.0,

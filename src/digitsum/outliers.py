@@ -4,7 +4,7 @@ Scribbles and letters are drawn once a run (`draw_outliers`); others are made of
 (`spoil`): two squeezed into one frame, turned or mirrored ones, and ones with their quarters shuffled.
 """
 
-from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,12 @@ FONTS = {  # of those that come with matplotlib, by their files' names
     ),
 }
 LETTER = 80  # pixels, of a letter before it is fitted into its box
-STROKES = 5  # of a scribble, at most
-JOINTS = (2, 5)  # of each of several strokes, from, to
-LONG = 9  # joints of a single stroke
+LEAN = 0.15  # of a letter, to the side and up: the standard deviations
+STROKES = 4  # of a scribble, at most
+JOINTS, LONE = (2, 5), (5, 9)  # of each of several strokes, and of a single one: from, to
+CLOSED, DOTTED = 0.3, 0.2  # how often
+GRID = 3  # steps from side to side
+DOT = 0.04  # of the height, before the pen's width
 WIDE = 1.8  # times as wide as a digit
 MIRROR = 4  # beside 1 to 3 quarter turns: what makes a digit none
 TURNS = {
@@ -47,7 +50,7 @@ TURNS = {
 
 
 def draw_outliers(count: int, chance: np.random.Generator) -> UInt8Array:
-    """Draw scribbles and letters, half of each, in turn, uint8 [N, 28, 28].
+    """Draw scribbles and letters in turn, uint8 [N, 28, 28].
 
     Raises
     ------
@@ -59,43 +62,53 @@ def draw_outliers(count: int, chance: np.random.Generator) -> UInt8Array:
     >>> draw_outliers(4, np.random.default_rng(0)).shape
     (4, 28, 28)
     """
-    letters = _letters(chance)
-    return np.stack([next(letters) if i % 2 else scribble(chance) for i in range(count)])
+    return np.stack([letter(chance) if i % 2 else scribble(chance) for i in range(count)])
 
 
 def scribble(chance: np.random.Generator) -> UInt8Array:
-    """Draw a few strokes through joints anywhere, or a long one: some are curved, others straight."""
-    strokes = chance.integers(1, STROKES, endpoint=True)
-    joints = chance.integers(*JOINTS, size=strokes, endpoint=True) if strokes > 1 else [LONG]
-    lines = [(chance.random((number, 2)) - 0.5) * (WIDE, 1) + 0.5 for number in joints]
-    straight = chance.random() < 1 / 2
-    return draw([piece for line in lines for piece in (_pieces(line) if straight else [line])], chance)
+    """Draw a few strokes through joints anywhere, or on a grid as those of a sign; or a single long stroke.
+
+    All strokes are curved, or all straight; some are closed, and some have a dot.
+    """
+    count = chance.integers(1, STROKES, endpoint=True)
+    least, most = JOINTS if count > 1 else LONE
+    lines = []
+    for number in chance.integers(least, most, size=count, endpoint=True):
+        line = chance.random((number, 2))
+        lines.append(np.concatenate([line, line[:1]]) if number > 3 and chance.random() < CLOSED else line)
+    if chance.random() < 1 / 2:
+        lines = [np.rint(line * GRID) / GRID for line in lines]
+    if chance.random() < 1 / 2:
+        lines = [line[i : i + 2] for line in lines for i in range(len(line) - 1)]
+    if chance.random() < DOTTED:
+        lines.append(chance.random(2) + [[0, 0], [0, DOT]])
+    return draw([(line - 0.5) * (WIDE, 1) + 0.5 for line in lines], chance)
 
 
-def _pieces(line: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    """Take a line apart into what is straight."""
-    return [line[i : i + 2] for i in range(len(line) - 1)]
+def letter(chance: np.random.Generator) -> UInt8Array:
+    """Draw a letter of one of the fonts, slanted and tilted a little."""
+    font = list(FONTS)[chance.integers(len(FONTS))]
+    characters = FONTS[font]
+    page, middle = Image.new("L", (3 * LETTER, 3 * LETTER)), 3 * LETTER // 2
+    character = characters[chance.integers(len(characters))]
+    ImageDraw.Draw(page).text((middle, middle), character, 255, _font(font), anchor="mm")
+    slant, tilt = chance.normal(0, LEAN, 2)
+    back = (1, slant, -slant * middle, tilt, 1, -tilt * middle)
+    page = page.transform(page.size, Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
+    return fit_ink(np.asarray(page, np.float32) / 255)
 
 
-def _letters(chance: np.random.Generator) -> Iterator[UInt8Array]:
-    """Draw letters of the fonts, at random, without end."""
+@cache
+def _font(name: str) -> ImageFont.FreeTypeFont:
+    """Open a font's file, without importing matplotlib."""
     found = find_spec("matplotlib")
     if found is None or found.origin is None:
-        raise ValueError("the letters to train doubt with come with matplotlib: pip install 'digitsum[train]'")
-    folder = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
-    fonts = [
-        (ImageFont.truetype(folder / f"{name}.ttf", LETTER), letters) for name, letters in FONTS.items()
-    ]
-    while True:
-        font, letters = fonts[chance.integers(len(fonts))]
-        page = Image.new("L", (3 * LETTER, 3 * LETTER))
-        middle = page.width // 2
-        letter = letters[chance.integers(len(letters))]
-        ImageDraw.Draw(page).text((middle, middle), letter, 255, font, anchor="mm")
-        slant, tilt = chance.normal(0, 0.15), chance.normal(0, 0.15)
-        back = (1, slant, -slant * middle, tilt, 1, -tilt * middle)
-        page = page.transform(page.size, Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
-        yield fit_ink(np.asarray(page, np.float32) / 255)
+        raise ValueError(
+            "the letters to train doubt with come with matplotlib: pip install 'digitsum[train]'"
+        )
+    return ImageFont.truetype(
+        Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / f"{name}.ttf", LETTER
+    )
 
 
 def spoil(image: Tensor, digit: Tensor, count: int) -> Tensor:
@@ -133,7 +146,9 @@ def _squeeze(left: Tensor, right: Tensor) -> Tensor:
     """Put two images side by side into one frame, all of them narrower only, or lower as well."""
     both = torch.cat([left[..., 4:24], right[..., 4:24]], dim=3)  # [C, 1, 28, 40]
     height = 20 if torch.rand(()) < 1 / 2 else 28
-    return F.pad(F.interpolate(both, (height, 28), mode="area"), (0, 0, (28 - height) // 2, (28 - height) // 2))
+    return F.pad(
+        F.interpolate(both, (height, 28), mode="area"), (0, 0, (28 - height) // 2, (28 - height) // 2)
+    )
 
 
 def _turn(image: Tensor, digit: Tensor) -> Tensor:

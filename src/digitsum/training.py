@@ -327,15 +327,14 @@ def _draw(fabric: Fabric, config: Config) -> Drawn:
 
 
 def _add(batch: Item, hands: DigitSumDataset, share: float) -> Item:
-    """Add some of the digits that were drawn to a batch."""
-    (image, addend), (digit, sum_) = batch
-    (more_image, more_addend), (more_digit, more_sum) = hands[
-        torch.randint(len(hands), (round(share * len(image)),))
-    ]
-    return (
-        (torch.cat([image, more_image]), torch.cat([addend, more_addend])),
-        (torch.cat([digit, more_digit]), torch.cat([sum_, more_sum])),
+    """Add some of the digits that were drawn to a batch, in random order."""
+    drawn = hands[torch.randint(len(hands), (round(share * len(batch[1][0])),))]
+    order = torch.randperm(len(batch[1][0]) + len(drawn[1][0]))
+    (image, addend), (digit, sum_) = (
+        [torch.cat(parts)[order] for parts in zip(*sides, strict=True)]
+        for sides in zip(batch, drawn, strict=True)
     )
+    return (image, addend), (digit, sum_)
 
 
 def _outliers(image: Tensor, digit: Tensor, config: Config, drawn: Tensor) -> Tensor:
