@@ -2,7 +2,7 @@
 
 python benchmarks/doubt.py exact [--choose] [--sheet doubt.png]
 
-A hundred things of each kind, dark on a light page, are saved as JPEG and read as a user's picture is. Printed
+A hundred things of each kind, dark on a light page, are saved as JPEG and read as a user's picture is. Shown
 is how many of them get an answer that isn't called uncertain, and how many are refused, as `read_picture`
 finds no digit or several. With --choose they are things of other kinds, with which the training was chosen.
 """
@@ -10,14 +10,15 @@ finds no digit or several. With --choose they are things of other kinds, with wh
 import argparse
 import io
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import torch
 from hand import FINE, PAGE, draw
-from PIL import Image, ImageDraw, ImageFont
 from pictures import photo
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
 from digitsum import mnist
@@ -32,7 +33,7 @@ Chance = np.random.Generator
 def corners(joints: str) -> list[str]:
     """Join what lies between with straight strokes."""
     places = joints.split(", ")
-    return [f"{start}, {end}" for start, end in zip(places, places[1:], strict=False)]
+    return [f"{start}, {end}" for start, end in pairwise(places)]
 
 
 RING = "50 0, 0 50, 50 100, 100 50, 50 0"

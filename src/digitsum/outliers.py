@@ -7,10 +7,8 @@ Scribbles and letters are drawn once a run (`draw_outliers`); others are made of
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
@@ -81,7 +79,7 @@ def scribble(chance: np.random.Generator) -> UInt8Array:
     if chance.random() < 1 / 2:
         lines = [line[i : i + 2] for line in lines for i in range(len(line) - 1)]
     if chance.random() < DOTTED:
-        lines.append(chance.random(2) + [[0, 0], [0, DOT]])
+        lines.append(chance.random(2) + np.array([[0, 0], [0, DOT]]))
     return draw([(line - 0.5) * (WIDE, 1) + 0.5 for line in lines], chance)
 
 
