@@ -12,6 +12,7 @@ of all corruptions.
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from digitsum.mnist import Digits
 from digitsum.networks import DigitSumNet, load
 from digitsum.prediction import CERTAIN, Predictor
 
-WITHOUT = {
+WITHOUT: dict[str, dict[str, Any]] = {
     "everything": {},
     "without outliers": {"outliers": 0.0},
     "without hands": {"hands": 0.0},

@@ -137,11 +137,10 @@ def _stripe(image: Tensor) -> Tensor:
     phase, width = torch.rand(2, len(image), 2, 1, device=image.device)
     pixel = torch.arange(28, device=image.device)
     lines = (pixel / period + phase) % 1 < 0.2 + 0.4 * width  # [N, 2, 28]
-    lines &= torch.tensor([[True, False], [False, True], [True, True]], device=image.device)[
-        torch.randint(3, (len(image),), device=image.device), :, None
-    ]
-    row, column = lines.unbind(dim=1)
-    return (image + 255 * STRIPES * _each(image) * (row[:, :, None] | column[:, None])[:, None]).clamp(0, 255)
+    ways = torch.tensor([[True, False], [False, True], [True, True]], device=image.device)
+    row, column = (lines & ways[torch.randint(3, (len(image),)), :, None]).unbind(dim=1)  # [N, 28] each
+    light: Tensor = 255 * STRIPES * _each(image) * (row[:, :, None] | column[:, None])[:, None]
+    return (image + light).clamp(0, 255)
 
 
 def _light(image: Tensor) -> Tensor:
@@ -157,4 +156,5 @@ def _coarsen(image: Tensor) -> Tensor:
     """Keep fewer pixels of all, and enlarge them again, smoothly or as squares."""
     pixels = int(torch.randint(COARSE, 21, ()))
     mode = "bilinear" if torch.rand(()) < 1 / 2 else "nearest-exact"
-    return F.interpolate(F.interpolate(image, pixels, mode="area"), 28, mode=mode)
+    few: Tensor = F.interpolate(image, pixels, mode="area")
+    return F.interpolate(few, 28, mode=mode)

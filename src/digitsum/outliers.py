@@ -93,7 +93,7 @@ def letter(chance: np.random.Generator) -> UInt8Array:
     slant, tilt = chance.normal(0, LEAN, 2)
     back = (1, slant, -slant * middle, tilt, 1, -tilt * middle)
     page = page.transform(page.size, Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
-    return fit_ink(np.asarray(page, np.float32) / 255)
+    return fit_ink(np.asarray(page, np.float32) / np.float32(255))
 
 
 @cache

@@ -144,7 +144,7 @@ def draw(strokes: list[Array], chance: np.random.Generator) -> UInt8Array:
         brush.line([(x, y) for x, y in points], 255, round(pen), "curve")
         for x, y in points[[0, -1]]:  # a pen's ends are round
             brush.circle((x, y), pen / 2, 255)
-    return fit_ink(np.asarray(page, np.float32) / 255)
+    return fit_ink(np.asarray(page, np.float32) / np.float32(255))
 
 
 def curve(joints: Array) -> Array:
