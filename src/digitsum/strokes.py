@@ -19,8 +19,10 @@ TALL = 72  # pixels, of a digit before it is fitted into its box
 SHAKE = 0.04  # of the digit's size: how far a joint is off, the standard deviation
 SLANT = (0.1, 0.18)  # mean and standard deviation, to the right for each unit up
 TILT = 0.08  # of the baseline, the standard deviation
-WIDTH = (0.55, 0.16)  # of the height, median and standard deviation of the logarithm times the median
-PEN = (0.05, 0.16)  # of the height, from thin to thick
+WIDTH = (0.58, 0.16)  # of the height, median and standard deviation of the logarithm times the median
+PEN = (0.05, 0.2)  # of the height, from thin to thick
+COARSE = 1 / 4  # of the drawings have few pixels
+PIXELS = (8, 16)  # on which their height is drawn
 
 # each stroke the joints of a curve, in hundredths of a box from its left, from its top
 FORMS: dict[int, tuple[tuple[str, ...], ...]] = {
@@ -58,6 +60,8 @@ FORMS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("90 0, 44 36, 0 72", "0 72, 50 71, 100 72", "90 0, 76 50, 62 100"),  # closed, slanted
         ("66 100, 70 50, 74 0, 34 38, 0 62, 48 64, 100 62",),  # of one stroke
         ("30 0, 18 34, 0 66", "0 66, 50 66, 100 64", "62 36, 58 68, 54 100"),  # low stem
+        ("52 0, 28 32, 0 62", "0 62, 45 68, 100 56", "74 30, 67 62, 56 100"),
+        ("62 0, 34 30, 8 58", "8 58, 48 64, 92 60", "66 42, 62 70, 56 100"),
     ),
     5: (
         ("92 0, 54 2, 20 2", "20 2, 16 22, 12 44", "12 44, 56 34, 94 66, 58 100, 4 90"),
@@ -92,6 +96,8 @@ FORMS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("80 14, 40 0, 6 24, 36 48, 76 24", "80 10, 60 56, 36 100"),  # slanted stem
         ("82 20, 50 0, 10 20, 34 50, 82 22, 80 60, 70 98",),
         ("84 18, 46 0, 8 24, 40 48, 84 18, 86 60, 74 92, 40 100, 14 84, 22 74",),  # hooked
+        ("76 16, 44 0, 16 20, 44 42, 76 20, 86 58, 66 94, 34 98, 0 94",),  # flat tail
+        ("76 34, 34 40, 20 14, 56 0, 80 22, 84 62, 56 98, 4 92",),  # open
     ),
 }
 
@@ -144,6 +150,9 @@ def draw(strokes: list[Array], chance: np.random.Generator) -> UInt8Array:
         brush.line([(x, y) for x, y in points], 255, round(pen), "curve")
         for x, y in points[[0, -1]]:  # a pen's ends are round
             brush.circle((x, y), pen / 2, 255)
+    if chance.random() < COARSE:
+        few = round(chance.uniform(*PIXELS) * PAGE / TALL)
+        page = page.resize((few, few), Image.Resampling.BOX).resize(page.size, Image.Resampling.BICUBIC)
     return fit_ink(np.asarray(page, np.float32) / np.float32(255))
 
 
