@@ -25,6 +25,7 @@ from digitsum.config import PRESETS
 from digitsum.evaluation import evaluate
 from digitsum.networks import DigitSumNet, load
 from digitsum.pairs import DigitSumDataset, loader
+from digitsum.strokes import curve, parse
 from digitsum.training import fit
 
 ADAPTED, MEASURED = 20, 100  # pictures a digit
@@ -87,21 +88,21 @@ def write(folder: Path, count: int, chance: np.random.Generator) -> None:
     for digit in STROKES:
         (folder / str(digit)).mkdir(parents=True)
         for i in range(count):
-            draw(digit, chance).save(folder / str(digit) / f"{i}.png")
+            draw(STROKES[digit], chance).save(folder / str(digit) / f"{i}.png")
 
 
-def draw(digit: int, chance: np.random.Generator) -> Image.Image:
-    """Draw a digit, dark on a light page of 300 x 300 pixels."""
+def draw(strokes: list[str], chance: np.random.Generator, wide: float = 1) -> Image.Image:
+    """Draw strokes, `wide` times as wide as a digit, dark on a light page of 300 x 300 pixels."""
     height = chance.uniform(110, 190)
     slant, tilt = chance.normal(0.1, 0.1), chance.normal(0, 0.05)
-    wide = height * chance.uniform(0.5, 0.8)
+    wide *= height * chance.uniform(0.5, 0.8)
     shape = np.array([[wide, tilt * wide], [-slant * height, height]])
     place = PAGE / 2 + chance.normal(0, 12, 2)
     paper, ink, pen = int(chance.integers(225, 256)), int(chance.integers(90)), chance.uniform(5, 14) * FINE
     page = Image.new("L", (PAGE * FINE, PAGE * FINE), paper)
     brush = ImageDraw.Draw(page)
-    for stroke in STROKES[digit]:
-        joints = np.array(stroke.replace(",", "").split(), float).reshape(-1, 2) / 100
+    for stroke in strokes:
+        joints = parse(stroke)
         joints += chance.normal(0, SHAKE, joints.shape)
         points = FINE * (place + (curve(joints) - 0.5) @ shape)
         brush.line([(x, y) for x, y in points], ink, round(pen), "curve")
@@ -110,24 +111,12 @@ def draw(digit: int, chance: np.random.Generator) -> Image.Image:
     return page.reduce(FINE)
 
 
-def curve(joints: np.ndarray) -> np.ndarray:
-    """Lay a smooth curve through joints, [N, 2]: a dozen points between two (Catmull and Rom, 1974)."""
-    ends = 2 * joints[0] - joints[1], 2 * joints[-1] - joints[-2]
-    p = np.concatenate([ends[:1], joints, ends[1:]])
-    t = np.linspace(0, 1, 12, endpoint=False)[:, None]
-    between = [
-        b + ((c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3) / 2
-        for a, b, c, d in zip(p, p[1:], p[2:], p[3:], strict=False)
-    ]
-    return np.concatenate([*between, joints[-1:]])
-
-
 def sheet(chance: np.random.Generator, columns: int = 8) -> Image.Image:
     """Draw a row of pictures of each digit."""
     page = Image.new("L", (100 * columns, 100 * len(STROKES)))
     for digit in STROKES:
         for column in range(columns):
-            page.paste(draw(digit, chance).resize((100, 100)), (100 * column, 100 * digit))
+            page.paste(draw(STROKES[digit], chance).resize((100, 100)), (100 * column, 100 * digit))
     return page
 
 

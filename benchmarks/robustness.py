@@ -122,6 +122,26 @@ def add_impulses(image: Tensor, share: float) -> Tensor:
     return image.masked_fill(chance < share / 2, 0).masked_fill(chance > 1 - share / 2, 1)
 
 
+def stripe(image: Tensor, light: float) -> Tensor:
+    """Add bars of light, 3 of every 7 pixels, across or down, at random for each image."""
+    bars = (torch.arange(28) % 7 < 3).float().expand(28, 28)
+    turned = torch.rand(len(image), 1, 1, 1) < 1 / 2
+    return image + light * torch.where(turned, bars.T, bars)
+
+
+def grid(image: Tensor, light: float) -> Tensor:
+    """Add lines of light, a pixel wide, 5 pixels apart, as those of squared paper."""
+    line = torch.arange(28) % 5 == 2
+    return image + light * (line | line[:, None]).float()
+
+
+def shade(image: Tensor, light: float) -> Tensor:
+    """Add light that grows from one side to the other, from any of the four at random for each image."""
+    ramp = torch.linspace(0, light, 28).expand(28, 28)
+    sides = torch.stack([ramp.rot90(turn) for turn in range(4)])
+    return image + sides[torch.randint(4, (len(image),)), None]
+
+
 def brighten(image: Tensor, amount: float) -> Tensor:
     """Add light everywhere."""
     return image + amount
@@ -148,6 +168,9 @@ CORRUPTIONS: dict[str, tuple[Callable[[Tensor, float], Tensor], tuple[float, flo
     "JPEG, quality": (compress, (20, 10, 5)),
     "Gaussian noise, share of white": (add_noise, (0.1, 0.2, 0.3)),
     "impulse noise, share of pixels": (add_impulses, (0.05, 0.1, 0.15)),
+    "bars, share of white": (stripe, (0.2, 0.4, 0.6)),
+    "grid, share of white": (grid, (0.2, 0.4, 0.6)),
+    "gradient, share of white": (shade, (0.3, 0.6, 0.9)),
     "brightness, share of white": (brighten, (0.1, 0.2, 0.3)),
     "contrast, share kept": (flatten, (0.75, 0.5, 0.3)),
 }

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter, uniform_filter1d
 
 from digitsum import augmentation
 from digitsum.augmentation import damage, distort
@@ -50,23 +50,64 @@ def test_distort_keeps_the_range_and_most_of_the_ink() -> None:
     assert result.mean().item() == pytest.approx(IMAGE.float().mean().item(), rel=0.05)
 
 
-def test_damage_does_one_thing_to_each_eighth_and_leaves_the_rest() -> None:
+def test_damage_does_one_thing_to_each_sixteenth_and_leaves_the_rest() -> None:
     torch.manual_seed(0)
-    whole = IMAGE[:80]
-    noisy, speckled, _, covered, *rest = damage(whole).split(10)
-    assert torch.equal(torch.cat(rest), whole[40:].float())
+    whole = IMAGE[:160]
+    parts = damage(whole).split(10)
+    noisy, speckled, _, covered, *_, lit, _ = parts[:8]
+    assert torch.equal(torch.cat(parts[8:]), whole[80:].float())
+    for part in parts[:8]:
+        assert (part != whole[:10]).any()
     assert (noisy != whole[:10]).any(dim=(1, 2, 3)).all()
     assert set(speckled.unique().tolist()) == {0, 255}
-    assert (speckled != whole[:10]).any()
     assert (covered <= whole[:10]).all()
     lost = (covered != whole[:10]).sum(dim=(1, 2, 3))
     assert 0 < lost.max() <= augmentation.COVER**2
+    assert (lit >= whole[:10]).all()
 
 
 def test_damage_blurs_as_scipy_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augmentation, "BLUR", (1.0, 1.0))
-    blurred = damage(IMAGE[:8])[2, 0]
+    blurred = damage(IMAGE[:16])[2, 0]
     np.testing.assert_allclose(blurred, gaussian_filter(IMAGE[0, 0].numpy().astype(float), 1.0), atol=0.1)
+
+
+def test_damage_blurs_by_motion_as_scipy_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.ones(*size))  # the longest, sideways
+    moved = damage(IMAGE[:16])[4, 0]
+    expected = uniform_filter1d(IMAGE[0, 0].numpy().astype(float), augmentation.MOTION, mode="constant")
+    np.testing.assert_allclose(moved, expected, atol=0.1)
+
+
+def test_fewer_pixels_are_means_of_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.randint
+    monkeypatch.setattr(
+        torch,
+        "randint",
+        lambda low, *rest, **on: torch.tensor(14) if low == augmentation.COARSE else draw(low, *rest, **on),
+    )
+    monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.ones(*size))  # not smoothed
+    image = torch.arange(784.0).view(1, 1, 28, 28).expand(16, 1, 28, 28) / 4
+    expected = image[0, 0].numpy().reshape(14, 2, 14, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(damage(image)[7, 0], np.kron(expected, np.ones((2, 2))), atol=1e-3)
+
+
+def test_stripes_are_of_one_grey_and_run_from_edge_to_edge() -> None:
+    torch.manual_seed(0)
+    for image in damage(torch.zeros(320, 1, 28, 28))[100:120, 0]:
+        assert image.unique().numel() == 2
+        lit = image > 0
+        rows, columns = lit.all(dim=1), lit.all(dim=0)
+        assert torch.equal(lit, rows[:, None] | columns)
+
+
+def test_light_grows_in_a_line_from_nothing() -> None:
+    torch.manual_seed(0)
+    for image in damage(torch.zeros(320, 1, 28, 28))[120:140, 0].numpy():
+        assert image.min() == 0
+        assert 0 < image.max() <= 255 * augmentation.GRADIENT
+        for axis in (0, 1):
+            np.testing.assert_allclose(np.diff(image, 2, axis=axis), 0, atol=1e-3)
 
 
 def test_damage_keeps_the_range_and_follows_the_seed() -> None:
@@ -78,6 +119,6 @@ def test_damage_keeps_the_range_and_follows_the_seed() -> None:
     assert first.max().item() == pytest.approx(255)
 
 
-@pytest.mark.parametrize("count", [1, 7])
-def test_damage_of_a_batch_too_small_for_an_eighth_changes_nothing(count: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, 15])
+def test_damage_of_a_batch_too_small_for_a_sixteenth_changes_nothing(count: int) -> None:
     assert torch.equal(damage(IMAGE[:count]), IMAGE[:count].float())

@@ -1,3 +1,4 @@
+import io
 import sys
 import time
 from importlib import import_module
@@ -7,15 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import nll_loss, one_hot
 
 from digitsum import mnist
 from digitsum.config import Config
 from digitsum.networks import FastNet
+from digitsum.outliers import FONTS
 from digitsum.pairs import DigitSumDataset
+from digitsum.prediction import Predictor
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-fusion, robustness, throughput, timing = map(import_module, ("fusion", "robustness", "throughput", "timing"))
+doubt, fusion, hands, robustness, throughput, timing = map(
+    import_module, ("doubt", "fusion", "hands", "robustness", "throughput", "timing")
+)
 
 IMAGE = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 ADDEND = one_hot(torch.tensor([0, 3, 7, 9]), 10).float()
@@ -64,6 +70,40 @@ def test_a_sheet_of_corruptions_shows_the_image_first_in_each_row() -> None:
     rows = len(robustness.CORRUPTIONS)
     assert sheet.shape == (56 * rows, 240 + 4 * 56)
     np.testing.assert_array_equal(sheet[::2, 240:296:2], np.tile(IMAGE[0, 0], (rows, 1)))
+
+
+def test_a_grid_is_of_one_light_on_black() -> None:
+    grid = robustness.corrupt(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), "grid, share of white", 0.6)
+    assert grid.unique().tolist() == [0, 153]
+    assert (grid[0, 0, 0] > 0).nonzero()[:, 0].tolist() == [2, 7, 12, 17, 22, 27]
+    assert torch.equal(grid, grid.mT)
+
+
+def test_what_doubt_is_reported_for_was_neither_trained_on_nor_chosen_with() -> None:
+    assert not set(doubt.REPORTED) & set(doubt.CHOSEN_WITH)
+    assert not set(doubt.GREEK) & set("".join(FONTS.values()))
+
+
+def test_doubt_counts_what_is_certain_and_what_is_refused() -> None:
+    digit, nothing = np.zeros((28, 28), np.uint8), np.zeros((28, 28), np.uint8)
+    digit[4:24, 13:15] = 255  # a one
+    things = doubt.photos(np.stack([digit, digit, nothing]))
+    assert doubt.measure(Predictor("exact", threads=1), things) == (2, 1)
+
+
+@pytest.mark.parametrize("make", [doubt.blot, doubt.texture, doubt.greek])
+def test_things_that_are_no_digit_repeat_themselves(make: Any) -> None:
+    first, again = (make(np.random.default_rng(0)) for _ in range(2))
+    assert first == again
+    assert np.asarray(Image.open(io.BytesIO(first))).shape == (doubt.PAGE, doubt.PAGE)
+
+
+def test_digits_by_other_hands_are_dark_on_a_light_page() -> None:
+    image = np.zeros((8, 8))
+    image[2:6, 3:5] = 16  # a short one
+    page = np.asarray(hands.picture(image))
+    assert page.shape == (400, 400)
+    assert (page[200, 200], page[200, 100], page[0, 0]) == (0, 255, 255)
 
 
 @pytest.mark.parametrize("variant", fusion.VARIANTS.values())

@@ -10,20 +10,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.nn.functional import one_hot
 
+from digitsum import training
 from digitsum.config import PRESETS, Config
 from digitsum.evaluation import evaluate
 from digitsum.networks import ConcatNet, DigitSumNet, load
+from digitsum.outliers import draw_outliers
+from digitsum.strokes import draw_digits
 from digitsum.training import fit, load_parts, make_optimizer, one_cycle, set_rate, with_start
 
 
 @pytest.fixture
 def config(pictures: Path) -> Config:
     return Config(data=str(pictures), epochs=2, batch_size=5, width=4)
+
+
+@pytest.fixture
+def _few_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "DRAWN", 50)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -79,13 +88,20 @@ def test_fit_leaves_a_whole_run_folder(config: Config, tmp_path: Path) -> None:
     assert environment["precision"] in ("bf16-mixed", "32-true")
 
 
+@pytest.mark.usefixtures("_few_are_drawn")
 @pytest.mark.parametrize("network", ["concat", "exact"])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_one_epoch_and_a_resumed_one_give_bit_for_bit_two(
     config: Config, tmp_path: Path, network: Literal["concat", "exact"], fresh: bool
 ) -> None:
     config = replace(
-        config, network=network, augment=fresh, damage=fresh, deal="each-epoch" if fresh else "once"
+        config,
+        network=network,
+        augment=fresh,
+        damage=fresh,
+        hands=fresh / 2,
+        outliers=fresh / 2,
+        deal="each-epoch" if fresh else "once",
     )
     whole = fit(config, tmp_path / "whole")
 
@@ -219,6 +235,29 @@ def test_a_teacher_takes_the_place_of_the_digits_label(pictures: Path, tmp_path:
     taught = fit(config, tmp_path / "taught", contrary)
     assert untaught[-1]["digit_accuracy"] == 1
     assert taught[-1]["digit_accuracy"] == 0
+
+
+@pytest.mark.usefixtures("_few_are_drawn")
+def test_outliers_teach_doubt_of_what_is_no_digit(pictures: Path, tmp_path: Path) -> None:
+    things = torch.from_numpy(draw_outliers(20, np.random.default_rng(1)))[:, None]
+    config = Config(str(pictures), augment=False, epochs=30, batch_size=8, width=4, outliers=1.0)
+    *_, last = fit(config, tmp_path / "run")
+    log_digit, _ = load(tmp_path / "run")(things, torch.eye(10)[[0] * 20])
+    assert last["digit_accuracy"] == 1
+    assert last["digit_nll"] < 0.5
+    assert log_digit.exp().amax(dim=1).mean() < 0.4
+
+
+@pytest.mark.usefixtures("_few_are_drawn")
+def test_drawn_hands_are_learnt_beside_the_data(pictures: Path, tmp_path: Path) -> None:
+    images, digits = draw_digits(50, np.random.default_rng(0))
+    config = Config(
+        str(pictures), network="exact", augment=False, epochs=30, batch_size=8, width=4, hands=1.0
+    )
+    *_, last = fit(config, tmp_path / "run")
+    log_digit, _ = load(tmp_path / "run")(torch.from_numpy(images)[:, None], torch.eye(10)[[0] * 50])
+    assert last["joint_accuracy"] == 1
+    assert np.mean(log_digit.argmax(dim=1).numpy() == digits) > 0.8
 
 
 def test_fit_draws_a_progress_bar_on_a_terminal(

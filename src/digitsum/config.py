@@ -62,7 +62,27 @@ class Config:
         "When an image is dealt an addend from the pair table: **once**, or **each-epoch** anew.",
     )
     augment: bool = _setting(True, "Data", "Rotate, scale, shear, shift and bend each image.")
-    damage: bool = _setting(False, "Data", "Add noise to, speckle, blur or partly cover half of the images.")
+    damage: bool = _setting(
+        False,
+        "Data",
+        "Damage half of the images: noise, specks, blur, stripes, light, covered or lost pixels.",
+    )
+    hands: float = _setting(
+        0.0,
+        "Data",
+        "Digits drawn from strokes, in the forms in which the world writes them, that are added to each"
+        " batch, as a share of it.",
+        least=0,
+        most=1,
+    )
+    outliers: float = _setting(
+        0.0,
+        "Data",
+        "Things that are no digit, for which all ten should be equally probable, that are added to each"
+        " batch, as a share of it.",
+        least=0,
+        most=1,
+    )
     network: Literal["concat", "exact", "fast"] = _setting(
         "concat",
         "Network",

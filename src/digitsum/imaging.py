@@ -159,6 +159,19 @@ def read_number(picture: Picture) -> UInt8Array:
         raise ValueError(f"{_name(picture)} can't be read: {error}") from error
 
 
+def fit_ink(ink: Ink) -> UInt8Array:
+    """Make ink, float32 [H, W] of 0 to 1, an image as MNIST's, uint8 [28, 28]: the last steps of reading.
+
+    Examples
+    --------
+    >>> page = np.zeros((300, 400), np.float32)
+    >>> page[100:200, 50:60] = 1  # a one
+    >>> fit_ink(page).shape
+    (28, 28)
+    """
+    return _centre(_fit(_thicken(_crop(ink)), BOX))
+
+
 def may_be_two(images: UInt8Array, probabilities: npt.NDArray[Any]) -> Mask:
     """Tell which images may show two digits that touch, which the network can be sure of all the same.
 
@@ -322,8 +335,7 @@ def _prepare(grey: Grey) -> UInt8Array:
     ink = _find_ink(grey if _is_dark_on_light(grey) else 255 - grey)
     pieces = _pieces(ink > 1 / 2)
     owners = _with_rim(_group(pieces, _choose(pieces)))
-    digits = (_crop(ink * (owners == number)) for number in range(1, owners.max() + 1))
-    return np.stack([_centre(_fit(_thicken(digit), BOX)) for digit in digits])
+    return np.stack([fit_ink(ink * (owners == number)) for number in range(1, owners.max() + 1)])
 
 
 def _is_prepared(grey: Grey) -> bool:

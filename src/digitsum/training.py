@@ -20,8 +20,9 @@ from collections.abc import Callable, Container
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
@@ -38,16 +39,28 @@ from digitsum.calibration import calibrate
 from digitsum.config import Config
 from digitsum.evaluation import run_trials
 from digitsum.files import locked, read, replacing
+from digitsum.mnist import Digits
 from digitsum.networks import NETWORKS, DigitSumNet, load
+from digitsum.outliers import draw_outliers, spoil
 from digitsum.pairs import DigitSumDataset, Item, split_loaders
 from digitsum.processes import make_fabric, together
+from digitsum.strokes import draw_digits
 
 LOGGED = ("digit_nll", "sum_nll", "digit_accuracy", "sum_accuracy", "joint_accuracy")
 COLUMNS = ("epoch", "train_loss", *LOGGED, "learning_rate", "seconds")  # of metrics.csv
+DRAWN = 20_000  # digits, and as many things that are none, are drawn once a run
+OUTLIER_WEIGHT = 0.5  # of their loss, beside the digits'
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 Row = dict[str, float]
 Weights = tuple[Tensor, ...] | list[Tensor]
 Teacher = Callable[[Tensor], Tensor]
+
+
+class Drawn(NamedTuple):
+    """What is drawn once a run, if its settings ask for it."""
+
+    hands: DigitSumDataset | None
+    outliers: Tensor | None  # uint8 [N, 1, 28, 28]
 
 
 def fit(
@@ -102,9 +115,10 @@ def fit(
     with locked(run) if fabric.is_global_zero else contextlib.nullcontext():
         with together(fabric, run):
             state, config = _begin(fabric, config, run, train_loader)
+            drawn = _draw(fabric, config)
             averaged, before = state["average"].module, state["epoch"]
             for _ in range(before, config.epochs):
-                row = _run_epoch(fabric, state, (train_loader, held_out_loader), config, teacher)
+                row = _run_epoch(fabric, state, (train_loader, held_out_loader), config, drawn, teacher)
                 _save(fabric, state, run)
                 if on_epoch and fabric.is_global_zero:
                     on_epoch(row)
@@ -271,11 +285,12 @@ def _run_epoch(
     state: dict[str, Any],
     loaders: tuple[DataLoader[Item], DataLoader[Item]],
     config: Config,
+    drawn: Drawn,
     teacher: Teacher | None,
 ) -> Row:
     """Train for an epoch, try the held-out images and log both in `state`."""
     start = time.perf_counter()
-    train_loss = _train_epoch(fabric, state, loaders[0], config, teacher)
+    train_loss = _train_epoch(fabric, state, loaders[0], config, drawn, teacher)
     row = {
         "epoch": state["epoch"] + 1,
         "train_loss": train_loss,
@@ -293,6 +308,7 @@ def _train_epoch(
     state: dict[str, Any],
     loader: DataLoader[Item],
     config: Config,
+    drawn: Drawn,
     teacher: Teacher | None,
 ) -> float:
     """Train for an epoch and return the mean loss of its images."""
@@ -310,7 +326,9 @@ def _train_epoch(
     )
     for step, batch in enumerate(batches, start=epoch * len(loader)):
         set_rate(optimizer, one_cycle(step, steps, config.learning_rate))
-        loss = _loss(fabric, network, fabric.to_device(batch), config, teacher)
+        if drawn.hands:
+            batch = _add(batch, drawn.hands, config.hands)
+        loss = _loss(fabric, network, fabric.to_device(batch), config, drawn, teacher)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
@@ -330,41 +348,54 @@ def _train_epoch(
 
 
 def _loss(
-    fabric: Fabric, network: DigitSumNet, batch: Item, config: Config, teacher: Teacher | None
+    fabric: Fabric,
+    network: DigitSumNet,
+    batch: Item,
+    config: Config,
+    drawn: Drawn,
+    teacher: Teacher | None,
 ) -> Tensor:
-    """Distort a batch as the settings say, and weigh the losses of both outputs.
+    """Weigh the losses of both outputs, and of what is no digit.
 
-    Of a batch that several processes share, each distorts the whole, so that all draw the same random
+    Of a batch that several processes share, each changes the whole, so that all draw the same random
     numbers, and goes on with its part, whose loss weighs as much as there is of it: the mean of their
     gradients is that of the batch.
     """
-    (image, addend), targets = batch
-    if config.augment:
-        image = distort(image)
-    if config.damage:
-        image = damage(image)
-    count, batch = len(image), ((image, addend), targets)
-    if (
-        count >= 2 * fabric.world_size
-    ):  # a single image has no batch statistics: too few to share, all take all
-        batch = _part(fabric, batch)
+    batch, outliers = _change(batch, config, drawn)
+    share = outlier_share = 1.0
+    if (count := len(batch[1][0])) >= 2 * fabric.world_size:  # of one image there are no batch statistics
+        batch, own_outliers = _part(fabric, batch), outliers[fabric.global_rank :: fabric.world_size]
         share = len(batch[1][0]) * fabric.world_size / count
-    else:
-        share = 1.0
+        outlier_share = len(own_outliers) * fabric.world_size / max(1, len(outliers))
+        outliers = own_outliers
     (image, addend), (digit, sum_) = batch
+    both = torch.cat([image, outliers]) if len(outliers) else image
     if network.sum_follows and config.digit_weight > 0:  # else the labels of the digits aren't to be used
-        log_digit = network.encode(image)
-        sum_loss = nll_loss(log_digit, digit)
+        log_both = network.encode(both)
+        sum_loss = nll_loss(log_both[: len(image)], digit)
     else:
-        log_digit, log_sum = network(image, addend)
-        sum_loss = nll_loss(log_sum, sum_)
+        log_both, log_sum = network(both, torch.cat([addend, addend[: len(outliers)]]))
+        sum_loss = nll_loss(log_sum[: len(image)], sum_)
+    log_digit, log_outlier = log_both[: len(image)], log_both[len(image) :]
     if teacher is None:
         digit_loss = nll_loss(log_digit, digit).lerp(-log_digit.mean(), config.label_smoothing)
     else:
         with torch.no_grad(), fabric.autocast():
             read = teacher(image)
         digit_loss = -(read * log_digit).sum(dim=1).mean()
-    return share * config.digit_weight * digit_loss + share * config.sum_weight * sum_loss
+    loss = share * config.digit_weight * digit_loss + share * config.sum_weight * sum_loss
+    return loss - outlier_share * OUTLIER_WEIGHT * log_outlier.mean() if len(outliers) else loss
+
+
+def _change(batch: Item, config: Config, drawn: Drawn) -> tuple[Item, Tensor]:
+    """Distort and damage a batch as the settings say, and give things that are no digit beside it."""
+    (image, addend), (digit, sum_) = batch
+    if config.augment:
+        image = distort(image)
+    outliers = image[:0] if drawn.outliers is None else _outliers(image, digit, config, drawn.outliers)
+    if config.damage:
+        image, outliers = damage(image), damage(outliers)
+    return ((image, addend), (digit, sum_)), outliers
 
 
 def _part(fabric: Fabric, batch: Item) -> Item:
@@ -395,6 +426,38 @@ def _held_out_figures(fabric: Fabric, network: DigitSumNet, batches: DataLoader[
         fabric.all_reduce(totals, reduce_op="sum")
     count, *sums = totals.tolist()
     return {name: total / count for name, total in zip(LOGGED, sums, strict=True)}
+
+
+def _draw(fabric: Fabric, config: Config) -> Drawn:
+    """Draw what the settings ask for; it follows from the seed, and a resumed run draws it again."""
+    hands = outliers = None
+    chance = np.random.default_rng(config.seed)
+    if config.hands:
+        images, digits = draw_digits(DRAWN, chance)
+        hands = DigitSumDataset(Digits(images[:, None], digits), config.seed)
+    if config.outliers:
+        outliers = fabric.to_device(torch.from_numpy(draw_outliers(DRAWN, chance)[:, None]))
+    return Drawn(hands, outliers)
+
+
+def _add(batch: Item, hands: DigitSumDataset, share: float) -> Item:
+    """Add some of the digits that were drawn to a batch, in random order."""
+    drawn = hands[torch.randint(len(hands), (round(share * len(batch[1][0])),))]
+    order = torch.randperm(len(batch[1][0]) + len(drawn[1][0]))
+    (image, addend), (digit, sum_) = (
+        [torch.cat(parts)[order] for parts in zip(*sides, strict=True)]
+        for sides in zip(batch, drawn, strict=True)
+    )
+    return (image, addend), (digit, sum_)
+
+
+def _outliers(image: Tensor, digit: Tensor, config: Config, drawn: Tensor) -> Tensor:
+    """Give things that are no digit, half of them drawn and half made of the batch, in random order."""
+    count = round(config.outliers * len(image))
+    chosen = drawn[torch.randint(len(drawn), (count // 2,))]
+    chosen = distort(chosen) if config.augment else chosen.float()
+    outliers = torch.cat([chosen, spoil(image.float(), digit, count - count // 2)])
+    return outliers[torch.randperm(len(outliers))]
 
 
 def moving_average(keep: float) -> Callable[[Weights, Weights, Tensor | int], None]:

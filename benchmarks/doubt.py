@@ -1,0 +1,210 @@
+"""Is a network sure of what is no digit? Things drawn and photographed, of kinds trained on and of others.
+
+python benchmarks/doubt.py exact [--choose] [--sheet doubt.png]
+
+A hundred things of each kind, dark on a light page, are saved as JPEG and read as a user's picture is. Shown
+is how many of them get an answer that isn't called uncertain, and how many are refused, as `read_picture`
+finds no digit or several. With --choose they are things of other kinds, with which the training was chosen.
+"""
+
+import argparse
+import io
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from hand import FINE, PAGE, draw
+from pictures import photo
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import gaussian_filter
+
+from digitsum import mnist
+from digitsum.outliers import letter, scribble, spoil
+from digitsum.prediction import CERTAIN, Predictor
+
+COUNT = 100  # things of a kind
+WIDE = 1.5  # times as wide as a digit
+Chance = np.random.Generator
+
+
+def corners(joints: str) -> list[str]:
+    """Join what lies between with straight strokes."""
+    places = joints.split(", ")
+    return [f"{start}, {end}" for start, end in pairwise(places)]
+
+
+RING = "50 0, 0 50, 50 100, 100 50, 50 0"
+REPORTED = {  # never trained on and never chosen with
+    "triangle": corners("50 0, 100 100, 0 100, 50 0"),
+    "star": corners("50 0, 80 100, 0 38, 100 38, 20 100, 50 0"),
+    "arrow": ["0 50, 50 50, 100 50", "65 15, 100 50", "65 85, 100 50"],
+    "tick": corners("0 55, 35 100, 100 0"),
+    "plus": ["50 0, 50 100", "0 50, 100 50"],
+    "hash": ["35 0, 30 100", "70 0, 65 100", "0 35, 100 32", "0 68, 100 66"],
+    "smiley": [RING, "35 35, 36 42", "65 35, 64 42", "25 62, 50 80, 75 62"],
+    "heart": ["50 25, 25 0, 0 30, 50 100", "50 25, 75 0, 100 30, 50 100"],
+    "spiral": ["50 50, 60 40, 45 30, 30 50, 45 72, 75 60, 78 30, 45 8, 8 40, 20 85, 60 98, 100 70"],
+    "zigzag": corners("0 20, 20 90, 35 10, 55 95, 70 15, 85 90, 100 10"),
+    "note": ["40 85, 20 75, 0 88, 15 100, 40 92, 40 85", "40 88, 40 45, 40 0", "40 0, 60 30, 90 40"],
+    "euro sign": ["95 10, 60 0, 20 50, 60 100, 95 90", "0 40, 70 38", "0 60, 65 58"],
+    "ampersand": ["100 100, 30 35, 35 5, 60 5, 65 25, 10 65, 20 95, 50 100, 95 60"],
+}
+CHOSEN_WITH = {
+    "house": corners("0 100, 0 45, 50 0, 100 45, 100 100, 0 100, 0 45, 100 45"),
+    "envelope": corners("0 0, 100 0, 100 100, 0 100, 0 0, 50 55, 100 0"),
+    "cup": ["0 0, 10 60, 30 100, 60 100, 72 60, 80 0", "0 0, 40 2, 80 0", "78 20, 100 30, 72 60"],
+    "fish": [
+        "0 50, 35 10, 70 45, 100 85",
+        "0 50, 35 90, 70 55, 100 15",
+        "100 15, 95 50, 100 85",
+        "20 40, 22 44",
+    ],
+    "flower": [
+        *("50 35, 35 50, 50 65, 65 50, 50 35", "50 35, 30 0, 70 0, 50 35", "65 50, 100 30, 100 70, 65 50"),
+        *("50 65, 30 100, 70 100, 50 65", "35 50, 0 30, 0 70, 35 50"),
+    ],
+    "question mark": ["10 25, 45 0, 85 25, 50 50, 48 75", "48 95, 48 98"],
+    "lightning": corners("60 0, 20 55, 75 45, 30 100"),
+    "percent": ["90 0, 10 100", "20 5, 5 20, 20 35, 35 20, 20 5", "80 65, 65 80, 80 95, 95 80, 80 65"],
+    "infinity": ["50 50, 20 20, 0 50, 20 80, 50 50, 80 20, 100 50, 80 80, 50 50"],
+    "umbrella": ["0 50, 20 10, 50 0, 80 10, 100 50", "0 50, 50 45, 100 50", "50 45, 50 90, 65 100, 75 88"],
+}
+GREEK = "ΔΛΞΠΣΨΩηκλμξπφχψω"
+
+
+def main() -> None:
+    """Print a row a kind, their means, and what doubt costs: the digits of the official test split."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("network", help="exact, concat, an ONNX file, or the folder of a run")
+    parser.add_argument("--choose", action="store_true")
+    parser.add_argument("--sheet", type=Path, help="where to draw a few of each kind")
+    options = parser.parse_args()
+    groups = (
+        {"chosen with": choosing()}
+        if options.choose
+        else {"not trained on": reported(), "trained on": trained()}
+    )
+    if options.sheet:
+        sheet([things for kinds in groups.values() for things in kinds.values()]).save(options.sheet)
+    predictor = Predictor(options.network)
+    print("of 100               certain  refused")
+    for group, kinds in groups.items():
+        counts = {kind: measure(predictor, things) for kind, things in kinds.items()}
+        for kind, row in {**counts, group: np.mean(list(counts.values()), axis=0)}.items():
+            print(f"{kind:<20} {row[0]:7.1f} {row[1]:8.1f}", flush=True)
+    if not options.choose:
+        print_cost(predictor)
+
+
+def measure(predictor: Predictor, things: list[bytes]) -> tuple[int, int]:
+    """Count the pictures that get an answer which isn't uncertain, and those that are refused."""
+    certain = refused = 0
+    for thing in things:
+        try:
+            certain += not predictor.predict(thing, 0).uncertain
+        except ValueError:
+            refused += 1
+    return certain, refused
+
+
+def print_cost(predictor: Predictor) -> None:
+    """Print how many digits of the official test split are uncertain, and how many wrong all the same."""
+    test = mnist.load("mnist", "test")
+    digits, _ = predictor.probabilities(test.images, np.zeros(len(test.labels), np.int64))
+    certain, right = digits.max(axis=1) >= CERTAIN, digits.argmax(axis=1) == test.labels
+    print(f"digits of the official test split: {np.mean(~certain):.2%} uncertain,", end=" ")
+    print(f"{np.mean(certain & ~right):.2%} wrong and certain")
+
+
+def reported() -> dict[str, list[bytes]]:
+    """Give things of the kinds that are reported."""
+    drawn = {kind: draw_all(strokes) for kind, strokes in REPORTED.items()}
+    return drawn | {"blot": repeat(blot), "texture": repeat(texture)}
+
+
+def choosing() -> dict[str, list[bytes]]:
+    """Give things of the kinds that the training was chosen with."""
+    return {kind: draw_all(strokes) for kind, strokes in CHOSEN_WITH.items()} | {
+        "Greek letter": repeat(greek)
+    }
+
+
+def trained() -> dict[str, list[bytes]]:
+    """Give things of the kinds that were trained on; what is made of digits, of the test split's but 0."""
+    test = mnist.load("mnist", "test")
+    images, digits = (torch.from_numpy(part[test.labels != 0]) for part in (test.images, test.labels))
+    torch.manual_seed(0)
+    made = spoil(images.float(), digits, 4 * COUNT).round().byte().numpy()[:, 0]
+    names = ("two digits", "turned digit", "crossed quarters", "shifted quarters")
+    return {
+        "scribble": repeat(lambda chance: photo(scribble(chance), chance)),
+        "letter": repeat(lambda chance: photo(letter(chance), chance)),
+        **{name: photos(part) for name, part in zip(names, np.split(made, 4), strict=True)},
+    }
+
+
+def draw_all(strokes: list[str]) -> list[bytes]:
+    """Draw a hundred of what strokes make."""
+    return repeat(lambda chance: jpeg(draw(strokes, chance, WIDE)))
+
+
+def repeat(make: Callable[[Chance], bytes]) -> list[bytes]:
+    """Make a hundred things, always the same ones."""
+    chance = np.random.default_rng(0)
+    return [make(chance) for _ in range(COUNT)]
+
+
+def photos(images: np.ndarray) -> list[bytes]:
+    """Photograph images, uint8 [N, 28, 28]."""
+    chance = np.random.default_rng(0)
+    return [photo(image, chance) for image in images]
+
+
+def blot(chance: Chance) -> bytes:
+    """Spill ink: a few round spots that overlap."""
+    page = Image.new("L", (PAGE * FINE, PAGE * FINE), 240)
+    for x, y in chance.normal(PAGE / 2, PAGE / 12, (chance.integers(3, 9), 2)) * FINE:
+        ImageDraw.Draw(page).circle((x, y), chance.uniform(8, 30) * FINE, 40)
+    return jpeg(page.reduce(FINE))
+
+
+def texture(chance: Chance) -> bytes:
+    """Photograph a surface: smooth noise of two sizes, stretched to all greys."""
+    large, small = (gaussian_filter(chance.normal(size=(PAGE, PAGE)), size) * size for size in (16, 3))
+    grey = large + chance.uniform(0, 0.6) * small
+    return jpeg(Image.fromarray((255 * (grey - grey.min()) / np.ptp(grey)).astype(np.uint8)))
+
+
+def greek(chance: Chance) -> bytes:
+    """Print a Greek letter."""
+    fonts = ("DejaVuSans", "DejaVuSerif-Italic", "STIXGeneral")
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{chance.choice(fonts)}.ttf"
+    page = Image.new("L", (PAGE, PAGE), 240)
+    font = ImageFont.truetype(file, int(chance.integers(100, 200)))
+    ImageDraw.Draw(page).text((PAGE / 2, PAGE / 2), chance.choice(list(GREEK)), 40, font, anchor="mm")
+    return jpeg(page)
+
+
+def jpeg(page: Image.Image) -> bytes:
+    """Save a page."""
+    file = io.BytesIO()
+    page.save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def sheet(kinds: list[list[bytes]], columns: int = 10) -> Image.Image:
+    """Draw a row of each kind."""
+    page = Image.new("L", (80 * columns, 80 * len(kinds)))
+    for row, things in enumerate(kinds):
+        for column, thing in enumerate(things[:columns]):
+            page.paste(Image.open(io.BytesIO(thing)).resize((80, 80)), (80 * column, 80 * row))
+    return page
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Things that are no digit, to train doubt with (Hendrycks, Mazeika and Dietterich, 2019, arXiv:1812.04606).
+
+Scribbles and letters are drawn once a run (`draw_outliers`); others are made of the digits of a batch
+(`spoil`): two squeezed into one frame, turned or mirrored ones, and ones with their quarters shuffled.
+"""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from digitsum.imaging import UInt8Array, fit_ink
+from digitsum.strokes import draw
+
+# those that no handwritten digit looks like: without O, l, Z, b, Э, Ч and others
+LATIN = "ACEFHJKMNPRUVWXacdefhkmnprtuvwx"
+CYRILLIC = "ЖДЦШЩЮЯФЛИЙПГжцшщюяфлийпд"
+FONTS = {  # of those that come with matplotlib, by their files' names
+    **dict.fromkeys(("cmr10", "cmmi10", "cmss10", "cmtt10", "cmb10"), LATIN),
+    **dict.fromkeys(
+        (
+            *("DejaVuSans", "DejaVuSans-BoldOblique", "DejaVuSans-Oblique", "DejaVuSansMono-Bold"),
+            *("DejaVuSerif", "DejaVuSerif-BoldItalic", "DejaVuSerif-Italic", "DejaVuSerif-Bold"),
+            *("STIXGeneral", "STIXGeneralItalic", "STIXGeneralBolIta"),
+        ),
+        LATIN + CYRILLIC,
+    ),
+}
+LETTER = 80  # pixels, of a letter before it is fitted into its box
+LEAN = 0.15  # of a letter, to the side and up: the standard deviations
+STROKES = 4  # of a scribble, at most
+JOINTS, LONE = (2, 5), (4, 9)  # of each of several strokes, and of a single one: from, to
+CLOSED, DOTTED = 0.3, 0.25  # how often
+GRID = 3  # steps from side to side
+DOT = 0.04  # of the height, before the pen's width
+WIDE = 1.8  # times as wide as a digit
+MIRROR = 4  # beside 1 to 3 quarter turns: what makes a digit none
+TURNS = {
+    **dict.fromkeys((1, 2, 5, 8), (1,)),
+    **dict.fromkeys((3, 7), (1, 2, 3, MIRROR)),
+    **dict.fromkeys((4, 6, 9), (1, 3, MIRROR)),
+}
+
+
+def draw_outliers(count: int, chance: np.random.Generator) -> UInt8Array:
+    """Draw scribbles and letters in turn, uint8 [N, 28, 28].
+
+    Raises
+    ------
+    ValueError
+        matplotlib, whose fonts are drawn, isn't installed.
+
+    Examples
+    --------
+    >>> draw_outliers(4, np.random.default_rng(0)).shape
+    (4, 28, 28)
+    """
+    return np.stack([letter(chance) if i % 2 else scribble(chance) for i in range(count)])
+
+
+def scribble(chance: np.random.Generator) -> UInt8Array:
+    """Draw a few strokes through joints anywhere, or on a grid as those of a sign; or a single long stroke.
+
+    All strokes are curved, or all straight; some are closed, and some have a dot.
+    """
+    count = chance.integers(1, STROKES, endpoint=True)
+    least, most = JOINTS if count > 1 else LONE
+    lines = []
+    for number in chance.integers(least, most, size=count, endpoint=True):
+        line = chance.random((number, 2))
+        lines.append(np.concatenate([line, line[:1]]) if number > 3 and chance.random() < CLOSED else line)
+    if chance.random() < 1 / 2:
+        lines = [np.rint(line * GRID) / GRID for line in lines]
+    if chance.random() < 1 / 2:
+        lines = [line[i : i + 2] for line in lines for i in range(len(line) - 1)]
+    if chance.random() < DOTTED:
+        lines.append(chance.random(2) + np.array([[0, 0], [0, DOT]]))
+    return draw([(line - 0.5) * (WIDE, 1) + 0.5 for line in lines], chance)
+
+
+def letter(chance: np.random.Generator) -> UInt8Array:
+    """Draw a letter of one of the fonts, slanted and tilted a little."""
+    font = list(FONTS)[chance.integers(len(FONTS))]
+    characters = FONTS[font]
+    page, middle = Image.new("L", (3 * LETTER, 3 * LETTER)), 3 * LETTER // 2
+    character = characters[chance.integers(len(characters))]
+    ImageDraw.Draw(page).text((middle, middle), character, 255, _font(font), anchor="mm")
+    slant, tilt = chance.normal(0, LEAN, 2)
+    back = (1, slant, -slant * middle, tilt, 1, -tilt * middle)
+    page = page.transform(page.size, Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
+    return fit_ink(np.asarray(page, np.float32) / np.float32(255))
+
+
+@cache
+def _font(name: str) -> ImageFont.FreeTypeFont:
+    """Open a font's file, without importing matplotlib."""
+    found = find_spec("matplotlib")
+    if found is None or found.origin is None:
+        raise ValueError(
+            "the letters to train doubt with come with matplotlib: pip install 'digitsum[train]'"
+        )
+    return ImageFont.truetype(
+        Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / f"{name}.ttf", LETTER
+    )
+
+
+def spoil(image: Tensor, digit: Tensor, count: int) -> Tensor:
+    """Make things that are no digit of the digits of a batch.
+
+    Parameters
+    ----------
+    image
+        float32 [N, 1, 28, 28].
+    digit
+        int64 [N], what the images show.
+    count
+        How many to make at most, C: a 0 can't be turned into none.
+
+    Returns
+    -------
+    Tensor
+        float32 [C, 1, 28, 28], a quarter of each kind, one after the other.
+    """
+    chosen = torch.randint(len(image), (count,), device=image.device)
+    pair, turned, crossed, shifted = chosen.tensor_split(4)
+    beside = torch.randint(len(image), (len(pair),), device=image.device)
+    turned = turned[digit[turned] != 0]  # a 0 stays one
+    return torch.cat(
+        [
+            _squeeze(image[pair], image[beside]),
+            _turn(image[turned], digit[turned]),
+            _cross(image[crossed]),
+            _shift(image[shifted]),
+        ]
+    )
+
+
+def _squeeze(left: Tensor, right: Tensor) -> Tensor:
+    """Put two images side by side into one frame, all of them narrower only, or lower as well."""
+    both = torch.cat([left[..., 4:24], right[..., 4:24]], dim=3)  # [C, 1, 28, 40]
+    height = 20 if torch.rand(()) < 1 / 2 else 28
+    return F.pad(
+        F.interpolate(both, (height, 28), mode="area"), (0, 0, (28 - height) // 2, (28 - height) // 2)
+    )
+
+
+def _turn(image: Tensor, digit: Tensor) -> Tensor:
+    """Turn or mirror each digit so that it is none."""
+    turned = image.clone()
+    for i, shown in enumerate(digit.tolist()):
+        turns = TURNS[shown]
+        turn = turns[int(torch.randint(len(turns), ()))]
+        turned[i] = image[i].flip(2) if turn == MIRROR else image[i].rot90(turn, (1, 2))
+    return turned
+
+
+def _cross(image: Tensor) -> Tensor:
+    """Let the quarters on each diagonal change places."""
+    return F.pad(image[..., 4:24, 4:24].roll((10, 10), dims=(2, 3)), (4, 4, 4, 4))
+
+
+def _shift(image: Tensor) -> Tensor:
+    """Let the upper two quarters change places."""
+    box = image[..., 4:24, 4:24]
+    return F.pad(torch.cat([box[:, :, :10].roll(10, dims=3), box[:, :, 10:]], dim=2), (4, 4, 4, 4))

@@ -1,0 +1,168 @@
+"""Digits drawn from strokes, in the forms in which the world writes them, as images like MNIST's.
+
+A form is a list of strokes, each a curve through a few joints. No two drawings are alike: every joint is off
+a little, and slant, tilt, width and pen are drawn at random. NumPy and Pillow do it, without torch.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from digitsum.imaging import UInt8Array, fit_ink
+
+Array = npt.NDArray[Any]
+
+PAGE = 140  # pixels
+TALL = 72  # pixels, of a digit before it is fitted into its box
+SHAKE = 0.04  # of the digit's size: how far a joint is off, the standard deviation
+SLANT = (0.1, 0.18)  # mean and standard deviation, to the right for each unit up
+TILT = 0.08  # of the baseline, the standard deviation
+WIDTH = (0.58, 0.16)  # of the height, median and standard deviation of the logarithm times the median
+PEN = (0.05, 0.2)  # of the height, from thin to thick
+COARSE = 1 / 4  # of the drawings have few pixels
+PIXELS = (8, 16)  # on which their height is drawn
+
+# each stroke the joints of a curve, in hundredths of a box from its left, from its top
+FORMS: dict[int, tuple[tuple[str, ...], ...]] = {
+    0: (
+        ("50 0, 12 22, 8 72, 48 100, 90 76, 92 24, 50 0",),
+        ("70 8, 30 2, 4 50, 34 100, 86 82, 92 30, 60 4, 40 14",),  # overlaps itself
+        ("55 0, 15 25, 5 65, 40 100, 90 80, 95 35, 70 5",),  # open at the top
+        ("50 0, 12 22, 8 72, 48 100, 90 76, 92 24, 50 0", "88 8, 50 50, 12 92"),  # slashed
+    ),
+    1: (
+        ("50 0, 50 50, 50 100",),
+        ("20 26, 52 0", "52 0, 51 50, 50 100"),  # nose
+        ("0 50, 40 26, 75 0", "75 0, 74 50, 72 100"),  # long nose
+        ("0 70, 35 38, 68 0", "68 0, 68 50, 68 100"),  # longer
+        ("22 24, 55 0", "55 0, 54 50, 54 100", "15 100, 54 99, 90 100"),  # nose and foot
+        ("50 0, 50 50, 50 100", "20 100, 50 99, 80 100"),  # foot
+        ("0 48, 40 24, 64 0", "64 0, 64 50, 64 100", "25 100, 64 99, 100 100"),  # long nose and foot
+    ),
+    2: (
+        ("6 22, 42 0, 86 22, 56 60, 4 98", "4 98, 50 97, 100 98"),
+        ("10 15, 40 0, 76 20, 52 62, 14 96, 0 84, 22 72, 54 90, 100 92",),  # loop
+        ("5 25, 45 0, 86 25, 46 70, 0 100, 40 88, 70 98, 100 88",),  # wave
+        ("10 12, 50 0, 84 14, 78 44, 4 100", "4 100, 50 100, 96 98"),
+    ),
+    3: (
+        ("10 12, 50 0, 86 22, 45 47, 90 74, 50 100, 4 86",),
+        ("6 2, 48 2, 90 0", "90 0, 48 42", "48 42, 90 54, 82 94, 32 100, 4 86"),  # flat top
+        ("15 10, 50 0, 80 18, 50 45, 28 48, 36 38, 60 46, 86 74, 42 100, 5 82",),  # loop
+        ("12 8, 60 0, 80 22, 40 44", "40 44, 88 58, 76 92, 38 100, 8 92"),
+    ),
+    4: (
+        ("14 0, 8 30, 4 56, 50 58, 100 54", "74 6, 72 50, 68 100"),  # open
+        ("24 0, 4 60", "4 60, 50 59, 100 58", "70 22, 68 60, 64 100"),
+        ("72 0, 36 34, 0 68", "0 68, 50 68, 100 67", "72 0, 72 50, 72 100"),  # closed
+        ("90 0, 44 36, 0 72", "0 72, 50 71, 100 72", "90 0, 76 50, 62 100"),  # closed, slanted
+        ("66 100, 70 50, 74 0, 34 38, 0 62, 48 64, 100 62",),  # of one stroke
+        ("30 0, 18 34, 0 66", "0 66, 50 66, 100 64", "62 36, 58 68, 54 100"),  # low stem
+        ("52 0, 28 32, 0 62", "0 62, 45 68, 100 56", "74 30, 67 62, 56 100"),
+        ("62 0, 34 30, 8 58", "8 58, 48 64, 92 60", "66 42, 62 70, 56 100"),
+    ),
+    5: (
+        ("92 0, 54 2, 20 2", "20 2, 16 22, 12 44", "12 44, 56 34, 94 66, 58 100, 4 90"),
+        ("20 2, 16 22, 12 44, 56 36, 92 66, 56 100, 4 92", "24 4, 60 2, 100 0"),  # the bar comes last
+        ("20 12, 16 26, 12 46, 56 38, 92 68, 56 100, 4 92", "36 2, 70 0, 108 -4"),  # and is detached
+        ("92 4, 50 0, 18 24, 50 46, 82 74, 46 100, 5 90",),  # of one stroke
+    ),
+    6: (
+        ("72 0, 26 34, 6 74, 42 100, 86 80, 60 54, 12 70",),
+        ("40 0, 14 40, 10 80, 46 100, 84 78, 54 54, 14 74",),  # straight stem
+        ("90 6, 56 0, 12 44, 14 88, 54 100, 88 76, 56 52, 16 66",),  # curled
+        ("64 0, 28 44, 18 84, 44 100, 64 86, 46 72, 20 84",),  # small loop
+    ),
+    7: (
+        ("0 4, 50 2, 100 0", "100 0, 64 48, 42 100"),
+        ("4 24, 8 2", "8 2, 52 3, 98 0", "98 0, 66 46, 48 100"),  # serif
+        ("0 4, 50 2, 96 0", "96 0, 64 48, 42 100", "22 52, 60 50, 96 48"),  # crossed
+        ("4 22, 8 2", "8 2, 52 3, 96 0", "96 0, 66 46, 48 100", "20 54, 58 50, 98 48"),  # both
+        ("0 12, 30 0, 60 10, 96 2, 68 46, 50 100",),  # curved
+        ("0 12, 30 0, 60 10, 96 2, 68 46, 50 100", "24 50, 58 52, 94 46"),  # curved and crossed
+    ),
+    8: (
+        ("84 12, 48 0, 14 22, 50 47, 90 76, 50 100, 10 76, 48 47, 84 22, 80 8",),
+        ("50 0, 16 22, 50 46, 84 22, 50 0", "50 46, 6 74, 50 100, 94 74, 50 46"),  # two rings
+        ("96 4, 60 44, 12 76, 46 100, 86 78, 46 46, 14 20, 48 0, 76 10",),  # open at the top
+        ("14 4, 30 36, 76 60, 80 92, 40 100, 20 80, 52 48, 92 0",),
+    ),
+    9: (
+        ("84 16, 44 0, 6 26, 40 52, 84 20", "84 14, 84 58, 80 100"),
+        ("84 16, 44 0, 6 26, 40 52, 84 20, 88 66, 58 100, 8 90",),  # curled
+        ("80 16, 46 0, 14 22, 42 46, 80 16, 84 62, 62 98, 24 96, 36 74, 98 54",),  # looped tail
+        ("80 14, 40 0, 6 24, 36 48, 76 24", "80 10, 60 56, 36 100"),  # slanted stem
+        ("82 20, 50 0, 10 20, 34 50, 82 22, 80 60, 70 98",),
+        ("84 18, 46 0, 8 24, 40 48, 84 18, 86 60, 74 92, 40 100, 14 84, 22 74",),  # hooked
+        ("76 16, 44 0, 16 20, 44 42, 76 20, 86 58, 66 94, 34 98, 0 94",),  # flat tail
+        ("76 34, 34 40, 20 14, 56 0, 80 22, 84 62, 56 98, 4 92",),  # open
+    ),
+}
+
+
+def draw_digits(count: int, chance: np.random.Generator) -> tuple[UInt8Array, npt.NDArray[np.int64]]:
+    """Draw digits, each equally often, give or take one, in forms and hands at random.
+
+    Returns
+    -------
+    tuple
+        uint8 [N, 28, 28] as `imaging.read_picture` gives them, and the digits, int64 [N].
+
+    Examples
+    --------
+    >>> images, digits = draw_digits(20, np.random.default_rng(0))
+    >>> images.shape, np.bincount(digits)
+    ((20, 28, 28), array([2, 2, 2, 2, 2, 2, 2, 2, 2, 2]))
+    """
+    digits = chance.permutation(np.arange(count) % 10)
+    return np.stack([_draw_digit(digit, chance) for digit in digits]), digits
+
+
+def _draw_digit(digit: int, chance: np.random.Generator) -> UInt8Array:
+    form = FORMS[digit][chance.integers(len(FORMS[digit]))]
+    return draw([parse(stroke) for stroke in form], chance)
+
+
+def parse(stroke: str) -> Array:
+    """Read the joints of a stroke, float64 [N, 2]: across, then down, parts of the box.
+
+    Examples
+    --------
+    >>> parse("50 0, 20 100")
+    array([[0.5, 0. ],
+           [0.2, 1. ]])
+    """
+    return np.array(stroke.replace(",", "").split(), float).reshape(-1, 2) / 100
+
+
+def draw(strokes: list[Array], chance: np.random.Generator) -> UInt8Array:
+    """Draw strokes, each float64 [N, 2] in parts of a box, with a hand of its own, uint8 [28, 28]."""
+    wide = TALL * np.clip(WIDTH[0] * np.exp(chance.normal(0, WIDTH[1] / WIDTH[0])), 0.25, 1.1)
+    shape = np.array([[wide, chance.normal(0, TILT) * wide], [-chance.normal(*SLANT) * TALL, TALL]])
+    pen = TALL * chance.uniform(*PEN)
+    page = Image.new("L", (PAGE, PAGE))
+    brush = ImageDraw.Draw(page)
+    for joints in strokes:
+        joints = joints + chance.normal(0, SHAKE, joints.shape)
+        points = PAGE / 2 + (curve(joints) - 0.5) @ shape
+        brush.line([(x, y) for x, y in points], 255, round(pen), "curve")
+        for x, y in points[[0, -1]]:  # a pen's ends are round
+            brush.circle((x, y), pen / 2, 255)
+    if chance.random() < COARSE:
+        few = round(chance.uniform(*PIXELS) * PAGE / TALL)
+        page = page.resize((few, few), Image.Resampling.BOX).resize(page.size, Image.Resampling.BICUBIC)
+    return fit_ink(np.asarray(page, np.float32) / np.float32(255))
+
+
+def curve(joints: Array) -> Array:
+    """Lay a smooth curve through joints, [N, 2]: a dozen points between two (Catmull and Rom, 1974)."""
+    ends = 2 * joints[0] - joints[1], 2 * joints[-1] - joints[-2]
+    p = np.concatenate([ends[:1], joints, ends[1:]])
+    t = np.linspace(0, 1, 12, endpoint=False)[:, None]
+    between = [
+        b + ((c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3) / 2
+        for a, b, c, d in zip(p, p[1:], p[2:], p[3:], strict=False)
+    ]
+    return np.concatenate([*between, joints[-1:]])
