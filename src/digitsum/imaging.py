@@ -524,7 +524,8 @@ def _choose(pieces: _Pieces) -> Ints:
     if max(areas[inside], default=0) >= SPECK * areas.max():
         areas = np.where(inside, areas, 0)
     chosen, heights = areas >= SPECK * areas.max(), bottom - top + 1
-    tall = chosen & (heights >= FRAGMENT * heights[chosen].max())
+    tall = (areas > 0) & (heights >= FRAGMENT * heights[chosen].max())
+    chosen |= tall  # a thin stroke beside a thick one has little area
     extent = max(heights[tall].max(), (right - left + 1)[tall].max())
     if (
         extent < max(SMALLEST * max(height, width), 2 if tall.sum() == 1 else LEAST)

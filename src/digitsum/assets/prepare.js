@@ -351,9 +351,10 @@ function choose(mask) {
   let pieces = piecesOf(mask);
   const inside = pieces.filter(piece => !touchesEdge(piece, mask));
   if (largestOf(inside) >= SPECK * largestOf(pieces)) pieces = inside;
-  const most = largestOf(pieces), chosen = pieces.filter(({area}) => area >= SPECK * most);
-  const highest = chosen.reduce((height, piece) => Math.max(height, heightOf(piece)), 0);
-  const tall = chosen.filter(piece => heightOf(piece) >= FRAGMENT * highest);
+  const most = largestOf(pieces), isLarge = ({area}) => area >= SPECK * most;
+  const highest = Math.max(...pieces.filter(isLarge).map(heightOf));
+  const isTall = piece => heightOf(piece) >= FRAGMENT * highest, tall = pieces.filter(isTall);
+  const chosen = pieces.filter(piece => isLarge(piece) || isTall(piece));
   const extent = tall.reduce((size, {left, right}) => Math.max(size, right - left + 1), highest);
   const tooSmall = extent < Math.max(SMALLEST * longer(mask), tall.length > 1 ? LEAST : 2);
   if (tooSmall || Math.max(areaOf(tall), 2 * most) < areaOf(pieces) / 2 || chosen.length > MOST) {
