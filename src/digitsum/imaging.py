@@ -39,15 +39,17 @@ EDGE = 3  # pixels that a line's blur adds to its thickness
 VISIBLE = 0.04  # of the paper's brightness: a fainter line leaves no trace in what follows
 COVERED = 0.5  # of the blocks that a line crosses: in as many it is seen, or it is none
 LEFT = 1 / 4  # of the ink before: what is fainter without the lines is only their rest
-SPECK = 0.1  # of the largest stroke's area: a smaller piece is dust
+SPECK = 0.1  # of the largest piece's area: what is smaller and low is dust
+CRUMB = 0.02  # of the same: so small a piece may be part of a thin stroke that is broken
 SMALLEST = 1 / 40  # of the longer side: a smaller digit is a speck too, and so is a single pixel
 LEAST = 10  # pixels: several that are all smaller are specks
 MOST = 100  # pieces of ink: more are specks
 FRAGMENT = 0.52  # of the tallest piece's height: a lower one is part of the digit that is nearest to it
-BREAK = 0.06  # of the same: so narrow a gap lies within a stroke that is broken
+BREAK = 0.03  # of the same: so narrow a gap lies within a stroke that is broken
 LEVEL = 0.4  # of the lower one's height: pieces that share fewer rows aren't side by side
-ASIDE = 0.2  # of the narrower one's width: pieces as far apart aren't above each other
-GAP = 0.15  # of the height of both: as much paper between pieces above each other makes them two lines
+OVERLAP = 0.6  # of the same, where they share columns, too
+ASIDE = 0.5  # of the narrower one's width: pieces as far apart aren't above each other
+GAP = 0.2  # of the height of both: as much paper between pieces above each other makes them two lines
 BESIDE = 0.8  # of the rows that two pieces share: in more of them one digit is all to the left of another
 RIM = 2  # pixels around a stroke that keep their grey levels
 LARGE = 100  # pixels, the longer side of the digit when its strokes are measured and thickened
@@ -528,15 +530,16 @@ def _join(items: Ints, one: Ints, other: Ints) -> Ints:
 
 
 def _choose(pieces: _Pieces) -> Ints:
-    """Tell which pieces of ink make the digits."""
+    """Tell which pieces of ink may be parts of digits."""
     areas, (top, bottom, left, right) = pieces.areas, pieces.boxes.T
     height, width = pieces.labels.shape
     inside = (top > 0) & (bottom < height - 1) & (left > 0) & (right < width - 1)
     # an edge of the table, a shadow or a neighbouring digit, unless only dust lies inside
     if max(areas[inside], default=0) >= SPECK * areas.max():
         areas = np.where(inside, areas, 0)
-    chosen, heights = areas >= SPECK * areas.max(), bottom - top + 1
-    tall = chosen & (heights >= FRAGMENT * heights[chosen].max())
+    heights = bottom - top + 1
+    tall = (areas > 0) & (heights >= FRAGMENT * heights[areas >= SPECK * areas.max()].max())
+    chosen = tall | (areas >= CRUMB * areas.max())
     extent = max(heights[tall].max(), (right - left + 1)[tall].max())
     if (
         extent < max(SMALLEST * max(height, width), 2 if tall.sum() == 1 else LEAST)
@@ -555,7 +558,7 @@ def _group(pieces: _Pieces, chosen: Ints) -> UInt8Array:
 
 
 def _number(pieces: _Pieces, chosen: Ints) -> Ints:
-    """Give each piece the number of its digit, counted from left to right from 1 on."""
+    """Give each piece the number of its digit, counted from left to right from 1 on; 0 is dust."""
     boxes, (starts, ends) = pieces.boxes[chosen], _ends(pieces, chosen)
     body = _join(
         np.arange(len(chosen)), *np.nonzero(_are_broken(pieces, chosen) | _are_one(boxes, starts, ends))
@@ -563,6 +566,8 @@ def _number(pieces: _Pieces, chosen: Ints) -> Ints:
     around = np.stack([_around(boxes[body == first]) for first in body])  # of each piece's body
     heights = around[:, 1] - around[:, 0] + 1
     is_low = heights < FRAGMENT * heights.max()
+    areas = pieces.areas[chosen]
+    is_dust = is_low & (np.bincount(body, areas)[body] < SPECK * areas.max())
     tall = np.flatnonzero(~is_low)
     body[is_low] = body[tall[_nearest(boxes[is_low], boxes[tall], starts[tall], ends[tall])]]
 
@@ -572,7 +577,7 @@ def _number(pieces: _Pieces, chosen: Ints) -> Ints:
     top, bottom = top[order], bottom[order]
     if np.any(_shared(top[1:], bottom[1:], top[:-1], bottom[:-1]) < LEVEL):
         raise ValueError("its digits don't stand in one row; show one row at a time")
-    return cast(Ints, order.argsort()[place] + 1)
+    return np.where(is_dust, 0, order.argsort()[place] + 1)
 
 
 def _ends(pieces: _Pieces, chosen: Ints) -> tuple[Ints, Ints]:
@@ -603,10 +608,12 @@ def _are_one(boxes: Ints, starts: Ints, ends: Ints) -> Mask:
     """Tell which two pieces, [N, N], are one digit: above each other, or one within the other."""
     pairs = [(side[:, np.newaxis], side) for side in boxes.T]
     (top, other_top), (bottom, other_bottom), (left, other_left), (right, other_right) = pairs
-    level = _shared(top, bottom, other_top, other_bottom) >= LEVEL
+    rows = _shared(top, bottom, other_top, other_bottom)
+    columns = _shared(left, right, other_left, other_right)
+    level = rows >= np.where(columns > 0, OVERLAP, LEVEL)
     both = np.maximum(bottom, other_bottom) - np.minimum(top, other_top) + 1
     gap = np.maximum(top, other_top) - np.minimum(bottom, other_bottom)
-    above = (_shared(left, right, other_left, other_right) > -ASIDE) & (gap < GAP * both)
+    above = (columns > -ASIDE) & (gap < GAP * np.maximum(both, (bottom - top).max() + 1))
     before = (ends[:, np.newaxis] < starts).sum(axis=2)
     beside = np.maximum(before, before.T) > BESIDE * (1 - gap)
     return cast(Mask, np.where(level, ~beside, above))

@@ -28,15 +28,17 @@ const THICKEST = 1 / 28;  // of the columns: a line is lower, a stroke may be hi
 const VISIBLE = 0.04;  // of the paper's brightness: a fainter line leaves no trace in what follows
 const COVERED = 0.5;  // of the blocks that a line crosses: in as many it is seen, or it is none
 const LEFT = 1 / 4;  // of the ink before: what is fainter without the lines is only their rest
-const SPECK = 0.1;  // of the largest stroke's area: a smaller piece is dust
+const SPECK = 0.1;  // of the largest piece's area: what is smaller and low is dust
+const CRUMB = 0.02;  // of the same: so small a piece may be part of a thin stroke that is broken
 const SMALLEST = 1 / 40;  // of the longer side: a smaller digit is a speck too, and so is a single pixel
 const LEAST = 10;  // pixels: several that are all smaller are specks
 const MOST = 100;  // pieces of ink: more are specks
 const FRAGMENT = 0.52;  // of the tallest piece's height: a lower one is part of the nearest digit
-const BREAK = 0.06;  // of the same: so narrow a gap lies within a stroke that is broken
+const BREAK = 0.03;  // of the same: so narrow a gap lies within a stroke that is broken
 const LEVEL = 0.4;  // of the lower one's height: pieces that share fewer rows aren't side by side
-const ASIDE = 0.2;  // of the narrower one's width: pieces as far apart aren't above each other
-const GAP = 0.15;  // of the height of both: as much paper between pieces above each other makes two lines
+const OVERLAP = 0.6;  // of the same, where they share columns, too
+const ASIDE = 0.5;  // of the narrower one's width: pieces as far apart aren't above each other
+const GAP = 0.2;  // of the height of both: as much paper between pieces above each other makes two lines
 const BESIDE = 0.8;  // of the rows that two pieces share: in as many one lies left of the other
 const RIM = 2;  // pixels around a stroke that keep their grey levels
 const LARGE = 100;  // pixels, the longer side of the digit when its strokes are measured and thickened
@@ -351,9 +353,10 @@ function choose(mask) {
   let pieces = piecesOf(mask);
   const inside = pieces.filter(piece => !touchesEdge(piece, mask));
   if (largestOf(inside) >= SPECK * largestOf(pieces)) pieces = inside;
-  const most = largestOf(pieces), chosen = pieces.filter(({area}) => area >= SPECK * most);
-  const highest = chosen.reduce((height, piece) => Math.max(height, heightOf(piece)), 0);
-  const tall = chosen.filter(piece => heightOf(piece) >= FRAGMENT * highest);
+  const most = largestOf(pieces), large = pieces.filter(({area}) => area >= SPECK * most);
+  const highest = Math.max(...large.map(heightOf));
+  const isTall = piece => heightOf(piece) >= FRAGMENT * highest, tall = pieces.filter(isTall);
+  const chosen = pieces.filter(piece => piece.area >= CRUMB * most || isTall(piece));
   const extent = tall.reduce((size, {left, right}) => Math.max(size, right - left + 1), highest);
   const tooSmall = extent < Math.max(SMALLEST * longer(mask), tall.length > 1 ? LEAST : 2);
   if (tooSmall || Math.max(areaOf(tall), 2 * most) < areaOf(pieces) / 2 || chosen.length > MOST) {
@@ -374,20 +377,22 @@ function group(chosen, shape) {
   const highest = Math.max(...bodies.map(heightOf)), isLow = body => heightOf(body) < FRAGMENT * highest;
   const digits = bodies.filter(body => !isLow(body)), tall = digits.flatMap(({pieces}) => pieces);
   const inOrder = chosen.filter(piece => tall.includes(piece));
-  for (const piece of bodies.filter(isLow).flatMap(({pieces}) => pieces)) {
+  const isDust = ({pieces}) => areaOf(pieces) < SPECK * largestOf(chosen);
+  for (const piece of bodies.filter(body => isLow(body) && !isDust(body)).flatMap(({pieces}) => pieces)) {
     const nearest = nearestOf(inOrder, piece);
     digits.find(({pieces}) => pieces.includes(nearest)).pieces.push(piece);
   }
   digits.sort((one, other) => one.left + one.right - other.left - other.right);
-  if (digits.some((digit, i) => i && !isLevel(digit, digits[i - 1]))) {
+  if (digits.some((digit, i) => i && sharedRows(digit, digits[i - 1]) < LEVEL)) {
     throw new Refused("its digits don't stand in one row; show one row at a time");
   }
   return digits.map(({pieces}) => pieces);
 }
 
 function bodiesOf(chosen, shape) {
-  const bodies = [], remaining = new Set(chosen), grown = grownLabels(chosen, shape);
-  const belong = (one, other) => grown(one) === grown(other) || areOne(one, other);
+  const bodies = [], remaining = new Set(chosen), highest = Math.max(...chosen.map(heightOf));
+  const grown = grownLabels(chosen, shape);
+  const belong = (one, other) => grown(one) === grown(other) || areOne(one, other, highest);
   for (const first of chosen) {
     if (!remaining.delete(first)) continue;
     const body = [first];
@@ -407,18 +412,18 @@ function grownLabels(chosen, shape) {
   return ({top, starts}) => labels.values[(top + radius) * mask.width + starts[top] + radius];
 }
 
-function areOne(one, other) {
+function areOne(one, other, highest) {
   const gap = Math.max(one.top, other.top) - Math.min(one.bottom, other.bottom);
-  if (!isLevel(one, other)) {
-    const {top, bottom} = around([one, other]);
-    return shared(one.left, one.right, other.left, other.right) > -ASIDE && gap < GAP * (bottom - top + 1);
+  const columns = shared(one.left, one.right, other.left, other.right);
+  if (sharedRows(one, other) < (columns > 0 ? OVERLAP : LEVEL)) {
+    return columns > -ASIDE && gap < GAP * Math.max(heightOf(around([one, other])), highest);
   }
   return Math.max(rowsBefore(one, other), rowsBefore(other, one)) <= BESIDE * (1 - gap);
 }
 
 const rowsBefore = (one, other) => one.ends.reduce((rows, end, row) => rows + (end < other.starts[row]), 0);
 
-const isLevel = (one, other) => shared(one.top, one.bottom, other.top, other.bottom) >= LEVEL;
+const sharedRows = (one, other) => shared(one.top, one.bottom, other.top, other.bottom);
 
 // Which part of the shorter of two intervals lies in the other; less than 0: they are apart
 const shared = (start, end, otherStart, otherEnd) => {
