@@ -11,6 +11,7 @@ Nothing here needs torch.
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -149,7 +150,7 @@ class Predictor:
         options.intra_op_num_threads = threads
         file = find_model(model)
         # no other file can be part of it: the folder in which they would be sought can't exist
-        options.add_session_config_entry(EXTERNAL, str(file / "none"))
+        options.add_session_config_entry(EXTERNAL, f"{os.devnull}/none")
         data = read(file)
         try:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
