@@ -56,7 +56,8 @@ from digitsum.scoring import Job, score_file
 from digitsum.training import COLUMNS
 
 REFUSED = (ValueError, OSError)
-LIMITS = ["-timeout=100", "-rss_limit_mb=2000", "-max_len=60000"]  # seconds, megabytes and bytes of a case
+# seconds, also of what libFuzzer calls slow, megabytes and bytes of a case
+LIMITS = ["-timeout=100", "-report_slow_units=100", "-rss_limit_mb=2000", "-max_len=60000"]
 KINDS = (np.uint8, np.bool, np.uint16, np.float16, np.float32, np.float64, np.int64, np.complex64)
 WORDS = re.findall(
     r"\S+",
