@@ -28,10 +28,10 @@ Array = npt.NDArray[Any]
 
 CERTAIN = 0.9  # an answer with a lower probability is called uncertain
 ENDS = [
-    "image tensor(uint8) ['N', 1, 28, 28]",
-    "addend tensor(int64) ['N']",
-    "digit tensor(float) ['N', 10]",
-    "sum tensor(float) ['N', 19]",
+    "image tensor(uint8) [N, 1, 28, 28]",
+    "addend tensor(int64) [N]",
+    "digit tensor(float) [N, 10]",
+    "sum tensor(float) [N, 19]",
 ]
 EXTERNAL = "session.model_external_initializers_file_folder_path"  # ONNX Runtime's
 CHUNK = 64  # images that go through the network at once: what lies between layers then stays in the cache
@@ -246,10 +246,10 @@ class Predictor:
 
 def _check_ends(session: ort.InferenceSession) -> None:
     """Check that a model's inputs and outputs are those of digitsum."""
-    ends = [
-        f"{end.name} {end.type} {['N' if isinstance(size, str) else size for size in end.shape]}"
-        for end in [*session.get_inputs(), *session.get_outputs()]
-    ]
+    ends = []
+    for end in [*session.get_inputs(), *session.get_outputs()]:
+        sizes = ["N" if isinstance(size, str) else f"{size}" for size in end.shape]
+        ends.append(f"{end.name} {end.type} [{', '.join(sizes)}]")
     if sorted(ends) != sorted(ENDS):
         raise ValueError(f"its inputs and outputs are {', '.join(ends)}, not {', '.join(ENDS)}")
 
