@@ -41,9 +41,8 @@ def main() -> None:
         run = train(Path(folder) / "run")
         print("| file | bytes | places | noticed | without SHA256SUMS |\n|---|---|---|---|---|")
         for name in READERS:
-            bare = shutil.copytree(
-                run, Path(folder) / name
-            )  # afresh, as a training that goes on writes there
+            # afresh, as a training that goes on writes there
+            bare = shutil.copytree(run, Path(folder) / name)
             (bare / "SHA256SUMS").unlink()
             size = (run / name).stat().st_size
             bits = spread(size, places)
