@@ -634,6 +634,21 @@ def test_a_flipped_bit_is_noticed_by_whatever_reads_the_file(
     assert [path.name for path in trained.parent.iterdir()] == ["run"]
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="its names of files are UTF-8")
+def test_a_name_that_isn_t_utf_8_is_a_name(
+    run: Run, digit_pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"\xff")
+    digit_pictures[2].rename(f"{name}.png")
+    code, output, _ = run("export", "concat", "--to", name)
+    assert code == 0
+    assert output.startswith("\\udcff: probabilities within ")
+    code, output, _ = run("predict", f"{name}.png", "-a", 7, "--model", name)
+    assert code == 0
+    assert output.splitlines()[1].split() == ["7", "14", ">", "99.9", "%", "\\udcff.png"]
+
+
 @pytest.mark.parametrize(
     "arguments", [["train", "--out"], ["export", "concat", "--to"], ["site"], ["compare", "run", "--to"]]
 )

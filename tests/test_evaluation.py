@@ -154,7 +154,25 @@ def test_evaluation_is_saved_as_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"trials": "ten"}, {"sum_ece": None}, {"confusion": [[1, 2], [3]]}, {"confusion": [1]}, {"more": 1}],
+    [
+        {"trials": "ten"},
+        {"sum_ece": None},
+        {"confusion": [[1, 2], [3]]},
+        {"confusion": [1]},
+        {"more": 1},
+        {"digit_accuracy": 10**400},
+        {"digit_nll": math.inf},
+        {"sum_accuracy": math.nan},
+        {"network": ["exact"]},
+        {"digit_ci95": None},
+        {"digit_ci95": ["0", "1"]},
+        {"sum_ci95": [0.5]},
+        {"confusion": [[10**400] * 10] * 10},
+        {"confusion": [[-1] * 10] * 10},
+        {"confusion": [[None] * 10] * 10},
+        {"confusion": [["1"] * 10] * 10},
+        {"sum_accuracy_by_digit_and_addend": [[1e308] * 10] * 10},
+    ],
 )
 def test_a_damaged_evaluation_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     told = Told(torch.zeros(1, 10, 10), torch.zeros(1, 10, 19))

@@ -5,12 +5,13 @@ import socket
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from digitsum.files import SUMMED, SUMS, read, read_json, replacing
+from digitsum.files import SUMMED, SUMS, locked, read, read_json, replacing
 
 FOLDER_EVENTS = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir")  # that Python tells hooks of
 
@@ -270,6 +271,35 @@ with replacing(Path("metrics.csv")) as file:
     assert found == sorted(found, reverse=True)  # old, and new from some moment on
     assert {"old", "new"} == set(found)
     assert len(found) > 5
+
+
+def test_only_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
+    ours = {".metrics.csv.abcd_123": ["metrics.csv"], ".SHA256SUMS.abcd_123": []}
+    others = {
+        ".metrics.csv.mine4567": ["metrics.csv", "thesis.txt"],
+        ".metrics.csv.d": [],
+        "metrics.csv.abcd_123": [],
+    }
+    for folder, names in (ours | others).items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).touch()
+    (tmp_path / ".metrics.csv.swp").touch()
+    (tmp_path / ".config.json.abcd_123").touch()  # a file
+    with locked(tmp_path):
+        left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*others, ".metrics.csv.swp", ".config.json.abcd_123", ".lock"}
+    assert (tmp_path / ".metrics.csv.mine4567" / "thesis.txt").exists()
+
+
+def test_a_lock_is_kept_to_its_process_and_thread(tmp_path: Path) -> None:
+    with locked(tmp_path), locked(tmp_path), ThreadPoolExecutor() as pool:
+        write_there = pool.submit(start_run, tmp_path)
+        with pytest.raises(ValueError, match=rf"^{tmp_path} is in use, by another training for instance: "):
+            write_there.result()
+        start_run(tmp_path)
+    write(tmp_path / "config.json", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [SUMS, "config.json"]
 
 
 def test_a_reader_never_takes_a_file_that_is_being_replaced_for_damaged(tmp_path: Path) -> None:

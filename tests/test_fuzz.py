@@ -32,7 +32,9 @@ WORDS = st.lists(st.sampled_from(fuzzing.WORDS) | st.text(max_size=5), max_size=
 LINES = WORDS.map(lambda words: "\n".join(words).encode(errors="surrogatepass"))
 
 
-@pytest.mark.parametrize("target", fuzzing.TARGETS)
+@pytest.mark.parametrize(
+    "target", sorted(fuzzing.TARGETS.keys() - {"onnx"})
+)  # whose example takes seconds to make
 def test_whatever_is_read_gives_an_answer_or_a_documented_error(target: str) -> None:
     @settings(
         max_examples=EXAMPLES.get(target, 100),

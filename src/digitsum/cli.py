@@ -4,6 +4,7 @@ A user's mistake ends with exit code 2, a failure with 1, an interruption with 1
 """
 
 import inspect
+import io
 import itertools
 import logging
 import signal
@@ -55,6 +56,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 def main() -> None:
     """Run the command line."""
     logging.basicConfig(format="%(name)s: %(message)s")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as of stderr: a name of a file needn't be UTF-8
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except UnusedCliTokensError as error:

@@ -30,6 +30,13 @@ if TYPE_CHECKING:  # what needs pyarrow is imported by the function that uses it
 
 Array = npt.NDArray[Any]
 
+TABLES = (
+    ("digit_ci95", 2),
+    ("sum_ci95", 2),
+    ("confusion", 10, 10),
+    ("sum_accuracy_by_digit_and_addend", 10, 10),
+)
+LARGEST = 1e30  # of a figure that is read again: larger ones can't be drawn
 SHARES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")  # what a short account names
 BINS = 15  # of confidence, for the expected calibration error
 NAMED = 3  # of the rows that are skipped
@@ -105,15 +112,29 @@ class Evaluation:
         """
         try:
             evaluation = cls(**read_json(path))
-            for field in fields(cls):
-                if field.type in (int, float) and type(getattr(evaluation, field.name)) not in (int, float):
-                    raise TypeError(f"{field.name} isn't a number")
-            for table in (evaluation.confusion, evaluation.sum_accuracy_by_digit_and_addend):
-                if np.asarray(table, float).shape != (10, 10):
-                    raise TypeError("its tables aren't 10 x 10")
+            evaluation._check()
             return evaluation
         except (OSError, TypeError, ValueError) as error:
             raise ValueError(f"{path} isn't the file of an evaluation: {error}") from error
+
+    def _check(self) -> None:
+        """Refuse what no evaluation holds."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type in (int, float) and not _is_figure(value):
+                raise TypeError(f"{field.name} isn't a number")
+            if field.type is str and not isinstance(value, str):
+                raise TypeError(f"{field.name} isn't text")
+        for name, *shape in TABLES:
+            cells = np.array(getattr(self, name), dtype=object)
+            if name == "sum_accuracy_by_digit_and_addend":
+                cells[cells == None] = 0  # noqa: E711  # cell by cell
+            if cells.shape != tuple(shape) or not all(_is_figure(cell) and cell >= 0 for cell in cells.flat):
+                raise TypeError(f"{name} isn't {' x '.join(map(str, shape))} numbers from 0 on")
+
+
+def _is_figure(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) <= LARGEST  # type: ignore[arg-type]  # NaN isn't
 
 
 def evaluate(network: DigitSumNet, batches: Iterable[Item], data: str, split: str) -> Evaluation:

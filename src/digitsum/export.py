@@ -107,7 +107,7 @@ def _translate(answers: Answers) -> torch.onnx.ONNXProgram:
 @torch.no_grad()
 def largest_difference(answers: Answers, file: Path) -> float:
     """Compare the file's probabilities with torch's on embedded images, at several batch sizes."""
-    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
     differences = []
     for count in BATCHES:
         image, addend = _example(count)

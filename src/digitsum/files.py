@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -200,15 +199,15 @@ def locked(run: Path) -> Iterator[None]:
         yield
     finally:
         if not nested:
-            with suppress(OSError):
-                Path(
-                    lock.lock_file
-                ).unlink()  # while it is held: who opened it meanwhile sees that it is gone
+            with suppress(OSError):  # while it is held: who has opened it meanwhile sees that it is gone
+                Path(lock.lock_file).unlink()
         lock.release()
 
 
 def _sweep(run: Path) -> None:
     """Remove the temporary folders of `replacing` whose process was killed."""
     for name in (*SUMMED, SUMS):
-        for folder in run.glob(f".{name}.*"):
-            shutil.rmtree(folder)
+        for folder in run.glob(f".{name}.????????"):
+            with suppress(OSError):  # it is another's
+                (folder / name).unlink(missing_ok=True)
+                folder.rmdir()
