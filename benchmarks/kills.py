@@ -113,7 +113,7 @@ def finish(training: Training) -> None:
 def kill(training: Training, run: Path, moments: random.Random, in_writing: bool) -> float | None:
     """Kill one of a training's processes, and give the seconds until all have ended; None if they had."""
     first = training[0]
-    while in_writing and not any(run.glob(".checkpoint.ckpt.*/*")) and first.is_alive():
+    while in_writing and not any(run.glob(".checkpoint.ckpt.*")) and first.is_alive():
         pass
     victim = first if in_writing else moments.choice(training)
     victim.kill()

@@ -306,7 +306,9 @@ def _read_all(paths: list[Path]) -> Iterable[UInt8Array | str]:
     read = joblib.Parallel(n_jobs=-1 if len(paths) >= POOLED else 1, return_as="generator")
     results = read(joblib.delayed(_read_or_say_why_not)(path) for path in paths)
     quiet = not console.is_terminal
-    return track(results, "pictures", len(paths), console=console, transient=True, disable=quiet)
+    yield from track(results, "pictures", len(paths), console=console, transient=True, disable=quiet)
+    if len(paths) >= POOLED:  # else its processes stay for minutes, even if this one is killed
+        joblib.externals.loky.get_reusable_executor().shutdown()
 
 
 def _read_or_say_why_not(path: Path) -> UInt8Array | str:

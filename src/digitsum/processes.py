@@ -158,7 +158,8 @@ def _give_up(message: str) -> None:
 
 def _end(others: list[Process]) -> None:
     for other in others:
-        other.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(other.pid, signal.SIGKILL)  # and what it has started
         other.wait()
 
 
