@@ -327,9 +327,7 @@ def test_a_folder_with_something_else_is_refused(scored: Path) -> None:
         ValueError, match=rf"^{scored}/out isn't empty, and no scores of digitsum: name a new folder$"
     ):
         ask_again(scored)
-    with pytest.raises(
-        ValueError, match=rf"^{scored}/data/0.parquet is a file: name a folder for the scores$"
-    ):
+    with pytest.raises(ValueError, match=rf"^{scored}/data/0.parquet is no folder: name one for the scores$"):
         score(f"{scored}/data/1.parquet", f"{scored}/data/0.parquet", addend=7)
     with pytest.raises(ValueError, match=r"^there are no Parquet files or pictures at "):
         score(f"{scored}/data", f"{scored}/data", addend=7)

@@ -165,7 +165,8 @@ def score(
     parts = tables.find(source, tables.address(out))
     job = _job(out, addend, addend_column, column, model, csv)
     _check(parts[0], job)
-    missing = _begin(parts, job)
+    with tables.reaching(out):
+        missing = _begin(parts, job)
     counts, failed = [Count(0, 0)], []
     with progress(sum(part.size for part in missing)) as show:
         for part, outcome in each(partial(score_file, job=job), missing, workers, scheduler):
@@ -174,7 +175,8 @@ def score(
             else:
                 counts.append(outcome)
                 show(part.size, outcome.rows)
-    _sweep(job.out)
+    with tables.reaching(out):
+        _sweep(job.out)
     rows, errors = map(sum, zip(*counts, strict=True))
     return Scores(rows, errors, len(parts), len(parts) - len(missing), failed)
 
@@ -209,8 +211,8 @@ def _check(part: Part, job: Job) -> None:
 def _begin(parts: list[Part], job: Job) -> list[Part]:
     """Write down what the scores are made of, and tell which parts have none yet."""
     fs, out = url_to_fs(job.out)
-    if fs.isfile(out):
-        raise ValueError(f"{tables.shown(job.out)} is a file: name a folder for the scores")
+    if fs.exists(out) and not fs.isdir(out):
+        raise ValueError(f"{tables.shown(job.out)} is no folder: name one for the scores")
     _sweep(job.out)
     there = {path.removeprefix(f"{out}/") for path in tables.listed(fs, out)}
     now = {"settings": job.settings(), "files": {part.name: part.state for part in parts}}
@@ -281,7 +283,7 @@ def score_file(part: Part, job: Job) -> Count:
         than the job's.
     """
     predictor = _predictor(job.model, job.model_sha256)
-    with _replacing(f"{job.out}/{job.target(part.name)}") as file:
+    with tables.reaching(part), _replacing(f"{job.out}/{job.target(part.name)}") as file:
         groups = _grouped(_scored(predictor, *batch) for batch in _batches(part, job))
         try:
             return _write(groups, file, pa.csv.CSVWriter if job.csv else pq.ParquetWriter)
