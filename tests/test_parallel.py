@@ -41,7 +41,7 @@ def test_an_item_that_kills_and_one_that_is_refused_stop_no_other() -> None:
     assert str(outcomes.pop(2)) == "two is refused"
     killed = outcomes.pop(0)
     assert isinstance(killed, OSError)
-    assert str(killed).startswith("3 processes ended in the middle of it: ")
+    assert str(killed).startswith("0: the process that did it was killed, ")
     assert not outcomes
 
 

@@ -257,7 +257,7 @@ class StoreError(Exception):
     [
         (StoreError("no credentials"), "s3://bucket can't be reached: no credentials"),
         (ImportError("Install s3fs"), "s3://bucket can't be reached: Install s3fs"),
-        (PermissionError("denied"), "s3://bucket can't be reached: denied"),
+        (PermissionError("denied"), "s3://bucket: denied"),
         (OSError("s3://bucket is full"), "s3://bucket is full"),
     ],
 )

@@ -100,12 +100,12 @@ def _on_this_machine(
             yield item, outcome
     # of several at work when a process died any may be the cause; one that is alone is
     for item, outcome in _in_pools(function, suspects, 1, 1):
-        yield item, _given_up() if isinstance(outcome, BrokenProcessPool) else outcome
+        yield item, _given_up(item) if isinstance(outcome, BrokenProcessPool) else outcome
 
 
-def _given_up() -> OSError:
+def _given_up(item: object) -> OSError:
     return OSError(
-        f"{SUSPECT + 1} processes ended in the middle of it: one ran out of memory, was killed, or crashed"
+        f"{item}: the process that did it was killed, ran out of memory or crashed, again and again"
     )
 
 
@@ -210,7 +210,7 @@ def _on_cluster(
             try:
                 yield item, _outcome(future)
             except KilledWorker:
-                yield item, _given_up()
+                yield item, _given_up(item)
             except CancelledError as error:
                 raise OSError(f"the scheduler at {scheduler} is gone: start it, and ask again") from error
 

@@ -171,7 +171,7 @@ def score(
     with progress(sum(part.size for part in missing)) as show:
         for part, outcome in each(partial(score_file, job=job), missing, workers, scheduler):
             if isinstance(outcome, Exception):
-                failed.append(str(outcome) if str(part) in str(outcome) else f"{part}: {outcome}")
+                failed.append(str(outcome))
             else:
                 counts.append(outcome)
                 show(part.size, outcome.rows)
@@ -283,7 +283,8 @@ def score_file(part: Part, job: Job) -> Count:
         than the job's.
     """
     predictor = _predictor(job.model, job.model_sha256)
-    with tables.reaching(part), _replacing(f"{job.out}/{job.target(part.name)}") as file:
+    target = f"{job.out}/{job.target(part.name)}"
+    with tables.reaching(tables.shown(target)), _replacing(target) as file:
         groups = _grouped(_scored(predictor, *batch) for batch in _batches(part, job))
         try:
             return _write(groups, file, pa.csv.CSVWriter if job.csv else pq.ParquetWriter)
@@ -314,8 +315,9 @@ def _predictor(model: str, sha256: str) -> Predictor:
 def _batches(part: Part, job: Job) -> Iterator[Batch]:
     """Read a part, a batch of rows at a time; a Parquet file's first has none, but the columns."""
     if not part.is_table:
-        fs, base = url_to_fs(part.base)
-        rows = [tables.read_file(fs, f"{base}/{name}") for name in part.files]
+        with tables.reaching(part):
+            fs, base = url_to_fs(part.base)
+            rows = [tables.read_file(fs, f"{base}/{name}") for name in part.files]
         names = [os.fsencode(name).decode(errors="replace") for name in part.files]
         yield pa.record_batch({"picture": names}), rows, [job.addend] * len(rows)
         return

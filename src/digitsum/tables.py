@@ -123,14 +123,14 @@ def reaching(place: object) -> Iterator[None]:
         yield
     except ValueError:
         raise
-    except Exception as error:
-        if str(place) in str(error) or (_is_ours(error) and not isinstance(error, OSError | ImportError)):
+    except OSError as error:
+        if str(place) in str(error):
             raise
+        raise OSError(f"{place}: {error}") from error
+    except Exception as error:
+        if type(error).__module__ == "builtins" and not isinstance(error, ImportError):
+            raise  # a mistake of this program
         raise OSError(f"{place} can't be reached: {error}") from error
-
-
-def _is_ours(error: Exception) -> bool:
-    return type(error).__module__ == "builtins"
 
 
 def listed(fs: Any, folder: str) -> dict[str, Any]:
