@@ -229,17 +229,17 @@ def _manifest(out: str, there: set[str]) -> dict[str, Any] | None:
     """Read what the scores in a folder were made of; None: there are none."""
     if not there:
         return None
-    place = f"{tables.shown(out)}/{MANIFEST}"
     if MANIFEST not in there:
         raise ValueError(f"{tables.shown(out)} isn't empty, and no scores of digitsum: name a new folder")
     try:
         with fsspec.open(f"{out}/{MANIFEST}") as file:
             manifest: dict[str, Any] = json.load(file)
-        if all(isinstance(manifest[name], dict) for name in ("settings", "files")):
-            return manifest
+        if not all(isinstance(manifest[name], dict) for name in ("settings", "files")):
+            raise TypeError("it isn't made of two tables")
+        return manifest
     except (ValueError, TypeError, KeyError) as error:
+        place = f"{tables.shown(out)}/{MANIFEST}"
         raise ValueError(f"{place} is damaged: name a new folder for the scores") from error
-    raise ValueError(f"{place} is damaged: name a new folder for the scores")
 
 
 def _compare(before: dict[str, Any], now: dict[str, Any], there: set[str], job: Job) -> None:
