@@ -248,21 +248,25 @@ def test_an_address_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert json.loads(json.dumps(tables.address("scores/"))) == f"file://{tmp_path}/scores"
 
 
-class StoreError(Exception):
+class OfTheStore(Exception):  # noqa: N818
     """What a library of a store may raise."""
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (StoreError("no credentials"), "s3://bucket can't be reached: no credentials"),
+        (OfTheStore("no credentials"), "s3://bucket can't be reached: no credentials"),
         (ImportError("Install s3fs"), "s3://bucket can't be reached: Install s3fs"),
         (PermissionError("denied"), "s3://bucket: denied"),
         (OSError("s3://bucket is full"), "s3://bucket is full"),
     ],
 )
 def test_a_store_that_fails_is_named(error: Exception, message: str) -> None:
-    with pytest.raises(OSError, match=f"^{message}$"), tables.reaching("s3://bucket"):
+    with (
+        pytest.raises(OSError, match=f"^{message}$"),
+        tables.reaching("where the scores are"),
+        tables.reaching("s3://bucket"),
+    ):
         raise error
 
 

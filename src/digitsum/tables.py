@@ -35,6 +35,10 @@ STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "
 Row = UInt8Array | str  # the images of a number's digits, [K, 28, 28], or why there are none
 
 
+class StoreError(OSError):
+    """One sentence that says which place can't be read or written, and why."""
+
+
 class Part(NamedTuple):
     """What one process reads by itself: a Parquet file, or some pictures.
 
@@ -118,19 +122,17 @@ def find(source: str, out: str | None = None) -> list[Part]:
 
 @contextmanager
 def reaching(place: object) -> Iterator[None]:
-    """Make an OSError that names the place of whatever a store fails with: each has errors of its own."""
+    """Make a StoreError of whatever a store fails with: each has errors of its own."""
     try:
         yield
-    except ValueError:
+    except (ValueError, StoreError):
         raise
     except OSError as error:
-        if str(place) in str(error):
-            raise
-        raise OSError(f"{place}: {error}") from error
+        raise StoreError(str(error) if str(place) in str(error) else f"{place}: {error}") from error
     except Exception as error:
         if type(error).__module__ == "builtins" and not isinstance(error, ImportError):
             raise  # a mistake of this program
-        raise OSError(f"{place} can't be reached: {error}") from error
+        raise StoreError(f"{place} can't be reached: {error}") from error
 
 
 def listed(fs: Any, folder: str) -> dict[str, Any]:
@@ -198,7 +200,7 @@ def opened(part: Part) -> Iterator[pq.ParquetFile]:
                     file, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
                 )
         except (pa.ArrowException, OSError) as error:
-            raise OSError(f"{part} can't be read as Parquet: {error}") from error
+            raise StoreError(f"{part} can't be read as Parquet: {error}") from error
 
 
 def record_batches(table: pq.ParquetFile, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
