@@ -233,7 +233,7 @@ def scored_once(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     for name in ("0.parquet", "1.parquet"):
         (folder / "data").mkdir(exist_ok=True)
         shutil.copy2(data / name, folder / "data" / name)
-    score(f"{folder}/data", f"{folder}/out", addend=7)
+    score(f"{folder}/data", f"{folder}/out", addend=7, workers=1)
     return folder
 
 
@@ -243,7 +243,7 @@ def scored(scored_once: Path, tmp_path: Path) -> Path:
 
 
 def ask_again(folder: Path, **changes: Any) -> scoring.Scores:
-    return score(f"{folder}/data", f"{folder}/out", **{"addend": 7} | changes)
+    return score(f"{folder}/data", f"{folder}/out", **{"addend": 7, "workers": 1} | changes)
 
 
 def test_a_finished_job_does_nothing_but_sweep(scored: Path) -> None:
@@ -344,7 +344,9 @@ def test_a_file_that_is_not_parquet_is_named_and_the_others_are_scored(
     write(scored / "data" / "3.parquet", {"image": [b""], "sum": [1]})
     write(scored / "data" / "4.parquet", {"picture": ["x.png"]})
     shutil.copy(data / "2.parquet", scored / "data")
-    monkeypatch.setattr(sys, "argv", ["digitsum", "score", f"{scored}/data", f"{scored}/out", "-a", "7"])
+    monkeypatch.setattr(
+        sys, "argv", ["digitsum", "score", f"{scored}/data", f"{scored}/out", "-a7", "--workers=1"]
+    )
     with pytest.raises(SystemExit) as ending:
         cli.main()
     output, errors = capfd.readouterr()
