@@ -3,6 +3,7 @@ import json
 import math
 import time
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from digitsum.evaluation import (
     calibration_error,
     count_file,
     evaluate,
+    evaluate_tables,
     reliability,
     run_trials,
     wilson_interval,
@@ -221,24 +223,34 @@ def count(part: Part) -> Counted:
     return count_file(part, "exact", sha256, None, "label")
 
 
-def test_the_counts_of_files_add_up_to_the_evaluation_in_one_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_files_are_evaluated_as_their_images_in_one_go(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "BATCH_ROWS", 7)
-    digits, network = mnist.load(), load("exact")
+    digits = mnist.load()
     images, labels = digits.images[:60].copy(), digits.labels[:60].copy()
+    images[17] = 0
     labels[:9] = (labels[:9] + 1) % 10  # so that some are wrong
-    once = asdict(evaluate(network, loader(DigitSumDataset(Digits(images, labels))), "data", "all"))
-    tally = Tally.none()
-    for number, part in enumerate(np.split(np.arange(60), [20, 45])):
-        counted = count(write(tmp_path / f"{number}.parquet", images[part], label=labels[part]))
-        assert (counted.rows, counted.skipped, counted.reasons) == (len(part), 0, [])
-        tally = tally.plus(counted.tally)
-    added = asdict(tally.evaluation(network, "data", "all", time.perf_counter()))
-    assert 0.8 < added["digit_accuracy"] < 0.9
-    for name in ("digit_nll", "sum_nll", "digit_ece", "sum_ece"):
-        assert added.pop(name) == pytest.approx(once.pop(name), rel=1e-5)
-    assert added | {"seconds": 0} == once | {"seconds": 0}
+    parts = [
+        write(tmp_path / f"{number}.parquet", images[rows], label=labels[rows])
+        for number, rows in enumerate(np.split(np.arange(60), [20, 45]))
+    ]
+    shown = np.arange(60) != 17
+    dataset = DigitSumDataset(Digits(images[shown], labels[shown]))
+    once = asdict(evaluate(load("exact"), loader(dataset), "data", "all"))
+    assert 0.8 < once["digit_accuracy"] < 0.9
+    found = evaluate_tables("exact", f"{tmp_path}/*.parquet", workers=1)
+    monkeypatch.setattr(tables, "BATCH_ROWS", 7)
+    tally = reduce(Tally.plus, (count(part).tally for part in parts))
+    in_batches = tally.evaluation(load("exact"), f"{tmp_path}/*.parquet", "all", time.perf_counter())
+    for evaluation in (asdict(found), asdict(in_batches)):
+        for name in ("digit_nll", "sum_nll", "digit_ece", "sum_ece"):
+            assert evaluation.pop(name) == pytest.approx(once[name], rel=1e-5)
+        same = evaluation.keys() - {"data", "seconds"}
+        assert {name: evaluation[name] for name in same} == {name: once[name] for name in same}
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "digitsum"]
+    assert message.startswith(
+        f"1 of 60 rows in {tmp_path}/*.parquet were skipped: row 17 of {parts[0]} (the pict"
+    )
 
 
 def test_rows_of_a_file_that_are_not_one_digit_are_skipped_and_named(tmp_path: Path) -> None:

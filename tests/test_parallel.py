@@ -41,12 +41,18 @@ def test_an_item_that_kills_and_one_that_is_refused_stop_no_other() -> None:
     assert str(outcomes.pop(2)) == "two is refused"
     killed = outcomes.pop(0)
     assert isinstance(killed, OSError)
-    assert str(killed).startswith("3 processes ended in the middle of it: ")
+    assert str(killed).startswith("0: the process that did it was killed, ")
     assert not outcomes
 
 
-def test_nothing_to_do_starts_no_process() -> None:
+def test_nothing_to_do_starts_nothing() -> None:
     assert list(each(square, [], workers=2)) == []
+    assert list(each(square, [], scheduler="tcp://127.0.0.1:9")) == []
+
+
+def test_workers_of_this_machine_and_of_a_cluster_are_not_mixed() -> None:
+    with pytest.raises(ValueError, match=r"^a cluster has workers of its own: leave --workers out, or "):
+        each(square, [3], workers=2, scheduler="tcp://127.0.0.1:9")
 
 
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,7 @@ import pytest
 from PIL import Image
 
 from digitsum import cli, mnist, scoring, tables
-from digitsum.evaluation import evaluate
 from digitsum.files import ASSETS
-from digitsum.mnist import Digits
-from digitsum.networks import load
-from digitsum.pairs import DigitSumDataset, loader
 from digitsum.prediction import Predictor
 from digitsum.scoring import MANIFEST, Job, score, score_file
 
@@ -238,7 +233,7 @@ def scored_once(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     for name in ("0.parquet", "1.parquet"):
         (folder / "data").mkdir(exist_ok=True)
         shutil.copy2(data / name, folder / "data" / name)
-    score(f"{folder}/data", f"{folder}/out", addend=7)
+    score(f"{folder}/data", f"{folder}/out", addend=7, workers=1)
     return folder
 
 
@@ -248,7 +243,7 @@ def scored(scored_once: Path, tmp_path: Path) -> Path:
 
 
 def ask_again(folder: Path, **changes: Any) -> scoring.Scores:
-    return score(f"{folder}/data", f"{folder}/out", **{"addend": 7} | changes)
+    return score(f"{folder}/data", f"{folder}/out", **{"addend": 7, "workers": 1} | changes)
 
 
 def test_a_finished_job_does_nothing_but_sweep(scored: Path) -> None:
@@ -332,9 +327,7 @@ def test_a_folder_with_something_else_is_refused(scored: Path) -> None:
         ValueError, match=rf"^{scored}/out isn't empty, and no scores of digitsum: name a new folder$"
     ):
         ask_again(scored)
-    with pytest.raises(
-        ValueError, match=rf"^{scored}/data/0.parquet is a file: name a folder for the scores$"
-    ):
+    with pytest.raises(ValueError, match=rf"^{scored}/data/0.parquet is no folder: name one for the scores$"):
         score(f"{scored}/data/1.parquet", f"{scored}/data/0.parquet", addend=7)
     with pytest.raises(ValueError, match=r"^there are no Parquet files or pictures at "):
         score(f"{scored}/data", f"{scored}/data", addend=7)
@@ -351,7 +344,9 @@ def test_a_file_that_is_not_parquet_is_named_and_the_others_are_scored(
     write(scored / "data" / "3.parquet", {"image": [b""], "sum": [1]})
     write(scored / "data" / "4.parquet", {"picture": ["x.png"]})
     shutil.copy(data / "2.parquet", scored / "data")
-    monkeypatch.setattr(sys, "argv", ["digitsum", "score", f"{scored}/data", f"{scored}/out", "-a", "7"])
+    monkeypatch.setattr(
+        sys, "argv", ["digitsum", "score", f"{scored}/data", f"{scored}/out", "-a7", "--workers=1"]
+    )
     with pytest.raises(SystemExit) as ending:
         cli.main()
     output, errors = capfd.readouterr()
@@ -513,29 +508,15 @@ def hosts() -> Iterator[dict[str, str]]:
         yield network
 
 
-def test_two_hosts_evaluate_and_score_as_one_process_does(
+def test_a_scheduler_and_a_worker_on_two_hosts_score_as_one_process_does(
     data: Path, expected: Path, tmp_path: Path, hosts: dict[str, str]
 ) -> None:
     def on(host: str) -> list[str]:
         return ["ip", "netns", "exec", hosts[host]]
 
     first, second = hosts
-    few = f"{data}/[01].parquet"
     with cluster(tmp_path, first, second, within=on) as (address, _):
-        options = ("--scheduler", address)
-        with started("score", data, tmp_path / "out", "-a", 7, *options, within=on(first)) as process:
-            assert process.communicate(timeout=120)[1] == ""
-        command = ("evaluate", "exact", "--data", few, *options, "--json")
+        command = ("score", data, tmp_path / "out", "-a", 7, "--scheduler", address)
         with started(*command, within=on(first)) as process:
-            output, errors = process.communicate(timeout=120)
+            assert process.communicate(timeout=120)[1] == ""
     assert digest(tmp_path / "out") == digest(expected)
-    assert errors.startswith(
-        f"digitsum: 2 of {2 * ROWS} rows in {few} were skipped: row {BROKEN} of {data}/0."
-    )
-
-    digits, shown = mnist.load(), [i for i in range(2 * ROWS) if i % ROWS != BROKEN]
-    dataset = DigitSumDataset(Digits(digits.images[shown], digits.labels[shown]))
-    once, streamed = asdict(evaluate(load("exact"), loader(dataset), few, "all")), json.loads(output)
-    for name in ("digit_nll", "sum_nll", "digit_ece", "sum_ece"):
-        assert streamed.pop(name) == pytest.approx(once.pop(name), rel=1e-5)
-    assert streamed | {"seconds": 0} == json.loads(json.dumps(once)) | {"seconds": 0}

@@ -246,3 +246,31 @@ def test_batches_have_fewer_rows_where_rows_are_large(
 def test_an_address_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert json.loads(json.dumps(tables.address("scores/"))) == f"file://{tmp_path}/scores"
+
+
+class OfTheStore(Exception):  # noqa: N818
+    """What a library of a store may raise."""
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OfTheStore("no credentials"), "s3://bucket can't be reached: no credentials"),
+        (ImportError("Install s3fs"), "s3://bucket can't be reached: Install s3fs"),
+        (PermissionError("denied"), "s3://bucket: denied"),
+        (OSError("s3://bucket is full"), "s3://bucket is full"),
+    ],
+)
+def test_a_store_that_fails_is_named(error: Exception, message: str) -> None:
+    with (
+        pytest.raises(OSError, match=f"^{message}$"),
+        tables.reaching("where the scores are"),
+        tables.reaching("s3://bucket"),
+    ):
+        raise error
+
+
+def test_a_mistake_of_the_user_or_the_program_stays_what_it_is() -> None:
+    for error in (ValueError("no column"), KeyError("x")):
+        with pytest.raises(type(error)), tables.reaching("s3://bucket"):
+            raise error

@@ -388,7 +388,6 @@ def evaluate(
     """
     from digitsum import DigitSumDataset, evaluate, load, mnist
     from digitsum.pairs import loader
-    from digitsum.training import load_parts
 
     network = load(run_or_weights)
     of_tables = {"column": column, "label-column": label_column, "workers": workers, "scheduler": scheduler}
@@ -405,6 +404,8 @@ def evaluate(
             f"{run_or_weights} comes with the package: name the images, as in --data mnist --split test"
         )
     else:
+        from digitsum.training import load_parts
+
         config = Config.load(Path(run_or_weights))
         _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config)
         found = evaluate(network, held_out, config.data, "held-out")

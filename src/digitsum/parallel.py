@@ -51,19 +51,23 @@ def each(
     Yields
     ------
     tuple
-        An item, and the function's result or the ValueError or OSError that it raised. An item that three
-        processes died of has an OSError.
+        An item, and the function's result or the ValueError or OSError that it raised. One during which three
+        processes died has an OSError; in a cluster four, each busy with or about to do it.
 
     Raises
     ------
     OSError
         The scheduler can't be reached any more.
     ValueError
-        The address isn't one, or a worker of the cluster has another version of digitsum.
+        The address isn't one, or comes with `workers`; or a worker of the cluster has another version of
+        digitsum.
     """
-    if scheduler is not None:
-        return _on_cluster(function, items, scheduler)
-    return _on_this_machine(function, items, workers or os.cpu_count() or 1)
+    items = list(items)
+    if scheduler is None:
+        return _on_this_machine(function, items, workers or os.cpu_count() or 1)
+    if workers is not None:
+        raise ValueError("a cluster has workers of its own: leave --workers out, or --scheduler")
+    return _on_cluster(function, items, scheduler) if items else iter([])
 
 
 @contextmanager
@@ -100,12 +104,12 @@ def _on_this_machine(
             yield item, outcome
     # of several at work when a process died any may be the cause; one that is alone is
     for item, outcome in _in_pools(function, suspects, 1, 1):
-        yield item, _given_up() if isinstance(outcome, BrokenProcessPool) else outcome
+        yield item, _given_up(item) if isinstance(outcome, BrokenProcessPool) else outcome
 
 
-def _given_up() -> OSError:
+def _given_up(item: object) -> OSError:
     return OSError(
-        f"{SUSPECT + 1} processes ended in the middle of it: one ran out of memory, was killed, or crashed"
+        f"{item}: the process that did it was killed, ran out of memory or crashed, again and again"
     )
 
 
@@ -194,14 +198,13 @@ def _end_with(alive: Connection) -> None:
 
 
 def _on_cluster(
-    function: Callable[[Item], Result], items: Iterable[Item], scheduler: str
+    function: Callable[[Item], Result], items: list[Item], scheduler: str
 ) -> Outcome[Item, Result]:
     from distributed import KilledWorker, as_completed
 
     logging.getLogger("distributed.client").setLevel(
         logging.CRITICAL
     )  # it logs tracebacks of what is said here
-    items = list(items)
     with _client(scheduler) as client:
         _check_versions(client)
         futures = dict(zip(client.map(function, items, pure=False), items, strict=True))
@@ -210,7 +213,7 @@ def _on_cluster(
             try:
                 yield item, _outcome(future)
             except KilledWorker:
-                yield item, _given_up()
+                yield item, _given_up(item)
             except CancelledError as error:
                 raise OSError(f"the scheduler at {scheduler} is gone: start it, and ask again") from error
 

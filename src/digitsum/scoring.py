@@ -165,16 +165,18 @@ def score(
     parts = tables.find(source, tables.address(out))
     job = _job(out, addend, addend_column, column, model, csv)
     _check(parts[0], job)
-    missing = _begin(parts, job)
+    with tables.reaching(out):
+        missing = _begin(parts, job)
     counts, failed = [Count(0, 0)], []
     with progress(sum(part.size for part in missing)) as show:
         for part, outcome in each(partial(score_file, job=job), missing, workers, scheduler):
             if isinstance(outcome, Exception):
-                failed.append(str(outcome) if str(part) in str(outcome) else f"{part}: {outcome}")
+                failed.append(str(outcome))
             else:
                 counts.append(outcome)
                 show(part.size, outcome.rows)
-    _sweep(job.out)
+    with tables.reaching(out):
+        _sweep(job.out)
     rows, errors = map(sum, zip(*counts, strict=True))
     return Scores(rows, errors, len(parts), len(parts) - len(missing), failed)
 
@@ -209,8 +211,8 @@ def _check(part: Part, job: Job) -> None:
 def _begin(parts: list[Part], job: Job) -> list[Part]:
     """Write down what the scores are made of, and tell which parts have none yet."""
     fs, out = url_to_fs(job.out)
-    if fs.isfile(out):
-        raise ValueError(f"{tables.shown(job.out)} is a file: name a folder for the scores")
+    if fs.exists(out) and not fs.isdir(out):
+        raise ValueError(f"{tables.shown(job.out)} is no folder: name one for the scores")
     _sweep(job.out)
     there = {path.removeprefix(f"{out}/") for path in tables.listed(fs, out)}
     now = {"settings": job.settings(), "files": {part.name: part.state for part in parts}}
@@ -227,17 +229,17 @@ def _manifest(out: str, there: set[str]) -> dict[str, Any] | None:
     """Read what the scores in a folder were made of; None: there are none."""
     if not there:
         return None
-    place = f"{tables.shown(out)}/{MANIFEST}"
     if MANIFEST not in there:
         raise ValueError(f"{tables.shown(out)} isn't empty, and no scores of digitsum: name a new folder")
     try:
         with fsspec.open(f"{out}/{MANIFEST}") as file:
             manifest: dict[str, Any] = json.load(file)
-        if all(isinstance(manifest[name], dict) for name in ("settings", "files")):
-            return manifest
+        if not all(isinstance(manifest[name], dict) for name in ("settings", "files")):
+            raise TypeError("it isn't made of two tables")
+        return manifest
     except (ValueError, TypeError, KeyError) as error:
+        place = f"{tables.shown(out)}/{MANIFEST}"
         raise ValueError(f"{place} is damaged: name a new folder for the scores") from error
-    raise ValueError(f"{place} is damaged: name a new folder for the scores")
 
 
 def _compare(before: dict[str, Any], now: dict[str, Any], there: set[str], job: Job) -> None:
@@ -281,7 +283,8 @@ def score_file(part: Part, job: Job) -> Count:
         than the job's.
     """
     predictor = _predictor(job.model, job.model_sha256)
-    with _replacing(f"{job.out}/{job.target(part.name)}") as file:
+    target = f"{job.out}/{job.target(part.name)}"
+    with tables.reaching(tables.shown(target)), _replacing(target) as file:
         groups = _grouped(_scored(predictor, *batch) for batch in _batches(part, job))
         try:
             return _write(groups, file, pa.csv.CSVWriter if job.csv else pq.ParquetWriter)
@@ -312,8 +315,9 @@ def _predictor(model: str, sha256: str) -> Predictor:
 def _batches(part: Part, job: Job) -> Iterator[Batch]:
     """Read a part, a batch of rows at a time; a Parquet file's first has none, but the columns."""
     if not part.is_table:
-        fs, base = url_to_fs(part.base)
-        rows = [tables.read_file(fs, f"{base}/{name}") for name in part.files]
+        with tables.reaching(part):
+            fs, base = url_to_fs(part.base)
+            rows = [tables.read_file(fs, f"{base}/{name}") for name in part.files]
         names = [os.fsencode(name).decode(errors="replace") for name in part.files]
         yield pa.record_batch({"picture": names}), rows, [job.addend] * len(rows)
         return

@@ -35,6 +35,10 @@ STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "
 Row = UInt8Array | str  # the images of a number's digits, [K, 28, 28], or why there are none
 
 
+class StoreError(OSError):
+    """One sentence that says which place can't be read or written, and why."""
+
+
 class Part(NamedTuple):
     """What one process reads by itself: a Parquet file, or some pictures.
 
@@ -87,14 +91,17 @@ def find(source: str, out: str | None = None) -> list[Part]:
     ------
     ValueError
         There is nothing.
+    OSError
+        The store can't be reached.
     """
-    fs, path = url_to_fs(source)
-    if fs.isdir(path):
-        base, found = path, listed(fs, path)
-    elif fs.exists(path):
-        base, found = path.rpartition("/")[0], {path: fs.info(path)}
-    else:
-        base, found = re.split(r"/[^/]*[*?\[]", path)[0], fs.glob(path, detail=True)
+    with reaching(source):
+        fs, path = url_to_fs(source)
+        if fs.isdir(path):
+            base, found = path, listed(fs, path)
+        elif fs.exists(path):
+            base, found = path.rpartition("/")[0], {path: fs.info(path)}
+        else:
+            base, found = re.split(r"/[^/]*[*?\[]", path)[0], fs.glob(path, detail=True)
     base, home = base.rstrip("/"), fs.unstrip_protocol(base).rstrip("/")
     files = {
         name: info
@@ -111,6 +118,21 @@ def find(source: str, out: str | None = None) -> list[Part]:
     names = list(files)
     groups = [names[start : start + PICTURES] for start in range(0, len(names), PICTURES)]
     return [_part(f"pictures-{i:06}", home, files, group) for i, group in enumerate(groups)]
+
+
+@contextmanager
+def reaching(place: object) -> Iterator[None]:
+    """Make a StoreError of whatever a store fails with: each has errors of its own."""
+    try:
+        yield
+    except (ValueError, StoreError):
+        raise
+    except OSError as error:
+        raise StoreError(str(error) if str(place) in str(error) else f"{place}: {error}") from error
+    except Exception as error:
+        if type(error).__module__ == "builtins" and not isinstance(error, ImportError):
+            raise  # a mistake of this program
+        raise StoreError(f"{place} can't be reached: {error}") from error
 
 
 def listed(fs: Any, folder: str) -> dict[str, Any]:
@@ -143,8 +165,9 @@ def address(path: str) -> str:
     >>> address("/data/pictures/"), address("memory://pictures")
     ('file:///data/pictures', 'memory:///pictures')
     """
-    fs, path = url_to_fs(path)
-    return str(fs.unstrip_protocol(path)).rstrip("/")
+    with reaching(path):
+        fs, place = url_to_fs(path)
+        return str(fs.unstrip_protocol(place)).rstrip("/")
 
 
 def shown(address: str) -> str:
@@ -170,13 +193,14 @@ def opened(part: Part) -> Iterator[pq.ParquetFile]:
     OSError
         It isn't there or damaged, which may also show in the middle of the block: the file is named.
     """
-    try:
-        with fsspec.open(part.address, "rb") as file:
-            yield pq.ParquetFile(
-                file, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
-            )
-    except (pa.ArrowException, OSError) as error:
-        raise OSError(f"{part} can't be read as Parquet: {error}") from error
+    with reaching(part):
+        try:
+            with fsspec.open(part.address, "rb") as file:
+                yield pq.ParquetFile(
+                    file, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+                )
+        except (pa.ArrowException, OSError) as error:
+            raise StoreError(f"{part} can't be read as Parquet: {error}") from error
 
 
 def record_batches(table: pq.ParquetFile, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
