@@ -26,7 +26,7 @@ MAX_BODIES = 100_000_000  # bytes of all requests that one process holds at a ti
 
 MAX_WAIT = 25.0  # seconds for a head, and again from there to the end of the answer: more than MAX_SECONDS
 MAX_HEAD = 32_768  # bytes
-MAX_LINES = 100  # of a head
+MAX_LINES = 100  # of a head, below its first
 BUFFER = 131_072  # bytes that the system keeps of a connection each way: its own bound is megabytes
 # A process may have 1,024 files open on most systems. Of the bodies, what is larger than 1 MB is a file too.
 MAX_CONNECTIONS = 800
