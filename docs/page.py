@@ -21,7 +21,10 @@ def main() -> None:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
             page = browser.new_page(
-                viewport={"width": 980, "height": 760}, device_scale_factor=2, reduced_motion="reduce"
+                viewport={"width": 980, "height": 760},
+                device_scale_factor=2,
+                reduced_motion="reduce",
+                bypass_csp=True,  # for `wait_for_function`
             )
             page.goto(service.url)
             draw(page, SEVEN)
