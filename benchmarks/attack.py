@@ -36,7 +36,8 @@ FILES = 1024  # that the service may have open
 PAUSE = 0.05  # seconds between two requests of the others
 
 HEAD = b" HTTP/1.1\r\nHost: x\r\n"
-BODY = b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 10000\r\n\r\n"
+FORM = b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 10000\r\n\r\n"
+PART = b'--x\r\nContent-Disposition: form-data; name="addends"\r\n\r\n'
 
 
 class Attack(NamedTuple):
@@ -53,7 +54,7 @@ ATTACKS = {
     "none": [],
     "half a head, fewer": [HALF_HEAD._replace(share=0.5)],
     "half a head, and as many idle": [HALF_HEAD, IDLE],
-    "half a body": [Attack(b"POST /predict" + HEAD + BODY, b"x")],
+    "half a body": [Attack(b"POST /predict" + HEAD + FORM + PART, b"x")],
     "never reads": [Attack(b"GET /swagger-ui-bundle.js" + HEAD + b"\r\n", b"\r\n")],
     "a head without an end": [Attack(b"GET /health" + HEAD + b"X: ", 20_000 * b"x")],
     "a thousand requests at once": [Attack(b"", 1000 * (b"GET /health" + HEAD + b"\r\n"))],
