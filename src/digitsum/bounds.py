@@ -6,7 +6,6 @@ the request inside it.
 
 import asyncio
 import logging
-from asyncio import TimerHandle, Transport
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
@@ -44,9 +43,9 @@ class Connection(HttpToolsProtocol):
     gives way.
     """
 
-    _all: ClassVar[dict["Connection", TimerHandle]] = {}  # the one that took the longest first
+    _all: ClassVar[dict["Connection", asyncio.TimerHandle]] = {}  # the one that took the longest first
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
         super().connection_made(transport)
         self._unread = 0
