@@ -10,7 +10,7 @@ second, each time on a connection of its own, and compares the answers with `Pre
 A row an attack: the connections that it opened in all, and the seconds that it could hold one at most; the
 requests of the others, how many were lost or refused and how many answers wrong, and how long they took from
 connecting to the answer; the service's share of a core, its memory, and what the system keeps for the
-connections, of both ends, as Linux tells them. "Never reads" asks for ten files of 1.4 MB in advance.
+connections, of both ends, as Linux tells them. "Never reads" asks for a file of 1.4 MB.
 """
 
 import argparse
@@ -36,7 +36,8 @@ FILES = 1024  # that the service may have open
 PAUSE = 0.05  # seconds between two requests of the others
 
 HEAD = b" HTTP/1.1\r\nHost: x\r\n"
-BODY = b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 10000\r\n\r\n"
+FORM = b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 10000\r\n\r\n"
+PART = b'--x\r\nContent-Disposition: form-data; name="addends"\r\n\r\n'
 
 
 class Attack(NamedTuple):
@@ -53,8 +54,8 @@ ATTACKS = {
     "none": [],
     "half a head, fewer": [HALF_HEAD._replace(share=0.5)],
     "half a head, and as many idle": [HALF_HEAD, IDLE],
-    "half a body": [Attack(b"POST /predict" + HEAD + BODY, b"x")],
-    "never reads": [Attack(10 * (b"GET /swagger-ui-bundle.js" + HEAD + b"\r\n"), b"\r\n")],
+    "half a body": [Attack(b"POST /predict" + HEAD + FORM + PART, b"x")],
+    "never reads": [Attack(b"GET /swagger-ui-bundle.js" + HEAD + b"\r\n", b"\r\n")],
     "a head without an end": [Attack(b"GET /health" + HEAD + b"X: ", 20_000 * b"x")],
     "a thousand requests at once": [Attack(b"", 1000 * (b"GET /health" + HEAD + b"\r\n"))],
 }

@@ -15,6 +15,7 @@ import uvicorn
 from PIL import Image
 
 from digitsum import mnist
+from digitsum.bounds import Connection
 from digitsum.service import create_app
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        self.server = uvicorn.Server(uvicorn.Config(create_app(), port=self.port, log_level="error"))
+        config = uvicorn.Config(create_app(), port=self.port, http=Connection, ws="none", log_level="error")
+        self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         while not self.server.started:

@@ -632,7 +632,7 @@ def test_serve_with_workers_counts_for_all_of_them(seven: bytes) -> None:
 def test_serve_refuses_what_is_no_request_and_writes_nothing_of_it_to_its_log() -> None:
     with Server() as server:
         port = int(server.wait_for(r"running on http://127\.0\.0\.1:(\d+) "))
-        long = b"GET / HTTP/1.1\r\n" + bounds.MAX_LINES * b"X: y\r\n" + b"\r\n"
+        long = b"GET / HTTP/1.1\r\n" + (bounds.MAX_LINES + 1) * b"X: y\r\n" + b"\r\n"
         websocket = b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
         for request, status in ((b"hello\r\n\r\n", b"400"), (long, b"400"), (websocket, b"200")):
             with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:

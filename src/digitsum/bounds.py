@@ -6,7 +6,6 @@ the request inside it.
 
 import asyncio
 import logging
-from asyncio import TimerHandle, Transport
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
@@ -26,7 +25,7 @@ MAX_BODIES = 100_000_000  # bytes of all requests that one process holds at a ti
 
 MAX_WAIT = 25.0  # seconds for a head, and again from there to the end of the answer: more than MAX_SECONDS
 MAX_HEAD = 32_768  # bytes
-MAX_LINES = 100  # of the heads that come before an answer is complete: of one, or of several in advance
+MAX_LINES = 100  # of a head, below its first
 BUFFER = 131_072  # bytes that the system keeps of a connection each way: its own bound is megabytes
 # A process may have 1,024 files open on most systems. Of the bodies, what is larger than 1 MB is a file too.
 MAX_CONNECTIONS = 800
@@ -44,19 +43,21 @@ class Connection(HttpToolsProtocol):
     gives way.
     """
 
-    _all: ClassVar[dict["Connection", TimerHandle]] = {}  # the one that took the longest first
+    _all: ClassVar[dict["Connection", asyncio.TimerHandle]] = {}  # the one that took the longest first
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
         super().connection_made(transport)
-        self._unread = self._lines = 0
+        self._unread = 0
         self._wait()
         if len(self._all) > MAX_CONNECTIONS:
-            next(iter(self._all)).transport.abort()
+            oldest = next(iter(self._all))
+            oldest._wait_no_longer()
+            oldest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
-        self._all.pop(self).cancel()
+        """Forget it."""
+        self._wait_no_longer()
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
@@ -66,14 +67,17 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next head."""
-        self._lines = 0
         self._wait()
         super().on_response_complete()
 
     def _wait(self) -> None:
-        if self in self._all:
-            self._all.pop(self).cancel()
-        self._all[self] = self.loop.call_later(MAX_WAIT, self.transport.abort)
+        if not self.transport.is_closing():  # else what was left to send may not take longer than before
+            self._wait_no_longer()
+            self._all[self] = self.loop.call_later(MAX_WAIT, self.transport.abort)
+
+    def _wait_no_longer(self) -> None:
+        if timer := self._all.pop(self, None):
+            timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Count what the parser holds back: a head that isn't complete, or what stands around a body."""
@@ -92,20 +96,19 @@ class Connection(HttpToolsProtocol):
         self._unread = 0
         super().on_message_complete()
 
-    def on_url(self, url: bytes) -> None:
-        """Take the first line of a head."""
-        self._count_line()
-        super().on_url(url)
+    # what these raise is answered with 400
+
+    def on_message_begin(self) -> None:
+        """Begin a head; uvicorn would queue any number of requests that come before the last one's answer."""
+        if self.cycle and not self.cycle.response_complete:
+            raise ValueError("a request before the answer to the last")
+        super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take another line of a head."""
-        self._count_line()
+        """Take a line of a head, or one that follows a body."""
+        if len(self.headers) == MAX_LINES:
+            raise ValueError("too many lines")
         super().on_header(name, value)
-
-    def _count_line(self) -> None:
-        self._lines += 1
-        if self._lines > MAX_LINES:
-            raise ValueError("too many lines")  # which the parser's caller answers with 400
 
 
 class _Body:

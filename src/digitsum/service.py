@@ -47,6 +47,7 @@ from uvicorn.supervisors import Multiprocess
 
 from digitsum.bounds import (
     BUFFER,
+    MAX_BODIES,
     MAX_BODY,
     MAX_PICTURES,
     MAX_REQUESTS,
@@ -291,7 +292,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     408: {"model": Refusal, "description": f"The body didn't arrive in {MAX_SECONDS:g} seconds."},
     413: {"model": Refusal, "description": f"More than {MAX_BODY:,} bytes."},
     422: {"model": Refusal, "description": "A picture that can't be read, or not an addend."},
-    429: {"model": Refusal, "description": f"More than {MAX_REQUESTS} requests at a time."},
+    429: {
+        "model": Refusal,
+        "description": f"More than {MAX_REQUESTS} requests at a time, or of more than {MAX_BODIES:,} bytes.",
+    },
     504: {"model": Refusal, "description": f"No answer in {MAX_SECONDS:g} seconds."},
 }
 
