@@ -153,7 +153,8 @@ def draw(strokes: list[Array], chance: np.random.Generator) -> UInt8Array:
     if chance.random() < COARSE:
         few = round(chance.uniform(*PIXELS) * PAGE / TALL)
         page = page.resize((few, few), Image.Resampling.BOX).resize(page.size, Image.Resampling.BICUBIC)
-    return fit_ink(np.asarray(page, np.float32) / np.float32(255))
+    ink = np.asarray(page, np.float32)
+    return fit_ink(ink / ink.max())  # a dot on few pixels is faint
 
 
 def curve(joints: Array) -> Array:

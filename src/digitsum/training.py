@@ -16,9 +16,10 @@ import platform
 import time
 from collections.abc import Callable, Container
 from dataclasses import asdict, replace
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -52,13 +53,6 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 Row = dict[str, float]
 Weights = tuple[Tensor, ...] | list[Tensor]
 Teacher = Callable[[Tensor], Tensor]
-
-
-class Drawn(NamedTuple):
-    """What is drawn once a run, if its settings ask for it."""
-
-    hands: DigitSumDataset | None
-    outliers: Tensor | None  # uint8 [N, 1, 28, 28]
 
 
 def fit(
@@ -106,11 +100,10 @@ def fit(
         config = with_start(config)
         state = _start(fabric, config, config.start_from)
     config.save(run)
-    drawn = _draw(fabric, config)
     averaged, before = state["average"].module, state["epoch"]
     for epoch in range(before, config.epochs):
         start = time.perf_counter()
-        train_loss = _train_epoch(fabric, state, train_loader, config, drawn, teacher)
+        train_loss = _train_epoch(fabric, state, train_loader, config, teacher)
         evaluation = evaluate(averaged, held_out_loader, config.data, "held-out")
         row = {
             "epoch": epoch + 1,
@@ -247,13 +240,13 @@ def _train_epoch(
     state: dict[str, Any],
     loader: DataLoader[Item],
     config: Config,
-    drawn: Drawn,
     teacher: Teacher | None,
 ) -> float:
     """Train for an epoch and return the mean loss of its images."""
     network, optimizer, epoch = state["network"], state["optimizer"], state["epoch"]
     _seed_epoch(loader, config, seed=10_000 * config.seed + epoch)
     total, images, steps = torch.zeros((), device=fabric.device), 0, config.epochs * len(loader)
+    hands, outliers = _draw(config.seed, config.hands > 0, config.outliers > 0)
     network.train()
     console = Console(stderr=True)
     batches = track(
@@ -261,9 +254,9 @@ def _train_epoch(
     )
     for step, batch in enumerate(batches, start=epoch * len(loader)):
         set_rate(optimizer, one_cycle(step, steps, config.learning_rate))
-        if drawn.hands:
-            batch = _add(batch, drawn.hands, config.hands)
-        loss = _loss(fabric, network, fabric.to_device(batch), config, drawn, teacher)
+        if hands:
+            batch = _add(batch, hands, config.hands)
+        loss = _loss(fabric, network, fabric.to_device(batch), config, outliers, teacher)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
@@ -285,14 +278,14 @@ def _loss(
     network: DigitSumNet,
     batch: Item,
     config: Config,
-    drawn: Drawn,
+    drawn: Tensor | None,
     teacher: Teacher | None,
 ) -> Tensor:
     """Distort a batch as the settings say, and weigh the losses of both outputs."""
     (image, addend), (digit, sum_) = batch
     if config.augment:
         image = distort(image)
-    outliers = image[:0] if drawn.outliers is None else _outliers(image, digit, config, drawn.outliers)
+    outliers = image[:0] if drawn is None else _outliers(image, digit, config, drawn)
     if config.damage:
         image, outliers = damage(image), damage(outliers)
     parts = [len(image), len(outliers)]
@@ -314,16 +307,16 @@ def _loss(
     return loss - OUTLIER_WEIGHT * log_outlier.mean() if len(outliers) else loss
 
 
-def _draw(fabric: Fabric, config: Config) -> Drawn:
-    """Draw what the settings ask for; it follows from the seed, and a resumed run draws it again."""
-    hands = outliers = None
-    chance = np.random.default_rng(config.seed)
-    if config.hands:
-        images, digits = draw_digits(DRAWN, chance)
-        hands = DigitSumDataset(Digits(images[:, None], digits), config.seed)
-    if config.outliers:
-        outliers = fabric.to_device(torch.from_numpy(draw_outliers(DRAWN, chance)[:, None]))
-    return Drawn(hands, outliers)
+@lru_cache(maxsize=1)
+def _draw(seed: int, hands: bool, outliers: bool) -> tuple[DigitSumDataset | None, Tensor | None]:
+    """Draw digits, and things that are none, uint8 [N, 1, 28, 28], once for all epochs of a run."""
+    chance, digits, things = np.random.default_rng(seed), None, None
+    if hands:
+        images, labels = draw_digits(DRAWN, chance)
+        digits = DigitSumDataset(Digits(images[:, None], labels), seed)
+    if outliers:
+        things = torch.from_numpy(draw_outliers(DRAWN, chance)[:, None])
+    return digits, things
 
 
 def _add(batch: Item, hands: DigitSumDataset, share: float) -> Item:
@@ -340,7 +333,7 @@ def _add(batch: Item, hands: DigitSumDataset, share: float) -> Item:
 def _outliers(image: Tensor, digit: Tensor, config: Config, drawn: Tensor) -> Tensor:
     """Give things that are no digit, half of them drawn and half made of the batch, in random order."""
     count = round(config.outliers * len(image))
-    chosen = drawn[torch.randint(len(drawn), (count // 2,))]
+    chosen = drawn[torch.randint(len(drawn), (count // 2,))].to(image.device)
     chosen = distort(chosen) if config.augment else chosen.float()
     outliers = torch.cat([chosen, spoil(image.float(), digit, count - count // 2)])
     return outliers[torch.randperm(len(outliers))]
