@@ -3,9 +3,10 @@
 DIGITSUM_DATA=mnist python benchmarks/hand.py [--seeds 3] [--sheet hand.png]
 
 The hand is drawn: a curve through the joints of each stroke, which no picture has in the same places, with
-slant, width, size and pen of its own, dark on a light page of 300 x 300 pixels. Its forms are those of
-people who didn't learn to write in America: a slashed 0, a 1 with a long nose, a closed 4, a crossed 7, an 8
-open at the top, a 9 with a looped tail. The forms were chosen because `exact` misreads some of them.
+slant, width, size and pen of its own, dark on a light page of 300 x 300 pixels. Its forms are those of people
+who didn't learn to write in America: a slashed 0, a 1 with a long nose, a closed 4, a crossed 7, an 8 open at
+the top, a 9 with a looped tail. The forms were chosen because networks trained on MNIST alone misread some of
+them.
 
 20 pictures a digit are adapted to, as `digitsum train --start-from exact --data FOLDER` does it, and 100
 others are measured; another seed draws others. MNIST's official test split says what was forgotten.

@@ -33,6 +33,7 @@ def config(pictures: Path) -> Config:
 @pytest.fixture
 def _few_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "DRAWN", 50)
+    training._draw.cache_clear()
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

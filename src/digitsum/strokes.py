@@ -62,6 +62,8 @@ FORMS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("30 0, 18 34, 0 66", "0 66, 50 66, 100 64", "62 36, 58 68, 54 100"),  # low stem
         ("52 0, 28 32, 0 62", "0 62, 45 68, 100 56", "74 30, 67 62, 56 100"),
         ("62 0, 34 30, 8 58", "8 58, 48 64, 92 60", "66 42, 62 70, 56 100"),
+        ("70 0, 36 40, 20 66, 50 74, 98 54", "80 40, 66 70, 50 100"),  # round at the corner
+        ("66 0, 30 44, 12 68, 44 74, 92 62", "60 52, 56 76, 48 100"),
     ),
     5: (
         ("92 0, 54 2, 20 2", "20 2, 16 22, 12 44", "12 44, 56 34, 94 66, 58 100, 4 90"),
@@ -98,6 +100,8 @@ FORMS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("84 18, 46 0, 8 24, 40 48, 84 18, 86 60, 74 92, 40 100, 14 84, 22 74",),  # hooked
         ("76 16, 44 0, 16 20, 44 42, 76 20, 86 58, 66 94, 34 98, 0 94",),  # flat tail
         ("76 34, 34 40, 20 14, 56 0, 80 22, 84 62, 56 98, 4 92",),  # open
+        ("78 18, 46 0, 18 20, 44 42, 76 22", "76 22, 84 56, 74 92", "84 96, 46 97, 4 94"),  # with a foot
+        ("74 20, 46 2, 20 18, 34 40, 64 46, 84 64, 66 92, 4 96", "74 20, 64 36, 50 44"),
     ),
 }
 
@@ -153,7 +157,8 @@ def draw(strokes: list[Array], chance: np.random.Generator) -> UInt8Array:
     if chance.random() < COARSE:
         few = round(chance.uniform(*PIXELS) * PAGE / TALL)
         page = page.resize((few, few), Image.Resampling.BOX).resize(page.size, Image.Resampling.BICUBIC)
-    return fit_ink(np.asarray(page, np.float32) / np.float32(255))
+    ink = np.asarray(page, np.float32)
+    return fit_ink(ink / ink.max())  # a dot on few pixels is faint
 
 
 def curve(joints: Array) -> Array:

@@ -18,9 +18,10 @@ import sys
 import time
 from collections.abc import Callable, Container
 from dataclasses import asdict, replace
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -54,13 +55,6 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 Row = dict[str, float]
 Weights = tuple[Tensor, ...] | list[Tensor]
 Teacher = Callable[[Tensor], Tensor]
-
-
-class Drawn(NamedTuple):
-    """What is drawn once a run, if its settings ask for it."""
-
-    hands: DigitSumDataset | None
-    outliers: Tensor | None  # uint8 [N, 1, 28, 28]
 
 
 def fit(
@@ -115,10 +109,9 @@ def fit(
     with locked(run) if fabric.is_global_zero else contextlib.nullcontext():
         with together(fabric, run):
             state, config = _begin(fabric, config, run, train_loader)
-            drawn = _draw(fabric, config)
             averaged, before = state["average"].module, state["epoch"]
             for _ in range(before, config.epochs):
-                row = _run_epoch(fabric, state, (train_loader, held_out_loader), config, drawn, teacher)
+                row = _run_epoch(fabric, state, (train_loader, held_out_loader), config, teacher)
                 _save(fabric, state, run)
                 if on_epoch and fabric.is_global_zero:
                     on_epoch(row)
@@ -285,12 +278,11 @@ def _run_epoch(
     state: dict[str, Any],
     loaders: tuple[DataLoader[Item], DataLoader[Item]],
     config: Config,
-    drawn: Drawn,
     teacher: Teacher | None,
 ) -> Row:
     """Train for an epoch, try the held-out images and log both in `state`."""
     start = time.perf_counter()
-    train_loss = _train_epoch(fabric, state, loaders[0], config, drawn, teacher)
+    train_loss = _train_epoch(fabric, state, loaders[0], config, teacher)
     row = {
         "epoch": state["epoch"] + 1,
         "train_loss": train_loss,
@@ -308,13 +300,13 @@ def _train_epoch(
     state: dict[str, Any],
     loader: DataLoader[Item],
     config: Config,
-    drawn: Drawn,
     teacher: Teacher | None,
 ) -> float:
     """Train for an epoch and return the mean loss of its images."""
     network, optimizer, epoch = state["network"], state["optimizer"], state["epoch"]
     _seed_epoch(loader, config, seed=10_000 * config.seed + epoch)
     total, images, steps = torch.zeros((), device=fabric.device), 0, config.epochs * len(loader)
+    hands, outliers = _draw(config.seed, config.hands > 0, config.outliers > 0)
     network.train()
     console = Console(stderr=True)
     batches = track(
@@ -326,9 +318,9 @@ def _train_epoch(
     )
     for step, batch in enumerate(batches, start=epoch * len(loader)):
         set_rate(optimizer, one_cycle(step, steps, config.learning_rate))
-        if drawn.hands:
-            batch = _add(batch, drawn.hands, config.hands)
-        loss = _loss(fabric, network, fabric.to_device(batch), config, drawn, teacher)
+        if hands:
+            batch = _add(batch, hands, config.hands)
+        loss = _loss(fabric, network, fabric.to_device(batch), config, outliers, teacher)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
@@ -352,7 +344,7 @@ def _loss(
     network: DigitSumNet,
     batch: Item,
     config: Config,
-    drawn: Drawn,
+    drawn: Tensor | None,
     teacher: Teacher | None,
 ) -> Tensor:
     """Weigh the losses of both outputs, and of what is no digit.
@@ -387,12 +379,12 @@ def _loss(
     return loss - outlier_share * OUTLIER_WEIGHT * log_outlier.mean() if len(outliers) else loss
 
 
-def _change(batch: Item, config: Config, drawn: Drawn) -> tuple[Item, Tensor]:
+def _change(batch: Item, config: Config, drawn: Tensor | None) -> tuple[Item, Tensor]:
     """Distort and damage a batch as the settings say, and give things that are no digit beside it."""
     (image, addend), (digit, sum_) = batch
     if config.augment:
         image = distort(image)
-    outliers = image[:0] if drawn.outliers is None else _outliers(image, digit, config, drawn.outliers)
+    outliers = image[:0] if drawn is None else _outliers(image, digit, config, drawn)
     if config.damage:
         image, outliers = damage(image), damage(outliers)
     return ((image, addend), (digit, sum_)), outliers
@@ -428,16 +420,16 @@ def _held_out_figures(fabric: Fabric, network: DigitSumNet, batches: DataLoader[
     return {name: total / count for name, total in zip(LOGGED, sums, strict=True)}
 
 
-def _draw(fabric: Fabric, config: Config) -> Drawn:
-    """Draw what the settings ask for; it follows from the seed, and a resumed run draws it again."""
-    hands = outliers = None
-    chance = np.random.default_rng(config.seed)
-    if config.hands:
-        images, digits = draw_digits(DRAWN, chance)
-        hands = DigitSumDataset(Digits(images[:, None], digits), config.seed)
-    if config.outliers:
-        outliers = fabric.to_device(torch.from_numpy(draw_outliers(DRAWN, chance)[:, None]))
-    return Drawn(hands, outliers)
+@lru_cache(maxsize=1)
+def _draw(seed: int, hands: bool, outliers: bool) -> tuple[DigitSumDataset | None, Tensor | None]:
+    """Draw digits, and things that are none, uint8 [N, 1, 28, 28], once for all epochs of a run."""
+    chance, digits, things = np.random.default_rng(seed), None, None
+    if hands:
+        images, labels = draw_digits(DRAWN, chance)
+        digits = DigitSumDataset(Digits(images[:, None], labels), seed)
+    if outliers:
+        things = torch.from_numpy(draw_outliers(DRAWN, chance)[:, None])
+    return digits, things
 
 
 def _add(batch: Item, hands: DigitSumDataset, share: float) -> Item:
@@ -454,7 +446,7 @@ def _add(batch: Item, hands: DigitSumDataset, share: float) -> Item:
 def _outliers(image: Tensor, digit: Tensor, config: Config, drawn: Tensor) -> Tensor:
     """Give things that are no digit, half of them drawn and half made of the batch, in random order."""
     count = round(config.outliers * len(image))
-    chosen = drawn[torch.randint(len(drawn), (count // 2,))]
+    chosen = drawn[torch.randint(len(drawn), (count // 2,))].to(image.device)
     chosen = distort(chosen) if config.augment else chosen.float()
     outliers = torch.cat([chosen, spoil(image.float(), digit, count - count // 2)])
     return outliers[torch.randperm(len(outliers))]
