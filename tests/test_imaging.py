@@ -373,7 +373,7 @@ def test_pieces_that_are_all_low_are_a_digit_where_they_lie_above_each_other() -
 
 
 def test_crumbs_of_a_stroke_beside_a_fat_digit_are_a_digit() -> None:
-    crumbs = [(top, top + 9, 30, 33) for top in range(30, 90, 15)]
+    crumbs = [(top, top + 9, 30, 37) for top in range(30, 82, 13)]
     assert pages_area(crumbs[:1]) < imaging.SPECK * pages_area([(30, 89, 80, 129)])
     images = read_number(page_of(*crumbs, (30, 89, 80, 129)))
     np.testing.assert_array_equal(images[0], read_picture(page_of(*crumbs)))
@@ -461,6 +461,32 @@ def test_lines_are_taken_away_and_strokes_stay(pitch: int, grey: int, slope: flo
 def test_an_empty_page_with_lines_is_refused(grey: int, slope: float, squares: bool) -> None:
     page = ruled(np.full((300, 400), 255, np.uint8), 40, grey, slope, squares)
     with pytest.raises(ValueError, match=r"no (ink|digit) stands out from"):
+        read_number(page)
+
+
+@pytest.mark.parametrize("shape", [(230, 130), (150, 140)])
+def test_a_line_that_leaves_at_the_side_or_is_high_beside_a_small_page_is_refused(
+    shape: tuple[int, int],
+) -> None:
+    rows, columns = np.indices(shape)
+    line = abs(columns + rows / 9 - 18) < 2 if shape[0] == 230 else abs(columns - 70) < 3
+    with pytest.raises(ValueError, match=r"no (ink|digit) stands out from"):
+        read_number(ndimage.gaussian_filter(np.where(line, 0, 1).astype(np.float32), 0.7))
+
+
+def test_on_paper_with_lines_what_touches_the_edge_is_no_digit() -> None:
+    page = np.full((300, 400), 255, np.uint8)
+    page[110:130, 380:] = 0
+    assert len(read_number(page)) == 1
+    with pytest.raises(ValueError, match="no digit stands out from"):
+        read_number(ruled(page, 40, 100, 0, False))
+
+
+@pytest.mark.parametrize("contrast", [6, -6])
+def test_a_faint_contrast_on_bright_paper_is_no_ink(contrast: int) -> None:
+    page = np.full((120, 100), 225, np.uint8)
+    page[30:90, 40:60] += np.uint8(contrast % 256)
+    with pytest.raises(ValueError, match="no ink stands out from"):
         read_number(page)
 
 
