@@ -2,7 +2,7 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -303,6 +303,10 @@ def page_of(*boxes: tuple[int, int, int, int]) -> np.ndarray:
     return page
 
 
+def pages_area(boxes: Sequence[tuple[int, int, int, int]]) -> int:
+    return int((page_of(*boxes) == 0).sum())
+
+
 STEM = (30, 89, 60, 69)  # with TOP it is the seven of PAGE
 TOP = (30, 39, 40, 69)
 ONE = (30, 89, 110, 119)
@@ -340,6 +344,9 @@ def test_a_row_is_refused_where_one_digit_is_asked_for(tmp_path: Path) -> None:
         ([(30, 89, 60, 69), (30, 89, 72, 81)], 1),  # a narrow gap, as in a broken stroke
         ([(30, 89, 60, 69), (30, 89, 79, 88)], 2),
         ([(30, 89, 60, 69), (50, 89, 79, 88)], 2),  # of different heights
+        ([(30, 89, 60, 69), (30, 89, 73, 82)], 2),  # so near are neighbours
+        ([(30, 39, 40, 80), (30, 62, 40, 49), (45, 89, 70, 79)], 1),  # a broken seven
+        ([(30, 55, 60, 69), (64, 89, 72, 95)], 1),  # the halves of a broken five
         ([(30, 89, 20, 29), (30, 89, 60, 69), (30, 38, 50, 55)], 2),  # a part of the nearer
         (
             [(30, 89, 60, 69), (30, 39, 60, 120), (80, 89, 60, 120), (50, 69, 100, 110)],
@@ -357,6 +364,26 @@ def test_a_low_piece_belongs_to_the_digit_that_is_nearest() -> None:
     without, with_part = (30, 89, 20, 29), [(30, 89, 80, 89), (30, 38, 69, 75)]
     images = read_number(page_of(without, *with_part))
     np.testing.assert_array_equal(images, [read_picture(page_of(without)), read_picture(page_of(*with_part))])
+
+
+def test_pieces_that_are_all_low_are_a_digit_where_they_lie_above_each_other() -> None:
+    broken = [(30, 39, 30, 55), (45, 63, 50, 59), (69, 89, 28, 55)]  # a thin three's, say
+    images = read_number(page_of(*broken, (30, 89, 80, 129)))
+    np.testing.assert_array_equal(images[0], read_picture(page_of(*broken)))
+
+
+def test_crumbs_of_a_stroke_beside_a_fat_digit_are_a_digit() -> None:
+    crumbs = [(top, top + 9, 30, 37) for top in range(30, 82, 13)]
+    assert pages_area(crumbs[:1]) < imaging.SPECK * pages_area([(30, 89, 80, 129)])
+    images = read_number(page_of(*crumbs, (30, 89, 80, 129)))
+    np.testing.assert_array_equal(images[0], read_picture(page_of(*crumbs)))
+
+
+def test_larger_dust_beside_digits_is_left_out_too() -> None:
+    digits = [(30, 89, 80, 119), (30, 89, 150, 159)]
+    dust = (50, 59, 30, 39)
+    assert imaging.CRUMB < pages_area([dust]) / pages_area(digits[:1]) < imaging.SPECK
+    np.testing.assert_array_equal(read_number(page_of(dust, *digits)), read_number(page_of(*digits)))
 
 
 def test_digits_in_two_lines_are_refused() -> None:
@@ -434,6 +461,32 @@ def test_lines_are_taken_away_and_strokes_stay(pitch: int, grey: int, slope: flo
 def test_an_empty_page_with_lines_is_refused(grey: int, slope: float, squares: bool) -> None:
     page = ruled(np.full((300, 400), 255, np.uint8), 40, grey, slope, squares)
     with pytest.raises(ValueError, match=r"no (ink|digit) stands out from"):
+        read_number(page)
+
+
+@pytest.mark.parametrize("shape", [(230, 130), (150, 140)])
+def test_a_line_that_leaves_at_the_side_or_is_high_beside_a_small_page_is_refused(
+    shape: tuple[int, int],
+) -> None:
+    rows, columns = np.indices(shape)
+    line = abs(columns + rows / 9 - 18) < 2 if shape[0] == 230 else abs(columns - 70) < 3
+    with pytest.raises(ValueError, match=r"no (ink|digit) stands out from"):
+        read_number(ndimage.gaussian_filter(np.where(line, 0, 1).astype(np.float32), 0.7))
+
+
+def test_on_paper_with_lines_what_touches_the_edge_is_no_digit() -> None:
+    page = np.full((300, 400), 255, np.uint8)
+    page[110:130, 380:] = 0
+    assert len(read_number(page)) == 1
+    with pytest.raises(ValueError, match="no digit stands out from"):
+        read_number(ruled(page, 40, 100, 0, False))
+
+
+@pytest.mark.parametrize("contrast", [6, -6])
+def test_a_faint_contrast_on_bright_paper_is_no_ink(contrast: int) -> None:
+    page = np.full((120, 100), 225, np.uint8)
+    page[30:90, 40:60] += np.uint8(contrast % 256)
+    with pytest.raises(ValueError, match="no ink stands out from"):
         read_number(page)
 
 

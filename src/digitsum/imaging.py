@@ -27,14 +27,13 @@ MAX_PIXELS = 40_000_000
 WORKING = 500  # pixels: a longer side is shrunk to at most this before the ink is found
 PAPER = 1 / 3  # of the longer side: what is dark and narrower is ink, what is wider is paper or shadow
 AROUND = 1 / 9  # of the longer side: as far lie a pixel's surroundings, to which it is light or dark
-DARKEST = 1 / 2  # of the brightest paper: a deeper shadow isn't evened out, as that would magnify its noise
+DARKEST = 1 / 2  # of what is brightest: a deeper shadow isn't evened out, as that would magnify its noise
 FAINTEST = 0.1  # of the paper's brightness: less contrast is no ink
 BLOCKS = 64  # of columns, in each of which a line is looked for
 STEEPEST = 0.12  # rows down for each column: 7 degrees; steeper lines aren't looked for
 TURN = 4  # rows by which the falls of the lines that are looked for differ
-THICKEST = 1 / 28  # of the columns: a line is lower, a stroke may be higher
+THICKEST = 1 / 36  # of the columns: a line is lower, but for its blur; a stroke may be higher
 ENDS = 4  # blocks at each edge: in half of them a line is seen
-SHORTEST = 4  # blocks in which a line is seen
 EDGE = 3  # pixels that a line's blur adds to its thickness
 VISIBLE = 0.04  # of the paper's brightness: a fainter line leaves no trace in what follows
 COVERED = 0.5  # of the blocks that a line crosses: in as many it is seen, or it is none
@@ -334,9 +333,9 @@ def _shrink(image: Image.Image, factor: int) -> Grey:
 def _prepare(grey: Grey) -> UInt8Array:
     if _is_prepared(grey):
         return np.rint(grey).astype(np.uint8)[np.newaxis]
-    ink = _find_ink(grey if _is_dark_on_light(grey) else 255 - grey)
+    ink, has_rules = _find_ink(grey if _is_dark_on_light(grey) else 255 - grey, float(grey.max()))
     pieces = _pieces(ink > 1 / 2)
-    owners = _with_rim(_group(pieces, _choose(pieces)))
+    owners = _with_rim(_group(pieces, _choose(pieces, has_rules)))
     return np.stack([fit_ink(ink * (owners == number)) for number in range(1, owners.max() + 1)])
 
 
@@ -365,17 +364,20 @@ def _mean_around(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
     return cast(npt.NDArray[np.float64], (sums[:, size:] - sums[:, :-size]) / size**2)
 
 
-def _find_ink(grey: Grey) -> Ink:
-    """Give the amount of ink, 0 to 1, of each pixel of dark ink on light paper, which may have lines."""
+def _find_ink(grey: Grey, brightest: float) -> tuple[Ink, bool]:
+    """Give the amount of ink, 0 to 1, of dark ink on light paper, and whether that has lines.
+
+    `brightest` is the picture's brightest level: on a bright page seen as light ink it is noise that's dark.
+    """
     paper = _close(grey, int(max(grey.shape) * PAPER / 2))
-    depth = (paper - grey) / np.maximum(paper, np.float32(max(DARKEST * paper.max(), 1)))
+    depth = (paper - grey) / np.maximum(paper, np.float32(max(DARKEST * max(paper.max(), brightest), 1)))
     noise = np.sort(depth, axis=None)[depth.size // 2]  # by which `paper` is too bright throughout
     whole: Ink = np.maximum(depth - noise, 0)
     rest = _erase_rules(_erase_rules(whole).T).T
     ink = _strength(rest)
     if ink < max(FAINTEST, LEFT * _strength(whole)):
         raise ValueError("no ink stands out from its background (what is transparent counts as white)")
-    return cast(Ink, np.minimum(rest / np.float32(ink), 1))
+    return np.minimum(rest / np.float32(ink), 1), not np.array_equal(rest, whole)
 
 
 def _strength(depth: Ink) -> float:
@@ -391,12 +393,13 @@ def _strength(depth: Ink) -> float:
 def _erase_rules(depth: Ink) -> Ink:
     """Take away the lines that run from the left edge to the right one, but not the strokes they cross."""
     height, width = depth.shape
-    thickest = max(int(width * THICKEST), 3)
+    thickest = int(width * THICKEST) + EDGE
     if width < BLOCKS or height < 2 * thickest:
         return depth
     edges = np.arange(BLOCKS + 1) * width // BLOCKS
     blocks = np.add.reduceat(depth, edges[:-1], axis=1, dtype=np.float64) / np.diff(edges)
-    if min(blocks[:, :ENDS].max(), blocks[:, -ENDS:].max()) < VISIBLE:  # the quick way out
+    borders = blocks[:, :ENDS], blocks[:, -ENDS:], blocks[:1], blocks[-1:]
+    if sum(border.max() >= VISIBLE for border in borders) < 2:  # the quick way out
         return depth
     ridge = blocks - _open_columns(blocks, thickest)
     ridge[ridge < max(VISIBLE, 2 * ridge.mean())] = 0
@@ -435,7 +438,7 @@ def _find_rules(ridge: npt.NDArray[np.float64], width: int) -> tuple[Ints, Ints]
     inside = (rows >= 0) & (rows < height)
     near = _over_columns(np.maximum, np.pad(ridge > 0, ((2, 2), (0, 0))), 5)
     seen = near[rows.clip(0, height - 1), np.arange(BLOCKS)] & inside
-    found = seen.sum(axis=1) >= np.maximum(COVERED * inside.sum(axis=1), SHORTEST)
+    found = seen.sum(axis=1) >= np.maximum(COVERED * inside.sum(axis=1), 1)
     for end in (slice(ENDS), slice(-ENDS, None)):  # a stroke with paper around it doesn't reach both edges
         found &= (seen | ~inside)[:, end].sum(axis=1) >= ENDS / 2
     return starts[found], falls[best[found]]
@@ -529,18 +532,19 @@ def _join(items: Ints, one: Ints, other: Ints) -> Ints:
     return root
 
 
-def _choose(pieces: _Pieces) -> Ints:
+def _choose(pieces: _Pieces, has_rules: bool) -> Ints:
     """Tell which pieces of ink may be parts of digits."""
     areas, (top, bottom, left, right) = pieces.areas, pieces.boxes.T
     height, width = pieces.labels.shape
     inside = (top > 0) & (bottom < height - 1) & (left > 0) & (right < width - 1)
-    # an edge of the table, a shadow or a neighbouring digit, unless only dust lies inside
-    if max(areas[inside], default=0) >= SPECK * areas.max():
+    # the rest of a line, or an edge of the table, a shadow or a neighbouring digit, unless all else is dust
+    if has_rules or max(areas[inside], default=0) >= SPECK * areas.max():
         areas = np.where(inside, areas, 0)
     heights = bottom - top + 1
-    tall = (areas > 0) & (heights >= FRAGMENT * heights[areas >= SPECK * areas.max()].max())
-    chosen = tall | (areas >= CRUMB * areas.max())
-    extent = max(heights[tall].max(), (right - left + 1)[tall].max())
+    large = areas >= max(SPECK * areas.max(), 1)
+    tall = (areas > 0) & (heights >= FRAGMENT * heights[large].max(initial=0))
+    chosen = tall | (areas >= max(CRUMB * areas.max(), 1))
+    extent = max(heights[tall].max(initial=0), (right - left + 1)[tall].max(initial=0))
     if (
         extent < max(SMALLEST * max(height, width), 2 if tall.sum() == 1 else LEAST)
         or max(areas[tall].sum(), 2 * areas.max()) < areas.sum() / 2

@@ -16,15 +16,14 @@ const STRIP = 1_000_000;  // pixels of a picture that are drawn at a time
 const WORKING = 500;  // pixels: a longer side is shrunk to at most this before the ink is found
 const PAPER = 1 / 3;  // of the longer side: narrower is ink where it is dark, wider is paper or shadow
 const AROUND = 1 / 9;  // of the longer side: as far lie a pixel's surroundings, to which it is light or dark
-const DARKEST = 1 / 2;  // of the brightest paper: a deeper shadow isn't evened out
+const DARKEST = 1 / 2;  // of what is brightest: a deeper shadow isn't evened out
 const FAINTEST = 0.1;  // of the paper's brightness: less contrast is no ink
 const BLOCKS = 64;  // of columns, in each of which a line is looked for
 const ENDS = 4;  // blocks at each edge: in half of them a line is seen
-const SHORTEST = 4;  // blocks in which a line is seen
 const EDGE = 3;  // pixels that a line's blur adds to its thickness
 const STEEPEST = 0.12;  // rows down for each column: 7 degrees; steeper lines aren't looked for
 const TURN = 4;  // rows by which the falls of the lines that are looked for differ
-const THICKEST = 1 / 28;  // of the columns: a line is lower, a stroke may be higher
+const THICKEST = 1 / 36;  // of the columns: a line is lower, but for its blur; a stroke may be higher
 const VISIBLE = 0.04;  // of the paper's brightness: a fainter line leaves no trace in what follows
 const COVERED = 0.5;  // of the blocks that a line crosses: in as many it is seen, or it is none
 const LEFT = 1 / 4;  // of the ink before: what is fainter without the lines is only their rest
@@ -139,8 +138,9 @@ function meansOfBlocks({data, width, height}, down, right) {
 
 function prepare(grey) {
   if (isPrepared(grey)) return [Uint8Array.from(grey.values)];
-  const ink = findInk(isDarkOnLight(grey) ? grey : ofEach(grey, value => 255 - value));
-  const chosen = choose(ofEach(ink, value => value > 1 / 2)), digits = [];
+  const {ink, hasRules} = findInk(
+    isDarkOnLight(grey) ? grey : ofEach(grey, value => 255 - value), highestOf(grey));
+  const chosen = choose(ofEach(ink, value => value > 1 / 2), hasRules), digits = [];
   const owners = withRim(ownersOf(group(chosen, ink), ink));
   for (let number = 1; number <= highestOf(owners); number++) {
     digits.push(crop(ofEach(ink, (value, i) => owners.values[i] === number ? value : 0)));
@@ -182,18 +182,19 @@ function sumsBefore({height, width, values}) {
   return sums;
 }
 
-function findInk(grey) {
+function findInk(grey, brightest) {
   const paper = close(grey, Math.floor(longer(grey) * PAPER / 2));
-  const dark = Math.max(DARKEST * highestOf(paper), 1);
+  const dark = Math.max(DARKEST * Math.max(highestOf(paper), brightest), 1);
   const raw = ofEach(grey, (value, i) => (paper.values[i] - value) / Math.max(paper.values[i], dark));
   const noise = median(raw);
   const whole = ofEach(raw, value => Math.max(value - noise, 0));
   const depth = transpose(eraseRules(transpose(eraseRules(whole))));
-  const ink = strength(depth);
-  if (ink < Math.max(FAINTEST, LEFT * strength(whole))) {
+  const most = strength(depth);
+  if (most < Math.max(FAINTEST, LEFT * strength(whole))) {
     throw new Refused("no ink stands out from its background (what is transparent counts as white)");
   }
-  return ofEach(depth, value => Math.min(value / ink, 1));
+  const hasRules = depth.values.some((value, i) => value !== whole.values[i]);
+  return {ink: ofEach(depth, value => Math.min(value / most, 1)), hasRules};
 }
 
 function strength(depth) {
@@ -207,12 +208,10 @@ function strength(depth) {
 }
 
 function eraseRules(depth) {
-  const {height, width} = depth, thickest = Math.max(Math.floor(width * THICKEST), 3);
+  const {height, width} = depth, thickest = Math.floor(width * THICKEST) + EDGE;
   if (width < BLOCKS || height < 2 * thickest) return depth;
   const blocks = meansOfColumns(depth);
-  const highestAt = (from, to) => blocks.values.reduce(
-    (most, value, i) => i % BLOCKS >= from && i % BLOCKS < to ? Math.max(most, value) : most, 0);
-  if (Math.min(highestAt(0, ENDS), highestAt(BLOCKS - ENDS, BLOCKS)) < VISIBLE) return depth;
+  if (visibleBorders(blocks) < 2) return depth;
   const opened = openColumns(blocks, thickest).values;
   const ridge = {...blocks, values: blocks.values.map((value, i) => value - opened[i])};
   const least = Math.max(VISIBLE, 2 * sum(ridge) / ridge.values.length);
@@ -229,6 +228,19 @@ function eraseRules(depth) {
   const reach = (size >> 1) + 2, around = overColumns(Math.max, band, 2 * reach + 1).values;
   const rest = openColumns(depth, size).values;
   return ofEach(depth, (value, i) => around[i + (size - reach) * width] ? rest[i] : value);
+}
+
+// At how many of the left, right, upper and lower edges something may be a line
+function visibleBorders({height, values}) {
+  const visible = [false, false, false, false];
+  values.forEach((value, i) => {
+    if (value < VISIBLE) return;
+    const block = i % BLOCKS, row = (i - block) / BLOCKS;
+    [block < ENDS, block >= BLOCKS - ENDS, row === 0, row === height - 1].forEach((at, edge) => {
+      visible[edge] ||= at;
+    });
+  });
+  return visible.filter(Boolean).length;
 }
 
 // Of blocks of columns, in float64
@@ -275,7 +287,7 @@ function isRule(near, start, fall) {
     if (block < ENDS) ends[0] += isSeen || !isInside;
     if (block >= BLOCKS - ENDS) ends[1] += isSeen || !isInside;
   }
-  return seen >= Math.max(COVERED * inside, SHORTEST) && Math.min(...ends) >= ENDS / 2;
+  return seen >= Math.max(COVERED * inside, 1) && Math.min(...ends) >= ENDS / 2;
 }
 
 // How many rows a line has fallen in the middle of one of so many parts of the width
@@ -349,12 +361,12 @@ function lookAhead(line, size) {
   }
 }
 
-function choose(mask) {
+function choose(mask, hasRules) {
   let pieces = piecesOf(mask);
   const inside = pieces.filter(piece => !touchesEdge(piece, mask));
-  if (largestOf(inside) >= SPECK * largestOf(pieces)) pieces = inside;
+  if (hasRules || largestOf(inside) >= SPECK * largestOf(pieces)) pieces = inside;
   const most = largestOf(pieces), large = pieces.filter(({area}) => area >= SPECK * most);
-  const highest = Math.max(...large.map(heightOf));
+  const highest = Math.max(0, ...large.map(heightOf));
   const isTall = piece => heightOf(piece) >= FRAGMENT * highest, tall = pieces.filter(isTall);
   const chosen = pieces.filter(piece => piece.area >= CRUMB * most || isTall(piece));
   const extent = tall.reduce((size, {left, right}) => Math.max(size, right - left + 1), highest);
