@@ -11,12 +11,14 @@ same targets a few examples.
 """
 
 import argparse
+import atexit
 import contextlib
 import gzip
 import hashlib
 import io
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -87,6 +89,7 @@ atheris.Fuzz()
 def folder() -> Path:
     """Make the folder in which this process puts what it reads, beside a picture and a pipe."""
     made = Path(mkdtemp(prefix="fuzzing-"))
+    atexit.register(shutil.rmtree, made)
     (made / "digit.png").write_bytes(drawn("PNG"))
     os.mkfifo(made / "pipe")
     return made
