@@ -60,6 +60,18 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    asked = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    if not shutil.which("mount") or subprocess.run(asked, capture_output=True).returncode:
+        pytest.skip("only root mounts disks")
+    yield folder
+    subprocess.run(["umount", folder], check=True)  # noqa: S607
+
+
 @pytest.fixture(scope="session")
 def weasyprint() -> None:
     """Skip where WeasyPrint lacks Pango, which pip can't install; asked, as it is run, in its own process."""

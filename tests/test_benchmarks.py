@@ -11,11 +11,14 @@ from torch.nn.functional import nll_loss, one_hot
 
 from digitsum import mnist
 from digitsum.config import Config
+from digitsum.files import ASSETS, replacing
 from digitsum.networks import FastNet
 from digitsum.pairs import DigitSumDataset
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-fusion, robustness, throughput, timing = map(import_module, ("fusion", "robustness", "throughput", "timing"))
+damage, fusion, robustness, throughput, timing = map(
+    import_module, ("damage", "fusion", "robustness", "throughput", "timing")
+)
 
 IMAGE = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 ADDEND = one_hot(torch.tensor([0, 3, 7, 9]), 10).float()
@@ -136,6 +139,23 @@ def test_every_way_to_load_gives_the_same_items(way: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(throughput, "IMAGES", 256)
     dataset = DigitSumDataset(mnist.load())
     assert items(way(dataset)) == items([dataset[:256]])
+
+
+def test_bits_to_flip_are_spread_over_the_file() -> None:
+    assert [bit // 100 for bit in damage.spread(size=100, places=8)] == list(range(8))
+
+
+def test_a_flipped_bit_is_noticed_where_the_file_is_listed(tmp_path: Path) -> None:
+    good = (ASSETS / "concat" / "evaluation.json").read_bytes()
+    bit = 8 * (good.rindex(b".") + 1)  # of a digit, which becomes another
+    with replacing(tmp_path / "config.json", starts_run=True) as file:
+        file.write_text("{}")
+    with replacing(tmp_path / "evaluation.json") as file:
+        file.write_bytes(good)
+    assert damage.noticed(tmp_path, "evaluation.json", bit)
+    assert (tmp_path / "evaluation.json").read_bytes() == good
+    (tmp_path / "SHA256SUMS").unlink()
+    assert not damage.noticed(tmp_path, "evaluation.json", bit)
 
 
 def test_quickest_is_the_least_of_the_rounds_after_the_first() -> None:

@@ -3,8 +3,6 @@ import os
 import re
 import shutil
 import signal
-import socket
-import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,7 +23,7 @@ from digitsum.prediction import Predictor
 Run = Callable[..., tuple[int, str, str]]
 
 BASH = shutil.which("bash")
-COMMANDS = ["train", "evaluate", "report", "compare", "predict", "export", "data", "serve", "site"]
+COMMANDS = ["train", "evaluate", "report", "compare", "predict", "score", "export", "data", "serve", "site"]
 
 
 def digitsum_main(*arguments: object) -> int:
@@ -77,7 +75,18 @@ def test_import_and_help_load_nothing_heavy(arguments: list[str]) -> None:
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     modules = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in loaded.splitlines()}
     assert "digitsum" in modules
-    assert not modules & {"torch", "pandas", "mlxtend", "lightning_fabric", "scipy", "numpy"}
+    heavy = {
+        "torch",
+        "pandas",
+        "mlxtend",
+        "lightning_fabric",
+        "scipy",
+        "numpy",
+        "pyarrow",
+        "dask",
+        "distributed",
+    }
+    assert not modules & heavy
 
 
 def test_public_names_are_found_when_asked_for() -> None:
@@ -533,6 +542,23 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
             "there is no network 'nowhere': name exact, concat, or a folder that holds",
         ),
         (["evaluate", "full"], "full doesn't hold a trained DigitSumNet: "),
+        (
+            ["evaluate", "exact", "--data", "mnist5k", "--label-column", "digit"],
+            "--label-column is for Parquet files: --data should end in .parquet",
+        ),
+        (
+            ["evaluate", "exact", "--data", "x.parquet", "--split", "test"],
+            "Parquet files have no splits: leave --split out",
+        ),
+        (["evaluate", "exact", "--data", "x.parquet"], "there are no Parquet files or pictures at x.parquet"),
+        (["score", "x.parquet", "out", "-a", "7"], "there are no Parquet files or pictures at x.parquet"),
+        (["score", "full", "out"], "say what to add: give either --addend or --addend-column"),
+        (["score", "full", "full", "-a", "7"], "there are no Parquet files or pictures at full"),
+        (["score", "full", "out", "--addend-column", "n"], "pictures have no columns: give --addend alone"),
+        (
+            ["score", "full", "out", "-a", "7", "--workers", "0"],
+            'Invalid value "0" for --workers. Must be >=',
+        ),
         (["predict", "x.png", "-a", "-1"], "a number's addend is a whole number from 0 on, not -1"),
         (
             ["predict", "x.png", "-a", "1", "-a", "2"],
@@ -573,50 +599,70 @@ def test_mistakes_print_one_sentence_and_exit_with_2(
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["full", "full/thesis.txt"]
 
 
-@pytest.mark.parametrize("kind", ["device", "pipe", "socket", "folder", "link to a pipe"])
 @pytest.mark.parametrize(
-    "arguments",
+    ("file", "arguments", "code"),
     [
-        ["train", "--epochs", "1", "--out"],
-        ["export", "concat", "--to"],
-        ["site"],
-        ["compare", "run", "--to"],
+        ("checkpoint.ckpt", ["train", "--resume", "run"], 2),
+        ("model.safetensors", ["train", "--start-from", "run"], 2),
+        ("model.safetensors", ["evaluate", "run"], 2),
+        ("model.safetensors", ["export", "run"], 2),
+        ("model.safetensors", ["report", "run"], 1),
+        ("model.onnx", ["predict", "x.png", "-a", "7", "--model", "run"], 2),
+        ("model.onnx", ["serve", "--model", "run"], 2),
+        ("model.onnx", ["site", "public", "--model", "run"], 2),
+        ("evaluation.json", ["export", "run"], 2),
+        ("evaluation.json", ["compare", "run"], 2),
+        ("evaluation.json", ["report", "run"], 1),
+        ("metrics.csv", ["compare", "run"], 2),
+        ("metrics.csv", ["report", "run"], 1),
+        ("config.json", ["train", "--resume", "run"], 2),
     ],
 )
-def test_an_output_that_is_no_ordinary_file_or_folder_is_refused(
-    run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, kind: str, arguments: list[str]
+def test_a_flipped_bit_is_noticed_by_whatever_reads_the_file(
+    run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, file: str, arguments: list[str], code: int
 ) -> None:
     monkeypatch.chdir(trained.parent)
-    place = make(trained.parent / "place", kind)
-    if kind == "folder":
-        (place / "thesis.txt").write_text("precious")
-    before = place.lstat()
-    code, _, errors = run(*arguments, place)
-    assert code == 2
-    assert errors.startswith(f"digitsum: {place} ")
+    content = bytearray((trained / file).read_bytes())
+    content[len(content) // 3] ^= 1
+    (trained / file).write_bytes(content)
+    found, _, errors = run(*arguments)
+    assert found == code
+    assert f"run/{file} is damaged: its SHA-256 isn't the one in SHA256SUMS" in errors
     assert errors.count("\n") == 1
-    assert place.lstat() == before
-    assert sorted(path.name for path in trained.parent.iterdir()) == ["place", "run"]
+    assert (trained / file).read_bytes() == content
+    assert [path.name for path in trained.parent.iterdir()] == ["run"]
 
 
-def make(place: Path, kind: str) -> Path:
-    """Make something other than a file; a device is one of our own."""
-    if kind == "device":
-        try:
-            os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # as the null device
-        except PermissionError:
-            pytest.skip("only root makes devices")
-    elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(place))
-    elif kind == "folder":
-        place.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(place)
-    else:
-        os.mkfifo(place.parent / "run" / "pipe")
-        place.symlink_to(place.parent / "run" / "pipe")
-    return place
+@pytest.mark.skipif(sys.platform == "darwin", reason="its names of files are UTF-8")
+def test_a_name_that_isn_t_utf_8_is_a_name(
+    run: Run, digit_pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"\xff")
+    digit_pictures[2].rename(f"{name}.png")
+    code, output, _ = run("export", "concat", "--to", name)
+    assert code == 0
+    assert output.startswith("\\udcff: probabilities within ")
+    code, output, _ = run("predict", f"{name}.png", "-a", 7, "--model", name)
+    assert code == 0
+    assert output.splitlines()[1].split() == ["7", "14", ">", "99.9", "%", "\\udcff.png"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "--out"], ["export", "concat", "--to"], ["site"], ["compare", "run", "--to"]]
+)
+def test_an_output_that_is_no_ordinary_file_or_folder_is_refused(
+    run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(trained.parent)
+    pipe = trained.parent / "pipe"
+    os.mkfifo(pipe)
+    code, output, errors = run(*arguments, pipe)
+    assert (code, output) == (2, "")
+    assert errors.startswith(f"digitsum: {pipe} ")
+    assert errors.count("\n") == 1
+    assert pipe.is_fifo()
+    assert sorted(path.name for path in trained.parent.iterdir()) == ["pipe", "run"]
 
 
 def test_failed_download_prints_one_sentence_and_exits_with_1(

@@ -24,6 +24,8 @@ from digitsum.config import PRESETS, Config, bounds, option
         ({"average": -0.1}, "--average must be a number from 0 to 1, not -0.1"),
         ({"learning_rate": math.nan}, "--learning-rate must be a number from 0 up, not nan"),
         ({"weight_decay": math.inf}, "--weight-decay must be a number from 0 up, not inf"),
+        ({"epochs": 10**400}, f"--epochs must be a whole number from 1 up, not {10**400}"),
+        ({"learning_rate": 10**400}, f"--learning-rate must be a number from 0 up, not {10**400}"),
         ({"network": "big"}, "--network must be one of concat, exact, fast, not 'big'"),
         ({"augment": 1}, "--augment must be True or False, not 1"),
         ({"data": None}, "--data must be text, not None"),

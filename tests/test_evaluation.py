@@ -1,9 +1,13 @@
+import hashlib
 import json
 import math
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.stats import binomtest
@@ -12,16 +16,23 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from digitsum import mnist, tables
 from digitsum.evaluation import (
+    Counted,
     Evaluation,
+    Tally,
     calibration_error,
+    count_file,
     evaluate,
     reliability,
     run_trials,
     wilson_interval,
 )
+from digitsum.files import ASSETS
 from digitsum.mnist import Digits
+from digitsum.networks import load
 from digitsum.pairs import DigitSumDataset, loader
+from digitsum.tables import Part
 
 
 class Told(nn.Module):
@@ -143,7 +154,25 @@ def test_evaluation_is_saved_as_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"trials": "ten"}, {"sum_ece": None}, {"confusion": [[1, 2], [3]]}, {"confusion": [1]}, {"more": 1}],
+    [
+        {"trials": "ten"},
+        {"sum_ece": None},
+        {"confusion": [[1, 2], [3]]},
+        {"confusion": [1]},
+        {"more": 1},
+        {"digit_accuracy": 10**400},
+        {"digit_nll": math.inf},
+        {"sum_accuracy": math.nan},
+        {"network": ["exact"]},
+        {"digit_ci95": None},
+        {"digit_ci95": ["0", "1"]},
+        {"sum_ci95": [0.5]},
+        {"confusion": [[10**400] * 10] * 10},
+        {"confusion": [[-1] * 10] * 10},
+        {"confusion": [[None] * 10] * 10},
+        {"confusion": [["1"] * 10] * 10},
+        {"sum_accuracy_by_digit_and_addend": [[1e308] * 10] * 10},
+    ],
 )
 def test_a_damaged_evaluation_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     told = Told(torch.zeros(1, 10, 10), torch.zeros(1, 10, 19))
@@ -176,3 +205,79 @@ def test_reliability_agrees_with_scikit_learn() -> None:
     np.testing.assert_allclose(table["accuracy"], accuracy)
     np.testing.assert_allclose(table["confidence"], mean)
     assert table["trials"].sum() == 1000
+
+
+# Parquet files
+
+
+def write(path: Path, images: np.ndarray, **columns: object) -> Part:
+    pq.write_table(pa.table({"image": list(images.reshape(len(images), -1))} | columns), path)
+    (part,) = tables.find(str(path))
+    return part
+
+
+def count(part: Part) -> Counted:
+    sha256 = hashlib.sha256((ASSETS / "exact" / "model.safetensors").read_bytes()).hexdigest()
+    return count_file(part, "exact", sha256, None, "label")
+
+
+def test_the_counts_of_files_add_up_to_the_evaluation_in_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "BATCH_ROWS", 7)
+    digits, network = mnist.load(), load("exact")
+    images, labels = digits.images[:60].copy(), digits.labels[:60].copy()
+    labels[:9] = (labels[:9] + 1) % 10  # so that some are wrong
+    once = asdict(evaluate(network, loader(DigitSumDataset(Digits(images, labels))), "data", "all"))
+    tally = Tally.none()
+    for number, part in enumerate(np.split(np.arange(60), [20, 45])):
+        counted = count(write(tmp_path / f"{number}.parquet", images[part], label=labels[part]))
+        assert (counted.rows, counted.skipped, counted.reasons) == (len(part), 0, [])
+        tally = tally.plus(counted.tally)
+    added = asdict(tally.evaluation(network, "data", "all", time.perf_counter()))
+    assert 0.8 < added["digit_accuracy"] < 0.9
+    for name in ("digit_nll", "sum_nll", "digit_ece", "sum_ece"):
+        assert added.pop(name) == pytest.approx(once.pop(name), rel=1e-5)
+    assert added | {"seconds": 0} == once | {"seconds": 0}
+
+
+def test_rows_of_a_file_that_are_not_one_digit_are_skipped_and_named(tmp_path: Path) -> None:
+    images = mnist.load().images[:4, 0].copy()
+    images[1] = 0
+    images[2] = 255
+    images[2, 4:24, 6:8] = images[2, 4:24, 20:22] = 0  # eleven
+    part = write(tmp_path / "a.parquet", images, label=mnist.load().labels[:4])
+    counted = count(part)
+    assert (counted.rows, counted.skipped, counted.tally.confusion.sum()) == (4, 2, 20)
+    empty, eleven = counted.reasons
+    assert empty.startswith(f"row 1 of {part} (the picture can't be read: no ink stands out")
+    assert eleven == f"row 2 of {part} (it shows 2 digits, not one)"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (pa.array([1, 10]), "a label should be a whole number from 0 to 9, not 10"),
+        (pa.array([1, None]), "a label should be a whole number from 0 to 9, not None"),
+        (pa.array([1.0, 2.0]), r"a label should be a whole number from 0 to 9, not 1\.0"),
+    ],
+)
+def test_a_label_of_a_file_that_is_no_digit_is_refused(
+    tmp_path: Path, labels: pa.Array, message: str
+) -> None:
+    part = write(tmp_path / "a.parquet", mnist.load().images[:2], label=labels)
+    with pytest.raises(ValueError, match=f"^{part}: {message}$"):
+        count(part)
+
+
+def test_a_file_without_labels_and_another_network_are_refused(tmp_path: Path) -> None:
+    part = write(tmp_path / "a.parquet", mnist.load().images[:2], digit=[1, 2])
+    with pytest.raises(ValueError, match=f"^{part} has no column label, but image, digit$"):
+        count(part)
+    with pytest.raises(ValueError, match=r"^the network concat isn't the same everywhere: expected sha256 0"):
+        count_file(part, "concat", "0" * 64, None, "digit")
+
+
+def test_no_trials_are_no_evaluation() -> None:
+    with pytest.raises(ValueError, match=r"^there is no image to evaluate$"):
+        Tally.none().evaluation(load("exact"), "data", "all", 0)

@@ -59,6 +59,15 @@ def test_metadata_says_what_the_model_is(tmp_path: Path, digits: mnist.Digits) -
     assert '"data": "noise", "split": "train", "images": 40, "digit_accuracy": 0.125,' in metadata["figures"]
 
 
+def test_a_network_whose_answers_are_no_numbers_is_not_written(tmp_path: Path) -> None:
+    network = NETWORKS["fast"](width=4)
+    with torch.no_grad():
+        network.digit.bias.fill_(torch.nan)
+    with pytest.raises(ArithmeticError, match=r"its probabilities differ from torch's by nan"):
+        export.to_onnx(network, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_model_that_answers_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     with pytest.raises(ArithmeticError, match=r"its probabilities differ from torch's by .* at most -1 is"):

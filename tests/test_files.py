@@ -1,12 +1,17 @@
 import itertools
+import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from digitsum.files import SUMMED, SUMS, read, replacing
+from digitsum.files import SUMMED, SUMS, locked, read, read_json, replacing
 
 FOLDER_EVENTS = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir")  # that Python tells hooks of
 
@@ -32,6 +37,113 @@ def test_replacing_interrupted_leaves_the_old_file(tmp_path: Path, interruption:
         write()
     assert (tmp_path / "file").read_text() == "old"
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def make(place: Path, kind: str) -> None:
+    """Make something other than a file; a device is one of our own."""
+    if kind == "device":
+        try:
+            os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # as the null device
+        except PermissionError:
+            pytest.skip("only root makes devices")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(place))
+    elif kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        os.mkfifo(place.with_name("pipe"))
+        place.symlink_to("pipe")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "socket", "folder", "link to a pipe"])
+def test_only_a_file_is_replaced_or_read(tmp_path: Path, kind: str) -> None:
+    make(tmp_path / "place", kind)
+    before = (tmp_path / "place").lstat().st_mode
+    others = sorted(tmp_path.iterdir())
+    message = rf"^{tmp_path / 'place'} is a folder, a device or the like, not a file"
+    with pytest.raises(ValueError, match=message + " to replace: choose another$"):
+        write(tmp_path / "place", "content")
+    with pytest.raises(ValueError, match=message + "$"):
+        read(tmp_path / "place")
+    assert (tmp_path / "place").lstat().st_mode == before
+    assert sorted(tmp_path.iterdir()) == others
+
+
+def test_a_file_in_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ValueError, match=rf"^{tmp_path / 'file'} isn't a folder: choose another place for new$"
+    ):
+        write(tmp_path / "file" / "new", "content")
+
+
+def test_a_link_to_a_file_is_replaced_and_the_file_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "link").symlink_to("file")
+    write(tmp_path / "link", "new")
+    assert (tmp_path / "file").read_text() == "precious"
+    assert read(tmp_path / "link") == b"new"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"[" * 100_000, "isn't a JSON object: it is nested too deeply"),
+        (b"[1]", "isn't a JSON object"),
+        (b"{", "Expecting property name enclosed in double quotes"),
+        (b'"\xff"', "'utf-8' codec can't decode"),
+    ],
+)
+def test_a_file_of_no_json_object_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=why):
+        read_json(tmp_path / "config.json")
+
+
+# A full disk and a folder that can't be written to
+
+
+def fill(file: Path) -> None:
+    with file.open("wb") as opened:
+        while True:
+            opened.write(bytes(100_000))
+
+
+def test_a_full_disk_keeps_the_last_good_file_and_nothing_else(small_disk: Path) -> None:
+    start_run(small_disk)
+    write(small_disk / "checkpoint.ckpt", "good")
+    with (
+        pytest.raises(OSError, match=r"checkpoint.ckpt can't be written: No space left on device$"),
+        replacing(small_disk / "checkpoint.ckpt") as file,
+    ):
+        fill(file)
+    assert read(small_disk / "checkpoint.ckpt") == b"good"
+    assert check(small_disk) == "config.json: OK\ncheckpoint.ckpt: OK\n"
+    assert sorted(path.name for path in small_disk.iterdir()) == [SUMS, "checkpoint.ckpt", "config.json"]
+
+
+def test_a_disk_full_to_the_last_block_keeps_the_list(small_disk: Path) -> None:
+    start_run(small_disk)
+    write(small_disk / "metrics.csv", "good")
+    for block in (100_000, 4096):
+        with suppress(OSError), (small_disk / "other").open("ab") as other:
+            while other.write(bytes(block)):
+                other.flush()
+    with pytest.raises(OSError, match=r"metrics.csv can't be written: No space left on device$"):
+        write(small_disk / "metrics.csv", "new")
+    assert read(small_disk / "metrics.csv") == b"good"
+    assert check(small_disk) == "config.json: OK\nmetrics.csv: OK\n"
+
+
+def test_a_folder_that_can_t_be_written_to_stays_readable(small_disk: Path) -> None:
+    start_run(small_disk)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)  # noqa: S607
+    with pytest.raises(OSError, match="Read-only file system"):
+        write(small_disk / "config.json", "new")
+    assert read(small_disk / "config.json") == b"{}"
 
 
 # The sums of a run
@@ -80,6 +192,17 @@ def test_a_file_that_is_not_listed_is_read_as_it_is(tmp_path: Path) -> None:
     start_run(tmp_path)
     (tmp_path / "model.onnx").write_bytes(b"by hand")
     assert read(tmp_path / "model.onnx") == b"by hand"
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    with replacing(tmp_path / "config.json", starts_run=True) as file:
+        file.write_bytes(bytes(range(100)))
+    for bit in range(800):
+        content = bytearray(range(100))
+        content[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "config.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"config\.json is damaged"):
+            read(tmp_path / "config.json")
 
 
 def test_a_changed_file_is_noticed_until_its_line_is_deleted(tmp_path: Path) -> None:
@@ -148,6 +271,35 @@ with replacing(Path("metrics.csv")) as file:
     assert found == sorted(found, reverse=True)  # old, and new from some moment on
     assert {"old", "new"} == set(found)
     assert len(found) > 5
+
+
+def test_only_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
+    ours = {".metrics.csv.abcd_123": ["metrics.csv"], ".SHA256SUMS.abcd_123": []}
+    others = {
+        ".metrics.csv.mine4567": ["metrics.csv", "thesis.txt"],
+        ".metrics.csv.d": [],
+        "metrics.csv.abcd_123": [],
+    }
+    for folder, names in (ours | others).items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).touch()
+    (tmp_path / ".metrics.csv.swp").touch()
+    (tmp_path / ".config.json.abcd_123").touch()  # a file
+    with locked(tmp_path):
+        left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*others, ".metrics.csv.swp", ".config.json.abcd_123", ".lock"}
+    assert (tmp_path / ".metrics.csv.mine4567" / "thesis.txt").exists()
+
+
+def test_a_lock_is_kept_to_its_process_and_thread(tmp_path: Path) -> None:
+    with locked(tmp_path), locked(tmp_path), ThreadPoolExecutor() as pool:
+        write_there = pool.submit(start_run, tmp_path)
+        with pytest.raises(ValueError, match=rf"^{tmp_path} is in use, by another training for instance: "):
+            write_there.result()
+        start_run(tmp_path)
+    write(tmp_path / "config.json", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [SUMS, "config.json"]
 
 
 def test_a_reader_never_takes_a_file_that_is_being_replaced_for_damaged(tmp_path: Path) -> None:

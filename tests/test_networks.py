@@ -166,6 +166,35 @@ def test_from_pretrained_says_what_is_missing_or_damaged(
         ConcatNet.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"network": "concat", "width": 8},
+            "isn't of the network concat of width 8: 5 tensors differ, as conv1.bias, [32] in place of [8]",
+        ),
+        (
+            {"network": "concat", "width": 50_000},
+            "5 tensors differ, as conv1.bias, [32] in place of [50000]",
+        ),
+        ({"network": "exact", "width": 32}, "tensors differ, as add"),
+        ({"network": "concat", "width": 10**30}, f"a network 'concat' of width {10**30}"),
+        ({"network": "concat", "width": -1}, "a network 'concat' of width -1"),
+        ({"network": "concat", "width": True}, "a network 'concat' of width True"),
+        ({"network": ["concat"], "width": 32}, "a network ['concat'] of width 32"),
+    ],
+)
+def test_weights_of_another_network_are_refused_with_the_reason(
+    network: ConcatNet, tmp_path: Path, config: dict[str, object], message: str
+) -> None:
+    network.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=rf"^{tmp_path} doesn't hold a trained DigitSumNet: ") as refused:
+        load(tmp_path)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 # ExactNet
 
 

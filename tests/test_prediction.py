@@ -14,6 +14,7 @@ from torch.nn.functional import one_hot
 
 from digitsum import mnist
 from digitsum.evaluation import evaluate
+from digitsum.files import ASSETS
 from digitsum.networks import load
 from digitsum.pairs import DigitSumDataset, loader
 from digitsum.prediction import (
@@ -236,6 +237,60 @@ def test_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> Non
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(ValueError, match=r"model\.onnx isn't an ONNX file of digitsum: "):
         Predictor(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["initializer", "constant"])
+def test_a_model_that_reads_another_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where ONNX Runtime would look
+    np.arange(10, dtype=np.float32).tofile("secret")
+    tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[10])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "secret"), ("length", "40")):
+        tensor.external_data.add(key=key, value=value)
+    if where == "initializer":
+        write_model(onnx.helper.make_node("Identity", ["w"], ["y"]), [tensor])
+    else:
+        write_model(onnx.helper.make_node("Constant", [], ["y"], value=tensor), [])
+    assert ort.InferenceSession(Path("m.onnx").read_bytes()).run(None, {})[0].tolist() == list(range(10))
+    with pytest.raises(
+        ValueError, match=r"^m.onnx isn't an ONNX file of digitsum: .* does not exist: "
+    ) as refused:
+        Predictor("m.onnx")
+    assert "\n" not in str(refused.value)
+
+
+def write_model(node: onnx.NodeProto, initializers: list[onnx.TensorProto]) -> None:
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [10])
+    graph = onnx.helper.make_graph([node], "graph", [], [result], initializers)
+    opset = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("evil", 1)]
+    Path("m.onnx").write_bytes(
+        onnx.helper.make_model(graph, ir_version=10, opset_imports=opset).SerializeToString()
+    )
+
+
+def test_a_model_with_an_operator_of_another_s_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(onnx.helper.make_node("Run", [], ["y"], domain="evil"), [])
+    with pytest.raises(ValueError, match=r"^m.onnx isn't an ONNX file of digitsum: .* evil:Run"):
+        Predictor("m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("lost", "why"),
+    [("network", "its metadata lacks 'network'"), ("figures", "its metadata lacks 'figures'")],
+)
+def test_a_model_without_its_metadata_is_refused(tmp_path: Path, lost: str, why: str) -> None:
+    model = onnx.load(ASSETS / "concat" / "model.onnx")
+    kept = [each for each in model.metadata_props if each.key != lost]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match=rf"m\.onnx isn't an ONNX file of digitsum: {why}$"):
+        Predictor(tmp_path / "m.onnx")
 
 
 def test_model_of_another_program_is_refused(tmp_path: Path) -> None:

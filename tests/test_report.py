@@ -187,6 +187,33 @@ def test_names_are_escaped(run: Path, tmp_path: Path) -> None:
     assert "<script" not in (folder / "report.html").read_text()
 
 
+def test_a_folder_of_pictures_whose_name_isn_t_utf_8_is_shown(copy: Path) -> None:
+    settings = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(settings | {"data": "\udcff"}))
+    (copy / "SHA256SUMS").unlink()
+    report.write_report(copy)
+    assert "--data &#39;\\udcff&#39;" in (copy / "report.html").read_text()
+
+
+@pytest.mark.parametrize("value", ["1e31", "-1e31", "nan", "inf"])
+def test_figures_that_can_t_be_drawn_are_damage(copy: Path, value: str) -> None:
+    with (copy / "metrics.csv").open("a") as file:
+        file.write(",".join([value] * 8) + "\n")
+    (copy / "SHA256SUMS").unlink()
+    (problem,) = report.write_report(copy)
+    assert problem.startswith(f"{copy / 'metrics.csv'} is missing or damaged: expected rows of epoch, ")
+
+
+@pytest.mark.parametrize("environment", [[1], "text", 5])
+def test_an_environment_that_is_no_object_is_damage(copy: Path, environment: object) -> None:
+    settings = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(settings | {"environment": environment}))
+    (copy / "SHA256SUMS").unlink()
+    assert report.write_report(copy) == [
+        f"{copy / 'config.json'} is damaged: its environment isn't an object"
+    ]
+
+
 @pytest.mark.usefixtures("weasyprint")
 def test_a_pdf_is_written_beside_the_page(run: Path) -> None:
     report.write_report(run, pdf=True)

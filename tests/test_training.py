@@ -289,6 +289,21 @@ def test_fit_refuses_a_damaged_checkpoint(config: Config, tmp_path: Path, conten
         fit(config, tmp_path / "run")
 
 
+@pytest.mark.parametrize("free", [0, 8_192, 40_960])  # bytes; the checkpoint needs more
+def test_a_full_disk_ends_fit_and_the_last_checkpoint_goes_on(
+    config: Config, small_disk: Path, free: int
+) -> None:
+    run, filler = small_disk / "run", small_disk / "filler"
+    train_an_epoch(config, run)
+    before = files(run)
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - free))
+    with pytest.raises(OSError, match=r"^\S+ can't be written: No space left on device$"):
+        fit(config, run)
+    assert files(run) == before
+    filler.unlink()
+    assert [row["epoch"] for row in fit(config, run)] == [2]
+
+
 def test_fit_refuses_a_checkpoint_that_runs_code(config: Config, tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, ...]:

@@ -25,13 +25,14 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "config": ["Config"],
         "diagram": ["draw", "layers"],
         "export": ["to_onnx"],
-        "evaluation": ["Evaluation", "evaluate"],
+        "evaluation": ["Evaluation", "evaluate", "evaluate_tables"],
         "mnist": ["Digits"],
         "networks": ["ConcatNet", "DigitSumNet", "ExactNet", "FastNet", "load"],
         "imaging": ["read_number", "read_picture"],
         "pairs": ["DigitSumDataset", "deal", "pair_table", "split_loaders"],
         "prediction": ["NumberPrediction", "Prediction", "Predictor"],
         "report": ["compare", "write_report"],
+        "scoring": ["Scores", "score"],
         "training": ["fit"],
     },
 )
@@ -45,4 +46,5 @@ def __getattr__(name: str) -> "Any":
     try:
         return _load(name)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}: pip install 'digitsum[train]'", name=error.name) from error
+        extra = "batch" if error.name in ("distributed", "fsspec", "pyarrow", "threadpoolctl") else "train"
+        raise ModuleNotFoundError(f"{error}: pip install 'digitsum[{extra}]'", name=error.name) from error

@@ -4,6 +4,7 @@ A user's mistake ends with exit code 2, a failure with 1, an interruption with 1
 """
 
 import inspect
+import io
 import itertools
 import logging
 import signal
@@ -40,6 +41,8 @@ for flag in ("--help", "--version"):
     app[flag].group = "Options"
 app.register_install_completion_command(group="Options")
 
+NAMED = 10  # of the files that couldn't be scored
+
 _order = itertools.count()
 
 
@@ -52,6 +55,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 def main() -> None:
     """Run the command line."""
     logging.basicConfig(format="%(name)s: %(message)s")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as of stderr: a name of a file needn't be UTF-8
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except UnusedCliTokensError as error:
@@ -141,6 +146,33 @@ RunOrWeights = Annotated[
 Model = Annotated[
     str,
     Parameter(metavar="MODEL", help="**exact**, **concat**, a file that export wrote, or a run folder."),
+]
+
+PictureColumn = Annotated[
+    str | None,
+    Parameter(
+        metavar="NAME",
+        help="Of the pictures: files' bytes, or 784 uint8, the rows of 28 x 28.",
+        show_default="the only such column",
+    ),
+]
+
+Workers = Annotated[
+    Whole | None,
+    Parameter(
+        validator=Number(gte=1),
+        help="Processes, each with one core and a file at a time. From 1 up.",
+        show_default="one a core",
+    ),
+]
+
+Scheduler = Annotated[
+    str | None,
+    Parameter(
+        metavar="ADDRESS",
+        help="Of a Dask scheduler, such as tcp://10.0.0.1:8786: its workers do it. Whoever reaches it can"
+        " run programs on them: let it listen in a network that you trust, or use TLS.",
+    ),
 ]
 
 
@@ -323,29 +355,48 @@ def evaluate(
     /,
     *,
     data: Annotated[
-        str | None, Parameter(metavar="NAME", help="As for train.", show_default="the run's own")
+        str | None,
+        Parameter(
+            metavar="NAME",
+            help="As for train, or Parquet files: a path, an address or a pattern that ends in .parquet.",
+            show_default="the run's own",
+        ),
     ] = None,
     split: Annotated[
         Literal["train", "test"], Parameter(help="Which split of --data; mnist alone has a test split.")
     ] = "train",
     data_dir: DataDir = None,
+    column: PictureColumn = None,
+    label_column: Annotated[
+        str | None, Parameter(metavar="NAME", help="Of the digits, in Parquet files.", show_default="label")
+    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     json: Annotated[bool, FLAG, Parameter(help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Try every image with all ten addends and say how right both outputs are.
 
-    Without --data the images are those that the run held out.
+    Without --data the images are those that the run held out. Those of Parquet files are read a batch of rows
+    at a time, as by score.
 
     For example:
 
     - digitsum evaluate runs/first
     - digitsum evaluate exact --data mnist --split test
+    - digitsum evaluate exact --data 's3://bucket/digits/*.parquet' --scheduler tcp://10.0.0.1:8786
     """
     from digitsum import DigitSumDataset, evaluate, load, mnist
     from digitsum.pairs import loader
     from digitsum.training import load_parts
 
     network = load(run_or_weights)
-    if data:
+    of_tables = {"column": column, "label-column": label_column, "workers": workers, "scheduler": scheduler}
+    given = {name: value for name, value in of_tables.items() if value is not None}
+    if data and data.endswith(".parquet"):
+        found = _evaluate_tables(run_or_weights, data, split, given)
+    elif given:
+        raise ValueError(f"--{next(iter(given))} is for Parquet files: --data should end in .parquet")
+    elif data:
         batches = loader(DigitSumDataset(mnist.load(data, split, data_dir)))
         found = evaluate(network, batches, data, split)
     elif run_or_weights in NETWORKS:
@@ -360,6 +411,19 @@ def evaluate(
         print(dumps(asdict(found)))
     else:
         _show(found)
+
+
+def _evaluate_tables(run_or_weights: str, data: str, split: str, given: dict[str, Any]) -> "Evaluation":
+    from digitsum.evaluation import evaluate_tables
+
+    if split != "train":
+        raise ValueError("Parquet files have no splits: leave --split out")
+    try:
+        return evaluate_tables(
+            run_or_weights, data, **{name.replace("-", "_"): given[name] for name in given}
+        )
+    except ModuleNotFoundError as error:
+        fail(f"{error}: pip install 'digitsum[batch]'", 1)
 
 
 def _show(evaluation: "Evaluation") -> None:
@@ -510,6 +574,77 @@ def _percent(probability: float) -> str:
 
 
 _PREDICTION = "{:>8}  {:>8}  {:>11}  {}"
+
+
+@command
+def score(
+    source: Annotated[
+        str,
+        Parameter(
+            name="IN",
+            help="Parquet files or pictures: a file, a folder with all in it, or a pattern such as"
+            " 'data/*.parquet', as a path or as an address such as s3://bucket/data. Where some end in"
+            " .parquet, only these are read.",
+        ),
+    ],
+    out: Annotated[
+        str,
+        Parameter(
+            name="OUT", help="The folder for the scores, new or an earlier job's: a path or an address."
+        ),
+    ],
+    /,
+    *,
+    addend: Annotated[
+        Whole | None, Parameter(alias="-a", help="The number to add to each, 0 or more.")
+    ] = None,
+    addend_column: Annotated[
+        str | None, Parameter(metavar="NAME", help="The column of what to add, whole numbers or text.")
+    ] = None,
+    column: PictureColumn = None,
+    model: Model = "exact",
+    csv: Annotated[bool, FLAG, Parameter(help="Write CSV instead of Parquet, for a spreadsheet.")] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+) -> None:
+    """Read the number in each of very many pictures, add another to it, and write a table.
+
+    Each Parquet file, and each thousand pictures of a folder, gets a file in OUT: its columns without the
+    pictures, number and sum (as text, as they may be long), probability, uncertain and error. Every row is
+    there once; where one can't be read, error says why.
+
+    One process does a file at a time, and writes its scores whole or not at all: after an interruption the
+    same command goes on with what is missing. A file that isn't Parquet is named, the others are scored, and
+    the exit code is 1.
+
+    For example:
+
+    - digitsum score pictures scores --addend 7 --csv
+    - digitsum score 'data/*.parquet' scores --addend-column n
+    - digitsum score s3://bucket/data s3://bucket/scores --addend 7 --scheduler tcp://10.0.0.1:8786
+    """
+    from digitsum import score
+
+    done = score(
+        source,
+        out,
+        addend=addend,
+        addend_column=addend_column,
+        column=column,
+        model=model,
+        csv=csv,
+        workers=workers,
+        scheduler=scheduler,
+    )
+    for sentence in done.failed[:NAMED]:
+        print(f"digitsum: {sentence}", file=sys.stderr)
+    if len(done.failed) > NAMED:
+        print(f"digitsum: and {len(done.failed) - NAMED} more files", file=sys.stderr)
+    print(
+        f"{out}: {done.files:,} files, of which {done.there:,} were there;"
+        f" {done.rows:,} rows written, {done.errors:,} of them with an error"
+    )
+    sys.exit(1 if done.failed else 0)
 
 
 @command

@@ -5,6 +5,7 @@ Torch-free: the command line shows all of it without loading torch.
 
 import json
 import math
+import sys
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin
@@ -174,7 +175,8 @@ def _fits(value: object, setting: "Field[Any]") -> bool:
         return False
     if not isinstance(value, int | float):
         return True
-    return math.isfinite(value) and setting.metadata["least"] <= value <= setting.metadata["most"]
+    # a whole number may be too large for a float
+    return abs(value) <= sys.float_info.max and setting.metadata["least"] <= value <= setting.metadata["most"]
 
 
 def _expected(setting: "Field[Any]") -> str:

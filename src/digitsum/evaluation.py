@@ -1,13 +1,17 @@
 """How right a network is: every image with all ten addends, no chance, no averages of averages."""
 
+import hashlib
 import json
+import logging
 import math
+import operator
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache, partial, reduce
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +20,28 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from digitsum.files import read_json, replacing
-from digitsum.networks import DigitSumNet
-from digitsum.pairs import Item
+from digitsum.files import NETWORKS, read_json, replacing
+from digitsum.mnist import Digits
+from digitsum.networks import DigitSumNet, find, load
+from digitsum.pairs import DigitSumDataset, Item, loader
+
+if TYPE_CHECKING:  # what needs pyarrow is imported by the function that uses it
+    from digitsum.tables import Part
 
 Array = npt.NDArray[Any]
 
+TABLES = (
+    ("digit_ci95", 2),
+    ("sum_ci95", 2),
+    ("confusion", 10, 10),
+    ("sum_accuracy_by_digit_and_addend", 10, 10),
+)
+LARGEST = 1e30  # of a figure that is read again: larger ones can't be drawn
 SHARES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")  # what a short account names
+BINS = 15  # of confidence, for the expected calibration error
+NAMED = 3  # of the rows that are skipped
+
+log = logging.getLogger("digitsum")
 
 
 @dataclass(frozen=True)
@@ -93,15 +112,29 @@ class Evaluation:
         """
         try:
             evaluation = cls(**read_json(path))
-            for field in fields(cls):
-                if field.type in (int, float) and type(getattr(evaluation, field.name)) not in (int, float):
-                    raise TypeError(f"{field.name} isn't a number")
-            for table in (evaluation.confusion, evaluation.sum_accuracy_by_digit_and_addend):
-                if np.asarray(table, float).shape != (10, 10):
-                    raise TypeError("its tables aren't 10 x 10")
+            evaluation._check()
             return evaluation
         except (OSError, TypeError, ValueError) as error:
             raise ValueError(f"{path} isn't the file of an evaluation: {error}") from error
+
+    def _check(self) -> None:
+        """Refuse what no evaluation holds."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type in (int, float) and not _is_figure(value):
+                raise TypeError(f"{field.name} isn't a number")
+            if field.type is str and not isinstance(value, str):
+                raise TypeError(f"{field.name} isn't text")
+        for name, *shape in TABLES:
+            cells = np.array(getattr(self, name), dtype=object)
+            if name == "sum_accuracy_by_digit_and_addend":
+                cells[cells == None] = 0  # noqa: E711  # cell by cell
+            if cells.shape != tuple(shape) or not all(_is_figure(cell) and cell >= 0 for cell in cells.flat):
+                raise TypeError(f"{name} isn't {' x '.join(map(str, shape))} numbers from 0 on")
+
+
+def _is_figure(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) <= LARGEST  # type: ignore[arg-type]  # NaN isn't
 
 
 def evaluate(network: DigitSumNet, batches: Iterable[Item], data: str, split: str) -> Evaluation:
@@ -117,15 +150,134 @@ def evaluate(network: DigitSumNet, batches: Iterable[Item], data: str, split: st
         An answer isn't a finite number.
     """
     start = time.perf_counter()
-    trials = run_trials(network, batches)
-    return Evaluation(
-        network=network.config["network"],
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        data=data,
-        split=split,
-        **_figures(trials),
-        seconds=time.perf_counter() - start,
-    )
+    return Tally.of(run_trials(network, batches)).evaluation(network, data, split, start)
+
+
+def evaluate_tables(
+    name: str | Path,
+    source: str,
+    *,
+    column: str | None = None,
+    label_column: str = "label",
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> Evaluation:
+    """Evaluate a network on the images of Parquet files, of which it holds a batch of rows at a time.
+
+    The counts are those of `evaluate` with all images in one go, and so is what is counted from them; the
+    likelihoods and the calibration errors are the same but for the rounding of float32. A row that can't be
+    read as one digit is skipped, and a warning says so.
+
+    Parameters
+    ----------
+    name
+        As for `load`; in a cluster each worker has to find the same.
+    source
+        Parquet files, as `tables.find` takes them.
+    column
+        That of the pictures, as `tables.read_rows` takes it. None: the only such column.
+    label_column
+        That of the digits, 0 to 9, whole numbers.
+    workers, scheduler
+        As for `parallel.each`. Whoever reaches a Dask scheduler can run programs on its workers.
+
+    Raises
+    ------
+    ValueError
+        There are no such files, columns or network, a label isn't a digit, or there is no image.
+    OSError
+        A file can't be read.
+    """
+    from digitsum import tables
+    from digitsum.parallel import each, progress
+
+    start, network, parts = time.perf_counter(), load(name), tables.find(source)
+    if not parts[0].is_table:
+        raise ValueError(f"there are no Parquet files at {source}")
+    place = str(name) if name in NETWORKS else str(Path(name).resolve())  # the same for a process elsewhere
+    sha256 = _weights_sha256(place)
+    count = partial(count_file, name=place, sha256=sha256, column=column, label_column=label_column)
+    counted: dict[Part, Counted] = {}
+    with progress(sum(part.size for part in parts)) as show:
+        for part, outcome in each(count, parts, workers, scheduler):
+            if isinstance(outcome, Exception):
+                raise outcome
+            counted[part] = outcome
+            show(part.size, outcome.rows)
+    in_order = [counted[part] for part in parts]  # sums of floats depend on it
+    _warn_of(in_order, source)
+    return reduce(Tally.plus, (each.tally for each in in_order)).evaluation(network, source, "all", start)
+
+
+class Counted(NamedTuple):
+    """What came of a file: its trials, its rows, how many were skipped, and of the first ones why."""
+
+    tally: "Tally"
+    rows: int
+    skipped: int
+    reasons: list[str]
+
+
+def count_file(part: "Part", name: str, sha256: str, column: str | None, label_column: str) -> Counted:
+    """Evaluate a network, of which the weights have the digest, on one Parquet file.
+
+    Raises what `evaluate_tables` does.
+    """
+    network, tally, rows, skipped = _network(name, sha256), Tally.none(), 0, 0
+    reasons: list[str] = []
+    for images, labels, unread in _labelled_images(part, column, label_column):
+        if len(images):
+            batches = loader(DigitSumDataset(Digits(images, labels)))
+            tally = tally.plus(Tally.of(run_trials(network, batches)))
+        reasons += [f"row {rows + i} of {part} ({why})" for i, why in list(unread.items())[:NAMED]]
+        rows, skipped = rows + len(images) + len(unread), skipped + len(unread)
+    return Counted(tally, rows, skipped, reasons[:NAMED])
+
+
+@lru_cache(maxsize=1)
+def _network(name: str, sha256: str) -> DigitSumNet:
+    """Load a network, once in each process, which then keeps to one core."""
+    got = _weights_sha256(name)
+    if got != sha256:
+        raise ValueError(f"the network {name} isn't the same everywhere: expected sha256 {sha256}, got {got}")
+    torch.set_num_threads(1)
+    return load(name)
+
+
+def _weights_sha256(name: str) -> str:
+    return hashlib.sha256((find(name) / "model.safetensors").read_bytes()).hexdigest()
+
+
+def _labelled_images(
+    part: "Part", column: str | None, label_column: str
+) -> Iterator[tuple[Array, Array, dict[int, str]]]:
+    """Read images [N, 1, 28, 28], labels [N], and why rows, by their number in the batch, can't be read."""
+    from digitsum import tables
+
+    with tables.opened(part) as table:
+        column = tables.picture_column(table.schema_arrow, part, column)
+        tables.check_columns(table.schema_arrow, part, label_column)
+        for batch in tables.record_batches(table, [column, label_column]):
+            rows, labels = tables.read_rows(batch[column]), batch[label_column].to_pylist()
+            wrong = [label for label in labels if type(label) is not int or not 0 <= label <= 9]
+            if wrong:
+                raise ValueError(f"{part}: a label should be a whole number from 0 to 9, not {wrong[0]!r}")
+            unread = {
+                i: row if isinstance(row, str) else f"it shows {len(row)} digits, not one"
+                for i, row in enumerate(rows)
+                if len(row) != 1
+            }
+            read = [i for i in range(len(rows)) if i not in unread]
+            images = np.concatenate([np.empty((0, 28, 28), np.uint8), *(rows[i] for i in read)])
+            yield images[:, np.newaxis], np.array([labels[i] for i in read], np.int64), unread
+
+
+def _warn_of(counted: list[Counted], source: str) -> None:
+    skipped, rows = sum(each.skipped for each in counted), sum(each.rows for each in counted)
+    if skipped:
+        reasons = [reason for each in counted for reason in each.reasons][:NAMED]
+        more = [f"and {skipped - len(reasons)} more"] if skipped > len(reasons) else []
+        log.warning("%s of %s rows in %s were skipped: %s", skipped, rows, source, ", ".join(reasons + more))
 
 
 class Trials(NamedTuple):
@@ -200,33 +352,95 @@ def _answers(log_probabilities: Tensor, right: Tensor) -> tuple[Tensor, Tensor, 
     return answer.view(-1, 10), confidence.view(-1, 10), nll.view(-1, 10)
 
 
-def _figures(trials: Trials) -> dict[str, Any]:
-    label, images = trials.label, len(trials.label)
-    digit_right, sum_right = trials.digit_right, trials.sum_right
-    digit_accuracy, sum_accuracy = digit_right.mean(), sum_right.mean()
-    confusion = np.zeros((10, 10), int)
-    np.add.at(confusion, (label[:, None], trials.digit), 1)
-    return {
-        "images": images,
-        "trials": 10 * images,
-        "digit_accuracy": float(digit_accuracy),
-        "sum_accuracy": float(sum_accuracy),
-        "joint_accuracy": float((digit_right & sum_right).mean()),
-        "consistency": float((trials.sum == trials.digit + np.arange(10)).mean()),
-        "misread": float((~digit_right & ~sum_right).mean()),
-        "misadded": float((digit_right & ~sum_right).mean()),
-        "digit_ci95": wilson_interval(digit_accuracy, images),
-        "sum_ci95": wilson_interval(sum_accuracy, images),
-        "digit_nll": float(trials.digit_nll.mean(dtype=float)),
-        "sum_nll": float(trials.sum_nll.mean(dtype=float)),
-        "digit_ece": calibration_error(trials.digit_confidence, digit_right),
-        "sum_ece": calibration_error(trials.sum_confidence, sum_right),
-        "confusion": confusion.tolist(),
-        "sum_accuracy_by_digit_and_addend": [
-            sum_right[label == digit].mean(axis=0).tolist() if np.any(label == digit) else [None] * 10
-            for digit in range(10)
-        ],
-    }
+class Tally(NamedTuple):
+    """The counts and sums of some trials, all that an `Evaluation` is made of: those of parts can be added.
+
+    Attributes
+    ----------
+    confusion, sum_right
+        int64 [10, 10]: the trials by digit and predicted digit; those with the right sum by digit and addend.
+    joint, consistent, misread, misadded
+        How many trials are what the shares of these names in an `Evaluation` say.
+    digit_nll, sum_nll
+        The negative log-likelihoods of the right answers, nats, added up in float64.
+    digit_bins, sum_bins
+        float64 [15, 3]: what `_bins` gives of either output.
+    """
+
+    confusion: Array
+    sum_right: Array
+    joint: int
+    consistent: int
+    misread: int
+    misadded: int
+    digit_nll: float
+    sum_nll: float
+    digit_bins: Array
+    sum_bins: Array
+
+    @classmethod
+    def none(cls) -> Self:
+        """Give what no trials have."""
+        counts, bins = np.zeros((10, 10), np.int64), np.zeros((BINS, 3))
+        return cls(counts, counts, 0, 0, 0, 0, 0.0, 0.0, bins, bins)
+
+    @classmethod
+    def of(cls, trials: Trials) -> Self:
+        """Count some trials."""
+        label, digit_right, sum_right = trials.label[:, None], trials.digit_right, trials.sum_right
+        confusion, by_addend = np.zeros((2, 10, 10), np.int64)
+        np.add.at(confusion, (label, trials.digit), 1)
+        np.add.at(by_addend, (label, np.arange(10)), sum_right)
+        return cls(
+            confusion,
+            by_addend,
+            int((digit_right & sum_right).sum()),
+            int((trials.sum == trials.digit + np.arange(10)).sum()),
+            int((~digit_right & ~sum_right).sum()),
+            int((digit_right & ~sum_right).sum()),
+            float(trials.digit_nll.sum(dtype=float)),
+            float(trials.sum_nll.sum(dtype=float)),
+            _bins(trials.digit_confidence, digit_right, BINS),
+            _bins(trials.sum_confidence, sum_right, BINS),
+        )
+
+    def plus(self, other: Self) -> Self:
+        """Give the counts and sums of both."""
+        return type(self)._make(map(operator.add, self, other))
+
+    def evaluation(self, network: DigitSumNet, data: str, split: str, start: float) -> Evaluation:
+        """Make the evaluation, which began at `start` of `time.perf_counter`, of all images counted."""
+        trials = int(self.confusion.sum())
+        if not trials:
+            raise ValueError("there is no image to evaluate")
+        images, of_digit = trials // 10, self.confusion.sum(axis=1) // 10
+        digit_accuracy, sum_accuracy = np.trace(self.confusion) / trials, self.sum_right.sum() / trials
+        return Evaluation(
+            network=network.config["network"],
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            data=data,
+            split=split,
+            images=images,
+            trials=trials,
+            digit_accuracy=float(digit_accuracy),
+            sum_accuracy=float(sum_accuracy),
+            joint_accuracy=self.joint / trials,
+            consistency=self.consistent / trials,
+            misread=self.misread / trials,
+            misadded=self.misadded / trials,
+            digit_ci95=wilson_interval(digit_accuracy, images),
+            sum_ci95=wilson_interval(sum_accuracy, images),
+            digit_nll=self.digit_nll / trials,
+            sum_nll=self.sum_nll / trials,
+            digit_ece=_calibration_error(self.digit_bins),
+            sum_ece=_calibration_error(self.sum_bins),
+            confusion=self.confusion.tolist(),
+            sum_accuracy_by_digit_and_addend=[
+                (right / count).tolist() if count else [None] * 10
+                for right, count in zip(self.sum_right, of_digit, strict=True)
+            ],
+            seconds=time.perf_counter() - start,
+        )
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
@@ -255,12 +469,15 @@ def calibration_error(confidence: Array, right: Array) -> float:
     >>> calibration_error(np.array([0.75, 0.75]), np.array([True, False]))
     0.25
     """
-    table = reliability(confidence, right)
-    gap = table["trials"] * (table["confidence"] - table["accuracy"]).abs()
-    return float(gap.sum() / table["trials"].sum())
+    return _calibration_error(_bins(confidence, right, BINS))
 
 
-def reliability(confidence: Array, right: Array, bins: int = 15) -> pd.DataFrame:
+def _calibration_error(bins: Array) -> float:
+    count, confidence, right = bins.T
+    return float(np.abs(confidence - right).sum() / count.sum())
+
+
+def reliability(confidence: Array, right: Array, bins: int = BINS) -> pd.DataFrame:
     """Compare confidence with accuracy in equally wide bins of confidence, (0, 1/15] to (14/15, 1].
 
     Parameters
@@ -280,7 +497,16 @@ def reliability(confidence: Array, right: Array, bins: int = 15) -> pd.DataFrame
     0    0.5       1        0.30       1.0
     1    1.0       2        0.75       0.5
     """
-    trials = pd.DataFrame({"confidence": confidence.ravel().astype(float), "right": right.ravel()})
-    trials["bound"] = np.ceil(trials["confidence"] * bins).clip(1, bins) / bins
-    by_bin = trials.groupby("bound", as_index=False)
-    return by_bin.agg(trials=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
+    table = _bins(confidence, right, bins)
+    count, *sums = table[table[:, 0] > 0].T
+    bound = (np.flatnonzero(table[:, 0]) + 1) / bins
+    mean = {name: sum_ / count for name, sum_ in zip(("confidence", "accuracy"), sums, strict=True)}
+    return pd.DataFrame({"bound": bound, "trials": count.astype(np.int64)} | mean)
+
+
+def _bins(confidence: Array, right: Array, bins: int) -> Array:
+    """Give how many trials fall into each bin, and the sums of their confidence and of the right ones."""
+    confidence = confidence.ravel().astype(float)
+    bin_ = np.ceil(confidence * bins).clip(1, bins).astype(np.int64) - 1
+    weights = (None, confidence, right.ravel())
+    return np.stack([np.bincount(bin_, weight, bins) for weight in weights], axis=1).astype(float)

@@ -68,14 +68,14 @@ def to_onnx(network: DigitSumNet, path: Path, evaluation: Evaluation | None = No
         ONNX Runtime answers otherwise than torch: nothing is written.
     """
     answers = Answers(network).eval()
-    program = _translate(answers)
-    program.model.metadata_props.update(
-        network=network.config["network"],
-        parameters=str(sum(parameter.numel() for parameter in network.parameters())),
-        version=version("digitsum"),
-        figures=json.dumps({name: getattr(evaluation, name) for name in FIGURES} if evaluation else {}),
-    )
     with replacing(path) as file:
+        program = _translate(answers)
+        program.model.metadata_props.update(
+            network=network.config["network"],
+            parameters=str(sum(parameter.numel() for parameter in network.parameters())),
+            version=version("digitsum"),
+            figures=json.dumps({name: getattr(evaluation, name) for name in FIGURES} if evaluation else {}),
+        )
         program.save(file)
         difference = largest_difference(answers, file)
         if not difference <= TOLERANCE:  # which nothing that isn't a number is
@@ -107,7 +107,7 @@ def _translate(answers: Answers) -> torch.onnx.ONNXProgram:
 @torch.no_grad()
 def largest_difference(answers: Answers, file: Path) -> float:
     """Compare the file's probabilities with torch's on embedded images, at several batch sizes."""
-    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
     differences = []
     for count in BATCHES:
         image, addend = _example(count)

@@ -4,11 +4,11 @@ A run folder's `SHA256SUMS` lists the digests of its files, as `sha256sum` write
 SHA256SUMS` reads it too.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 ASSETS = Path(__file__).parent / "assets"
 NETWORKS = ("exact", "concat")  # that come with the package, each in a folder of its name
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file
 SUMS = "SHA256SUMS"
 SUMMED = (  # the files of a run that are read again
     "config.json",
@@ -62,6 +63,8 @@ def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
     ------
     ValueError
         Something other than a file is there, as a folder or a device; or another process is writing the run.
+    OSError
+        The folder can't be written to, or the disk is full.
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is a folder, a device or the like, not a file to replace: choose another")
@@ -69,16 +72,21 @@ def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
         raise ValueError(f"{path.parent} isn't a folder: choose another place for {path.name}")
     listed = path.name in SUMMED and (starts_run or (path.parent / SUMS).exists())
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        locked(path.parent) if listed else nullcontext(),
-        TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder,
-    ):
-        temporary = Path(folder) / path.name
-        yield temporary
-        if listed:
-            _replace_and_list(temporary, path)
-        else:
-            temporary.replace(path)
+    try:
+        with (
+            locked(path.parent) if listed else nullcontext(),
+            TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder,
+        ):
+            temporary = Path(folder) / path.name
+            yield temporary
+            if listed:
+                _replace_and_list(temporary, path)
+            else:
+                temporary.replace(path)
+    except OSError as error:
+        if error.errno in FULL:  # of which the system doesn't say where, or names the temporary file
+            raise OSError(f"{path} can't be written: {error.strerror}") from error
+        raise
 
 
 def _replace_and_list(new: Path, path: Path) -> None:
@@ -191,15 +199,15 @@ def locked(run: Path) -> Iterator[None]:
         yield
     finally:
         if not nested:
-            with suppress(OSError):
-                Path(
-                    lock.lock_file
-                ).unlink()  # while it is held: who opened it meanwhile sees that it is gone
+            with suppress(OSError):  # while it is held: who has opened it meanwhile sees that it is gone
+                Path(lock.lock_file).unlink()
         lock.release()
 
 
 def _sweep(run: Path) -> None:
     """Remove the temporary folders of `replacing` whose process was killed."""
     for name in (*SUMMED, SUMS):
-        for folder in run.glob(f".{name}.*"):
-            shutil.rmtree(folder)
+        for folder in run.glob(f".{name}.????????"):
+            with suppress(OSError):  # it is another's
+                (folder / name).unlink(missing_ok=True)
+                folder.rmdir()

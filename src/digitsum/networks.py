@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from digitsum.files import locate, read, read_json, replacing
 
 MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images, ink = 1
+WIDEST = 2**16  # channels of a saved network: of any more, torch can't even count the weights
 NEVER = -1e4  # the logarithm of no probability: its exponential is 0, and unlike -inf it has a gradient
 
 
@@ -158,16 +159,16 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 def _make(config: dict[str, Any], weights: dict[str, Tensor]) -> "ConcatNet | ExactNet":
     """Make the network that a `config.json` describes, with weights that must be of its kind."""
     name, width = config.get("network"), config.get("width")
-    if name not in list(NETWORKS) or type(width) is not int or width < 1:
+    if name not in list(NETWORKS) or type(width) is not int or not 1 <= width <= WIDEST:
         raise ValueError(f"its config.json speaks of a network {name!r} of width {width!r}")
     with torch.device("meta"):  # takes no memory, whatever the width
         expected = _shapes(NETWORKS[name](width).state_dict())
     found = _shapes(weights)
     if differing := sorted(key for key in expected | found if expected.get(key) != found.get(key)):
+        shape, right = (shapes.get(differing[0], "none") for shapes in (found, expected))
         raise ValueError(
-            f"its model.safetensors is of another network than {name} of width {width}: {len(differing)}"
-            f" tensors differ, as {differing[0]}, whose shape is {found.get(differing[0], 'missing')} and"
-            f" should be {expected.get(differing[0], 'missing')}"
+            f"its model.safetensors isn't of the network {name} of width {width}: {len(differing)} tensors"
+            f" differ, as {differing[0]}, {shape} in place of {right}"
         )
     network = NETWORKS[name](width)
     network.load_state_dict(weights)

@@ -11,6 +11,7 @@ Nothing here needs torch.
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,10 +28,10 @@ Array = npt.NDArray[Any]
 
 CERTAIN = 0.9  # an answer with a lower probability is called uncertain
 ENDS = [
-    "image tensor(uint8) ['N', 1, 28, 28]",
-    "addend tensor(int64) ['N']",
-    "digit tensor(float) ['N', 10]",
-    "sum tensor(float) ['N', 19]",
+    "image tensor(uint8) [N, 1, 28, 28]",
+    "addend tensor(int64) [N]",
+    "digit tensor(float) [N, 10]",
+    "sum tensor(float) [N, 19]",
 ]
 EXTERNAL = "session.model_external_initializers_file_folder_path"  # ONNX Runtime's
 CHUNK = 64  # images that go through the network at once: what lies between layers then stays in the cache
@@ -149,7 +150,7 @@ class Predictor:
         options.intra_op_num_threads = threads
         file = find_model(model)
         # no other file can be part of it: the folder in which they would be sought can't exist
-        options.add_session_config_entry(EXTERNAL, str(file / "none"))
+        options.add_session_config_entry(EXTERNAL, f"{os.devnull}/none")
         data = read(file)
         try:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
@@ -245,10 +246,10 @@ class Predictor:
 
 def _check_ends(session: ort.InferenceSession) -> None:
     """Check that a model's inputs and outputs are those of digitsum."""
-    ends = [
-        f"{end.name} {end.type} {['N' if isinstance(size, str) else size for size in end.shape]}"
-        for end in [*session.get_inputs(), *session.get_outputs()]
-    ]
+    ends = []
+    for end in [*session.get_inputs(), *session.get_outputs()]:
+        sizes = ["N" if isinstance(size, str) else f"{size}" for size in end.shape]
+        ends.append(f"{end.name} {end.type} [{', '.join(sizes)}]")
     if sorted(ends) != sorted(ENDS):
         raise ValueError(f"its inputs and outputs are {', '.join(ends)}, not {', '.join(ENDS)}")
 

@@ -29,7 +29,7 @@ from PIL import Image
 from digitsum import plots
 from digitsum.config import Config, defaults, option
 from digitsum.diagram import draw, layers
-from digitsum.evaluation import SHARES, Evaluation, Trials, run_trials
+from digitsum.evaluation import LARGEST, SHARES, Evaluation, Trials, run_trials
 from digitsum.files import ASSETS, read, read_json, replacing
 from digitsum.networks import NETWORKS, load
 from digitsum.pairs import DigitSumDataset, loader, pair_table
@@ -100,7 +100,7 @@ class _Run:
         path = self.folder / "metrics.csv"
         try:
             table = pd.read_csv(io.BytesIO(read(path)), dtype=float)
-            if list(table) != list(COLUMNS) or table.empty or not np.isfinite(table).all(axis=None):
+            if list(table) != list(COLUMNS) or table.empty or not (table.abs() <= LARGEST).all(axis=None):
                 raise ValueError(f"expected rows of {', '.join(COLUMNS)}")
             return table.astype({"epoch": int}).set_index("epoch")
         except (OSError, ValueError) as error:
@@ -368,7 +368,7 @@ def _render(template: str, path: Path, **values: Any) -> None:
     pages.filters["thousands"] = lambda count: f"{count:,}"
     pages.filters["count"] = lambda things, name: f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
     with replacing(path) as file:
-        file.write_text(pages.get_template(template).render(values), "utf-8")
+        file.write_text(pages.get_template(template).render(values), "utf-8", "backslashreplace")
 
 
 def _print(page: Path, path: Path) -> None:

@@ -1,0 +1,358 @@
+"""Does any input end in something other than an answer or a clear refusal? Fuzzing, with atheris.
+
+pip install atheris  # it has wheels for Python 3.11 to 3.13; no test needs it
+python benchmarks/fuzzing.py [--seconds 300] [--corpus FOLDER] [TARGET ...]
+
+Each target reads bytes that libFuzzer makes of good examples, led by what the package's own code does with
+them. The library may raise ValueError or OSError, the command line end with 0, 1 or 2 and a sentence. All
+else is a finding, and so is more than 2 GB, or 100 s by the clock, which a busy machine needs for some: then
+libFuzzer tells of it, the bytes are kept in the corpus, and the target ends. `tests/test_fuzz.py` gives the
+same targets a few examples.
+"""
+
+import argparse
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import cache, partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from digitsum import (
+    Evaluation,
+    Predictor,
+    cli,
+    compare,
+    evaluate,
+    load,
+    mnist,
+    report,
+    tables,
+    to_onnx,
+    write_report,
+)
+from digitsum.config import Config
+from digitsum.files import SUMS, read
+from digitsum.imaging import FORMATS, read_number, read_picture
+from digitsum.networks import FastNet
+from digitsum.pairs import DigitSumDataset, loader
+from digitsum.prediction import find_model
+from digitsum.scoring import Job, score_file
+from digitsum.training import COLUMNS
+
+REFUSED = (ValueError, OSError)
+# seconds, also of what libFuzzer calls slow, megabytes and bytes of a case
+LIMITS = ["-timeout=100", "-report_slow_units=100", "-rss_limit_mb=2000", "-max_len=60000"]
+KINDS = (np.uint8, np.bool, np.uint16, np.float16, np.float32, np.float64, np.int64, np.complex64)
+WORDS = re.findall(
+    r"\S+",
+    """train evaluate report compare predict export data serve site score exact concat fast adapt mnist
+    mnist5k run model.onnx digit.png pipe nowhere new / .. - -- = -a -h --help --version --shell bash 7 -1
+    2.5 1e400 nan 999999999999999999999 0x7 test tensorboard --addend --json --model --to --data --data-dir
+    --split --resume --out --preset --start-from --network --width --epochs --log --port --workers --host
+    --fetch --pdf --allow-origin --no-augment --seed --batch-size --learning-rate --deal --addend-column --csv
+    --column --scheduler""",
+)
+FUZZ = """
+import sys, atheris
+with atheris.instrument_imports(include=["digitsum"]):
+    import fuzzing
+target = sys.argv.pop(1)
+for seed in fuzzing.seeds(target):  # what is imported for the first time doesn't count
+    fuzzing.TARGETS[target](seed)
+atheris.Setup(sys.argv, fuzzing.TARGETS[target])
+atheris.Fuzz()
+"""
+
+
+# What the targets read
+
+
+@cache
+def folder() -> Path:
+    """Make the folder in which this process puts what it reads, beside a picture and a pipe."""
+    made = Path(mkdtemp(prefix="fuzzing-"))
+    (made / "digit.png").write_bytes(drawn("PNG"))
+    os.mkfifo(made / "pipe")
+    return made
+
+
+@cache
+def run() -> Path:
+    """Make a run, as small as can be, without a list of digests: what reads a file must notice by itself."""
+    made, network = folder() / "run", FastNet(width=1)
+    Config(network="fast", width=1).save(made)
+    network.save_pretrained(made)
+    Config(network="fast", width=1).save(made)
+    (made / "metrics.csv").write_text("\n".join([",".join(COLUMNS), *[",".join("1" for _ in COLUMNS)] * 2]))
+    images = np.zeros((10, 1, 28, 28), np.uint8)
+    dataset = DigitSumDataset(mnist.Digits(images, np.arange(10)))
+    evaluate(network, loader(dataset), "zeros", "all").save(made / "evaluation.json")
+    (made / SUMS).unlink()
+    return made
+
+
+@contextmanager
+def damaged(name: str, data: bytes) -> Iterator[Path]:
+    """Give the run with other bytes in one of its files."""
+    path = run() / name
+    good = path.read_bytes() if path.exists() else None
+    path.write_bytes(data)
+    try:
+        yield run()
+    finally:
+        path.unlink()
+        if good is not None:
+            path.write_bytes(good)
+
+
+def drawn(kind: str) -> bytes:
+    """Draw a seven."""
+    page = np.full((40, 40), 230, np.uint8)
+    page[8:11, 10:28] = page[8:32, 25:28] = 30
+    file = io.BytesIO()
+    Image.fromarray(page).save(file, kind)
+    return file.getvalue()
+
+
+def stored(columns: dict[str, list[Any]]) -> bytes:
+    """Write a Parquet file."""
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
+# The targets
+
+
+def idx(data: bytes) -> None:
+    """Read IDX files, raw or gzipped: one, and both of a split."""
+    for dimensions in (1, 3):
+        with suppress(*REFUSED):
+            mnist.read_idx(data, dimensions, "file")
+    cut = 2 + int.from_bytes(data[:2], "big")
+    for name, content in zip(mnist.FILES["test"], (data[2:cut], data[cut:]), strict=True):
+        (folder() / name).write_bytes(content)
+    with suppress(*REFUSED):
+        mnist.load("mnist", "test", folder())
+
+
+def picture(data: bytes) -> None:
+    """Read a picture as one digit and as a number."""
+    for reader in (read_picture, read_number):
+        with suppress(*REFUSED):
+            image = reader(data)
+            assert (str(image.dtype), image.shape[-2:]) == ("uint8", (28, 28))
+
+
+def pixels(data: bytes) -> None:
+    """Read an array of pixels, whose kind, height and colours the first bytes say."""
+    kind, height, colours = (data[:3] + bytes(3))[:3]
+    array = np.frombuffer(data[3:], np.uint8)
+    array = array[: len(array) // 16 * 16].view(KINDS[kind % len(KINDS)])
+    shape = (height, -1, colours) if colours else (height, -1)
+    with suppress(*REFUSED), np.errstate(invalid="ignore"):
+        images = read_number(array.reshape(shape))
+        assert (str(images.dtype), images.shape[1:]) == ("uint8", (28, 28))
+
+
+def config(data: bytes) -> None:
+    """Read the settings of a run, and what depends on them."""
+    with damaged("config.json", data) as run:
+        for reader in (Config.load, load, partial(page, without=("log", "evaluation"))):
+            with suppress(*REFUSED):
+                reader(run)
+
+
+def evaluation(data: bytes) -> None:
+    """Read an evaluation."""
+    with damaged("evaluation.json", data) as run, suppress(*REFUSED):
+        Evaluation.load(run / "evaluation.json")
+        page(run)
+        compare([run], folder() / "comparison.html")
+
+
+def metrics(data: bytes) -> None:
+    """Read a log."""
+    with damaged("metrics.csv", data) as run, suppress(*REFUSED):
+        compare([run], folder() / "comparison.html")
+        page(run)
+
+
+def page(run: Path, without: tuple[str, ...] = ()) -> None:
+    """Write the page of a run, but for what the images and the network's answers need."""
+    left_out = ("data", "network", "answers", *without)
+    with patch.dict(report.SECTIONS, dict.fromkeys(left_out, lambda _: "left out")):
+        write_report(run)
+
+
+def weights(data: bytes) -> None:
+    """Read weights."""
+    with damaged("model.safetensors", data) as run, suppress(*REFUSED):
+        load(run)
+
+
+def sums(data: bytes) -> None:
+    """Read a file that a list of digests may speak of."""
+    with damaged(SUMS, data) as run, suppress(*REFUSED):
+        assert read(run / "metrics.csv") == (run / "metrics.csv").read_bytes()
+
+
+def onnx(data: bytes) -> None:
+    """Read a model."""
+    with damaged("model.onnx", data) as run, suppress(*REFUSED):
+        Predictor(run, threads=1)
+
+
+def parquet(data: bytes) -> None:
+    """Score a Parquet file, with one addend and with a column of them."""
+    path, out = folder() / "pictures.parquet", folder() / "scores"
+    path.write_bytes(data)
+    out.mkdir(exist_ok=True)
+    sha256 = hashlib.sha256(find_model("concat").read_bytes()).hexdigest()
+    for addend, column in ((7, None), (None, "n")):
+        job = Job(tables.address(str(out)), "concat", sha256, addend, column, None, csv=False)
+        for part in tables.find(str(path)):
+            with suppress(*REFUSED):
+                score_file(part, job)
+
+
+def words(data: bytes) -> None:
+    """Run the command line with a word a line; nothing is trained, served or downloaded."""
+    arguments = os.fsdecode(data.replace(b"\0", b"")).split("\n")
+    errors = io.StringIO()
+    with (
+        contextlib.chdir(run().parent),
+        patch.object(sys, "argv", ["digitsum", *arguments]),
+        patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(data))),
+        patch.object(cli, "_train"),
+        patch("digitsum.service.serve"),
+        patch("digitsum.scoring.each", return_value=()),
+        patch("digitsum.mnist.fetch"),
+        patch("digitsum.site._download", side_effect=OSError("it is left out")),
+        redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8")),
+        redirect_stderr(errors),
+    ):
+        try:
+            cli.main()
+            code: object = 0
+        except SystemExit as ending:
+            code = ending.code or 0
+    assert code in (0, 1, 2), (arguments, code)
+    assert code == 0 or "digitsum: " in errors.getvalue(), (arguments, errors.getvalue())
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target
+    for target in (idx, picture, pixels, config, evaluation, metrics, weights, sums, onnx, parquet, words)
+}
+
+
+@cache
+def seeds(target: str) -> list[bytes]:
+    """Give good examples of what a target reads."""
+    if target == "idx":
+        pair = [
+            struct.pack(">HBBI", 0, 8, 1, 2) + b"\7\2",
+            struct.pack(">HBB3I", 0, 8, 3, 2, 28, 28) + bytes(1568),
+        ]
+        split = [struct.pack(">H", len(each)) + each + pair[0] for each in (pair[1], gzip.compress(pair[1]))]
+        return [*pair, *split]
+    if target == "picture":
+        return [drawn(kind) for kind in FORMATS]
+    if target == "pixels":
+        return [bytes([kind, 40, 0]) + np.ones((40, 40), KINDS[kind]).tobytes() for kind in range(len(KINDS))]
+    if target == "words":
+        return ["\n".join(line.split()).encode() for line in LINES]
+    if target == "sums":
+        return [b"%s  metrics.csv\n" % (b"0" * 64)]
+    if target == "parquet":
+        return [
+            stored({"picture": [drawn("PNG"), b"", None], "n": [1, 2, None]}),
+            stored({"pixels": pa.array([[0] * 784, [255] * 784], pa.list_(pa.uint8())), "n": ["1", "x"]}),
+        ]
+    if target == "onnx":
+        to_onnx(FastNet(width=1), folder() / "model.onnx")
+        return [(folder() / "model.onnx").read_bytes()]
+    names = {"weights": "model.safetensors", "metrics": "metrics.csv"}
+    return [(run() / names.get(target, f"{target}.json")).read_bytes()]
+
+
+LINES = [
+    "predict digit.png --addend 7 --json --model run",
+    "train --data run --epochs 3 --preset fast --no-augment --width 4 --seed 1 --out new",
+    "train --resume run",
+    "evaluate run --data mnist --split test --json",
+    "export run --to pipe",
+    "compare run run --to new",
+    "serve --port 7 --workers 2 --allow-origin * --host ::1",
+    "site new --model exact",
+    "score digit.png new --addend 7 --csv --workers 1",
+    "data --fetch --data-dir run",
+    "predict - -a ٣",
+]
+
+
+# Fuzzing
+
+
+def main() -> None:
+    """Fuzz each target in a process of its own and print a row."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("targets", nargs="*", choices=[[], *TARGETS], metavar="TARGET", default=[])
+    parser.add_argument("--seconds", type=int, default=300, help="for each target")
+    parser.add_argument("--corpus", type=Path, default=Path("build/fuzzing"))
+    asked = parser.parse_args()
+    print("| target | cases | seconds | findings |\n|---|---|---|---|")
+    for target in asked.targets or TARGETS:
+        cases, seconds, finding = fuzz(target, asked.corpus / target, asked.seconds)
+        print(f"| {target} | {cases:,} | {seconds} | {finding} |", flush=True)
+
+
+def fuzz(target: str, corpus: Path, seconds: int) -> tuple[int, int, str]:
+    """Fuzz a target, and give how many cases it had, the seconds it took and what was found."""
+    corpus.mkdir(parents=True, exist_ok=True)
+    for i, seed in enumerate(seeds(target)):
+        (corpus / f"seed-{i}").write_bytes(seed)
+    dictionary = corpus.with_suffix(".dict")
+    dictionary.write_text("".join(f'"{word}"\n' for word in WORDS))
+    options = [
+        f"-max_total_time={seconds}",
+        f"-artifact_prefix={corpus}/finding-",
+        "-print_final_stats=1",
+        *LIMITS,
+    ]
+    options += [f"-dict={dictionary}"] * (target == "words")
+    done = subprocess.run(  # noqa: S603  # this script
+        [sys.executable, "-c", FUZZ, target, *options, str(corpus)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    told = done.stderr.decode(errors="replace")
+    corpus.with_suffix(".log").write_text(told)
+    cases = re.findall(r"number_of_executed_units: (\d+)", told)
+    took = re.findall(r"Done \d+ runs in (\d+) second", told)
+    finding = re.findall(r"finding-\S+", told) or ["none"]
+    return int(cases[-1]) if cases else 0, int(took[-1]) if took else 0, finding[-1]
+
+
+if __name__ == "__main__":
+    main()

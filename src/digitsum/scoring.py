@@ -1,0 +1,420 @@
+"""Very many pictures: read the number in each, add, and write what comes of it as Parquet.
+
+    score("pictures/*.parquet", "scores", addend=7)
+    score("s3://bucket/pictures", "s3://bucket/scores", addend_column="n", scheduler="tcp://10.0.0.1:8786")
+
+One process does a file at a time, and holds a batch of its rows. A file's scores are written whole or not at
+all, so a job that was interrupted goes on with the files that are missing. `MANIFEST`, beside the scores,
+says what they were made of: with what has changed since they aren't mixed.
+
+Nothing here needs torch.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+from uuid import uuid4
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+
+from digitsum import tables
+from digitsum.files import NETWORKS
+from digitsum.imaging import may_be_two
+from digitsum.parallel import each, progress
+from digitsum.prediction import CERTAIN, Predictor, check_any_addend, find_model
+from digitsum.tables import Part, Row
+
+MANIFEST = "_digitsum.json"  # what reads a folder of Parquet leaves out names that start with _
+GROUP_BYTES = 8_000_000  # of scores that are written as one row group
+MAX_ADDEND = 1_000  # digits of an addend that is text, as over HTTP
+
+RESULTS = pa.schema(
+    {
+        "number": pa.string(),
+        "sum": pa.string(),
+        "probability": pa.float64(),
+        "uncertain": pa.bool_(),
+        "error": pa.string(),
+    }
+)
+
+Batch = tuple[pa.RecordBatch, list[Row], list[Any]]  # the columns that are kept, the rows, their addends
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `score` was told, as each process that scores a file is told."""
+
+    out: str
+    model: str
+    model_sha256: str
+    addend: int | None
+    addend_column: str | None
+    column: str | None
+    csv: bool
+
+    def target(self, part: str) -> str:
+        """Give the name of the scores of a part with this name."""
+        return f"{part}.{'csv' if self.csv else 'parquet'}"
+
+    def settings(self) -> dict[str, Any]:
+        """Give what all scores in a folder have in common; a model is the same wherever it lies."""
+        return {name: value for name, value in asdict(self).items() if name not in ("out", "model")}
+
+
+class Count(NamedTuple):
+    """Rows, and how many of them have an error."""
+
+    rows: int
+    errors: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What `score` did.
+
+    Attributes
+    ----------
+    rows, errors
+        How many rows were written, and how many of them have an error.
+    files, there
+        How many files the scores have, and how many of them an earlier job had written.
+    failed
+        A sentence for each file that couldn't be scored.
+    """
+
+    rows: int
+    errors: int
+    files: int
+    there: int
+    failed: list[str]
+
+
+def score(
+    source: str,
+    out: str,
+    *,
+    addend: int | None = None,
+    addend_column: str | None = None,
+    column: str | None = None,
+    model: str | Path = "exact",
+    csv: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> Scores:
+    """Read the number in each of very many pictures, add to it, and write the scores.
+
+    Each Parquet file gets a file of scores, and so do each thousand pictures of a folder. They are the file's
+    columns but for the pictures (or `picture`, the name in the folder) and `number`, `sum`, `probability`,
+    `uncertain`, as `NumberPrediction` has them, and `error`. Numbers and sums are text, as they may have any
+    number of digits. Where a row can't be read, `error` says why in one sentence, and the others are null.
+    Every row is there once, in the order of the file.
+
+    Asked again, it goes on with the scores that are missing in `out`. One job at a time may write there.
+
+    Parameters
+    ----------
+    source
+        Parquet files or pictures, as `tables.find` takes them: data/*.parquet, s3://bucket/data.
+    out
+        A folder, new or an earlier job's: a path or an address.
+    addend, addend_column
+        One of both: what is added to each, 0 or more; or the column that says it, of whole numbers or text.
+    column
+        That of the pictures, as `tables.read_rows` takes it. None: the only such column.
+    model
+        As for `Predictor`; in a cluster each worker has to find the same.
+    csv
+        Write CSV instead of Parquet.
+    workers, scheduler
+        As for `parallel.each`. Whoever reaches a Dask scheduler can run programs on its workers.
+
+    Raises
+    ------
+    ValueError
+        There is nothing to score; no such column or model; `out` has something else, or scores of other
+        pictures, with another addend or by another model.
+    OSError
+        The source can't be listed, or `out` can't be written to.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from digitsum import mnist
+    >>> images = pa.table({"image": list(mnist.load().images[:4].reshape(4, 784))})
+    >>> with TemporaryDirectory() as folder:
+    ...     pq.write_table(images, f"{folder}/four.parquet")
+    ...     done = score(f"{folder}/four.parquet", f"{folder}/scores", addend=1000)
+    ...     scores = pq.read_table(f"{folder}/scores/four.parquet")
+    >>> done.rows, done.errors, scores["sum"].to_pylist()
+    (4, 0, ['1004', '1002', '1000', '1009'])
+    """
+    parts = tables.find(source, tables.address(out))
+    job = _job(out, addend, addend_column, column, model, csv)
+    _check(parts[0], job)
+    missing = _begin(parts, job)
+    counts, failed = [Count(0, 0)], []
+    with progress(sum(part.size for part in missing)) as show:
+        for part, outcome in each(partial(score_file, job=job), missing, workers, scheduler):
+            if isinstance(outcome, Exception):
+                failed.append(str(outcome) if str(part) in str(outcome) else f"{part}: {outcome}")
+            else:
+                counts.append(outcome)
+                show(part.size, outcome.rows)
+    _sweep(job.out)
+    rows, errors = map(sum, zip(*counts, strict=True))
+    return Scores(rows, errors, len(parts), len(parts) - len(missing), failed)
+
+
+def _job(
+    out: str, addend: int | None, addend_column: str | None, column: str | None, model: str | Path, csv: bool
+) -> Job:
+    if (addend is None) == (addend_column is None):
+        raise ValueError("say what to add: give either --addend or --addend-column")
+    addend = None if addend is None else check_any_addend(addend)
+    Predictor(model)  # which refuses what is none
+    found = model if model in NETWORKS else Path(model).resolve()  # the same for a process elsewhere
+    return Job(tables.address(out), str(found), _sha256(found), addend, addend_column, column, csv)
+
+
+def _sha256(model: str | Path) -> str:
+    return hashlib.sha256(find_model(model).read_bytes()).hexdigest()
+
+
+# What there is to do
+
+
+def _check(part: Part, job: Job) -> None:
+    """Refuse a mistake in the columns' names before anything is written, if the first file can be read."""
+    if part.is_table:
+        with suppress(OSError), tables.opened(part) as table:
+            _columns(table.schema_arrow, part, job)
+    elif job.addend_column or job.column:
+        raise ValueError("pictures have no columns: give --addend alone")
+
+
+def _begin(parts: list[Part], job: Job) -> list[Part]:
+    """Write down what the scores are made of, and tell which parts have none yet."""
+    fs, out = url_to_fs(job.out)
+    if fs.isfile(out):
+        raise ValueError(f"{tables.shown(job.out)} is a file: name a folder for the scores")
+    _sweep(job.out)
+    there = {path.removeprefix(f"{out}/") for path in fs.find(out)}
+    now = {"settings": job.settings(), "files": {part.name: part.state for part in parts}}
+    before = _manifest(job.out, there)
+    if before:
+        _compare(before, now, there, job)
+    if before != now:
+        with _replacing(f"{job.out}/{MANIFEST}") as file:
+            file.write(json.dumps(now, indent=1).encode())
+    return [part for part in parts if job.target(part.name) not in there]
+
+
+def _manifest(out: str, there: set[str]) -> dict[str, Any] | None:
+    """Read what the scores in a folder were made of; None: there are none."""
+    if not there:
+        return None
+    place = f"{tables.shown(out)}/{MANIFEST}"
+    if MANIFEST not in there:
+        raise ValueError(f"{tables.shown(out)} isn't empty, and no scores of digitsum: name a new folder")
+    try:
+        with fsspec.open(f"{out}/{MANIFEST}") as file:
+            manifest: dict[str, Any] = json.load(file)
+        if all(isinstance(manifest[name], dict) for name in ("settings", "files")):
+            return manifest
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{place} is damaged: name a new folder for the scores") from error
+    raise ValueError(f"{place} is damaged: name a new folder for the scores")
+
+
+def _compare(before: dict[str, Any], now: dict[str, Any], there: set[str], job: Job) -> None:
+    """Refuse to mix the scores that are there with others."""
+    out = tables.shown(job.out)
+    for name, value in now["settings"].items():
+        old = before["settings"].get(name)
+        if old != value:
+            what = name.replace("_", " ")
+            raise ValueError(f"{out} was written with {what} {old}, not {value}: name another folder")
+    for name, state in before["files"].items():
+        target = job.target(name)
+        if target in there and now["files"].get(name) != state:
+            what = "has changed since" if name in now["files"] else "isn't there any more"
+            raise ValueError(
+                f"{out}/{target} was made of a file that {what}: remove it, or name a new folder"
+            )
+
+
+def _sweep(out: str) -> None:
+    """Remove what processes that were killed left lying."""
+    fs, path = url_to_fs(out)
+    for name in fs.find(path):
+        if re.search(r"/\.[^/]*\.[0-9a-f]{32}\.part$", name):
+            with suppress(FileNotFoundError):
+                fs.rm(name)
+
+
+# One file
+
+
+def score_file(part: Part, job: Job) -> Count:
+    """Score one part, and write its scores whole or not at all.
+
+    Raises
+    ------
+    OSError
+        It can't be read as Parquet, or its scores can't be written.
+    ValueError
+        It hasn't the columns that it should have, CSV can't hold them, or this process finds another model
+        than the job's.
+    """
+    predictor = _predictor(job.model, job.model_sha256)
+    with _replacing(f"{job.out}/{job.target(part.name)}") as file:
+        groups = _grouped(_scored(predictor, *batch) for batch in _batches(part, job))
+        try:
+            return _write(groups, file, pa.csv.CSVWriter if job.csv else pq.ParquetWriter)
+        except pa.ArrowException as error:
+            raise ValueError(f"the scores of {part} can't be written: {error}") from error
+
+
+def _write(groups: Iterator[pa.Table], file: IO[bytes], writer: Any) -> Count:
+    rows = errors = 0
+    first = next(groups)
+    with writer(file, first.schema) as scores:
+        for group in chain([first], groups):
+            scores.write_table(group)
+            rows += len(group)
+            errors += len(group) - group["error"].null_count
+    return Count(rows, errors)
+
+
+@lru_cache(maxsize=1)
+def _predictor(model: str, sha256: str) -> Predictor:
+    """Load the model, once in each process."""
+    got = _sha256(model)
+    if got != sha256:
+        raise ValueError(f"the model {model} isn't the same everywhere: expected sha256 {sha256}, got {got}")
+    return Predictor(model, threads=1)
+
+
+def _batches(part: Part, job: Job) -> Iterator[Batch]:
+    """Read a part, a batch of rows at a time; a Parquet file's first has none, but the columns."""
+    if not part.is_table:
+        fs, base = url_to_fs(part.base)
+        rows = [tables.read_file(fs, f"{base}/{name}") for name in part.files]
+        names = [os.fsencode(name).decode(errors="replace") for name in part.files]
+        yield pa.record_batch({"picture": names}), rows, [job.addend] * len(rows)
+        return
+    with tables.opened(part) as table:
+        schema = table.schema_arrow.remove_metadata()
+        column = _columns(schema, part, job)
+        for batch in chain([pa.RecordBatch.from_pylist([], schema)], tables.record_batches(table)):
+            added = batch[job.addend_column].to_pylist() if job.addend_column else [job.addend] * len(batch)
+            yield batch.drop_columns([column]), tables.read_rows(batch[column]), added
+
+
+def _columns(schema: pa.Schema, part: Part, job: Job) -> str:
+    """Check a file's columns, and give the name of that of the pictures."""
+    column, addend = tables.picture_column(schema, part, job.column), job.addend_column
+    tables.check_columns(schema, part, addend)
+    if addend and not _is_addend(schema.field(addend).type):
+        kind = schema.field(addend).type
+        raise ValueError(f"{part}: the column {addend} should be of whole numbers or of text, not of {kind}")
+    taken = [name for name in RESULTS.names if name in schema.names and name != column]
+    if taken:
+        raise ValueError(f"{part} has a column {taken[0]}, which its scores have as well: rename it")
+    return column
+
+
+def _is_addend(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _scored(predictor: Predictor, keys: pa.RecordBatch, rows: list[Row], addends: list[Any]) -> pa.Table:
+    """Give the scores of a batch of rows: the columns that are kept, and RESULTS."""
+    checked = [_addend(addend) for addend in addends]
+    columns: dict[str, list[Any]] = {name: [None] * len(rows) for name in RESULTS.names}
+    readable: dict[int, Any] = {}
+    for i, (row, added) in enumerate(zip(rows, checked, strict=True)):
+        if isinstance(row, str) or isinstance(added, str):
+            columns["error"][i] = row if isinstance(row, str) else added
+        else:
+            readable[i] = row, added
+    answers = _answers(predictor, [row for row, _ in readable.values()])
+    for (i, (_, added)), number, probability, uncertain in zip(readable.items(), *answers, strict=True):
+        columns["number"][i] = str(number)
+        columns["sum"][i] = str(number + added)
+        columns["probability"][i] = probability
+        columns["uncertain"][i] = uncertain
+    arrays = [pa.array(columns[field.name], field.type) for field in RESULTS]
+    return pa.table([*keys.columns, *arrays], pa.schema([*keys.schema, *RESULTS]))
+
+
+def _addend(value: Any) -> int | str:
+    """Give an addend as a whole number, or what is wrong with it."""
+    if isinstance(value, str) and re.fullmatch(rf"[0-9]{{1,{MAX_ADDEND}}}", value):
+        return int(value)
+    try:
+        return check_any_addend(value)
+    except ValueError as error:
+        return str(error)
+
+
+def _answers(predictor: Predictor, rows: list[Any]) -> tuple[list[int], list[float], list[bool]]:
+    """Give each number, its probability and whether it is uncertain, as `NumberPrediction` has them."""
+    if not rows:
+        return [], [], []
+    counts = np.array([len(row) for row in rows])
+    ends = counts.cumsum()
+    starts, images = ends - counts, np.concatenate(rows)
+    digits, _ = predictor.probabilities(images[:, np.newaxis], np.zeros(len(images), np.int64))
+    sure = digits.max(axis=1).astype(float)
+    probability = np.multiply.reduceat(sure, starts)
+    uncertain = (probability < CERTAIN) | np.logical_or.reduceat(may_be_two(images, sure), starts)
+    text = "".join(map(str, digits.argmax(axis=1).tolist()))
+    numbers = [int(text[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    return numbers, probability.tolist(), uncertain.tolist()
+
+
+# Writing
+
+
+def _grouped(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Join tables until they are as large as a row group."""
+    group: list[pa.Table] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(each.nbytes for each in group) > GROUP_BYTES:
+            yield pa.concat_tables(group)
+            group = []
+    if group:
+        yield pa.concat_tables(group)
+
+
+@contextmanager
+def _replacing(address: str) -> Iterator[IO[bytes]]:
+    """Give an open file; when the block ends well it replaces what is at the address, else it is removed."""
+    fs, path = url_to_fs(address)
+    folder, _, name = path.rpartition("/")
+    temporary = f"{folder}/.{name}.{uuid4().hex}.part"
+    fs.makedirs(folder, exist_ok=True)
+    try:
+        with fs.open(temporary, "wb") as file:
+            yield file
+        fs.mv(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            fs.rm(temporary)
+        raise

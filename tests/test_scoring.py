@@ -1,0 +1,544 @@
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from digitsum import cli, mnist, scoring, tables
+from digitsum.evaluation import evaluate
+from digitsum.files import ASSETS
+from digitsum.mnist import Digits
+from digitsum.networks import load
+from digitsum.pairs import DigitSumDataset, loader
+from digitsum.prediction import Predictor
+from digitsum.scoring import MANIFEST, Job, score, score_file
+
+FILES, ROWS = 8, 250
+BROKEN = 3  # the row of each file that shows nothing
+RESULTS = ["number", "sum", "probability", "uncertain", "error"]
+
+
+def png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def row_of(images: np.ndarray) -> bytes:
+    """Draw images side by side on paper, large."""
+    return png(
+        np.pad(np.kron(255 - np.hstack(list(images)), np.ones((3, 3), np.uint8)), 20, constant_values=255)
+    )
+
+
+def write(path: Path, columns: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def job(out: object, **changes: Any) -> Job:
+    sha256 = hashlib.sha256((ASSETS / "exact" / "model.onnx").read_bytes()).hexdigest()
+    settings = {"addend": 7, "addend_column": None, "column": None, "csv": False} | changes
+    return Job(tables.address(str(out)), "exact", sha256, **settings)
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return [row for file in sorted(folder.rglob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256(json.dumps(rows_of(folder)).encode()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of embedded images, which say where they are from and what to add."""
+    folder, digits = tmp_path_factory.mktemp("data"), mnist.load()
+    for number, rows in enumerate(np.arange(FILES * ROWS).reshape(FILES, ROWS)):
+        pixels = digits.images[rows].reshape(-1, 784).copy()
+        pixels[BROKEN] = 0
+        image = pa.FixedSizeListArray.from_arrays(pa.array(pixels.ravel()), 784)
+        columns = {"id": rows, "image": image, "n": rows % 10, "label": digits.labels[rows]}
+        write(folder / f"{number}.parquet", columns)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Their scores, made in this process, a file after the other."""
+    out = tmp_path_factory.mktemp("expected")
+    for part in tables.find(str(data)):
+        score_file(part, job(out))
+    return out
+
+
+# What a file of scores holds
+
+
+def test_scores_are_the_predictors(data: Path, expected: Path) -> None:
+    predictor, rows, images = Predictor("exact", threads=1), rows_of(expected), mnist.load().images
+    assert [row["id"] for row in rows] == list(range(FILES * ROWS))
+    for row in rows[:ROWS]:
+        if row["id"] == BROKEN:
+            continue
+        answer = predictor.predict_number(images[row["id"], 0], 7)
+        assert (row["number"], row["sum"]) == (str(answer.number), str(answer.sum))
+        assert (row["uncertain"], row["error"]) == (answer.uncertain, None)
+        assert row["probability"] == pytest.approx(answer.probability, abs=1e-5)
+    (bad, *others) = [row for row in rows if row["error"]]
+    assert [row["id"] for row in others] == [ROWS * file + BROKEN for file in range(1, FILES)]
+    assert bad["error"].startswith("the picture can't be read: no ink stands out")
+    assert [bad[name] for name in RESULTS[:4]] == [None] * 4
+
+
+def test_a_row_of_twenty_digits_is_read_and_added_to_exactly(tmp_path: Path) -> None:
+    images = mnist.load().images[:, 0]
+    pictures = [row_of(images[:20]), row_of(images[20:23]), b"no picture"]
+    write(tmp_path / "a.parquet", {"image": pictures, "n": pa.array([str(10**30), "0", "5"])})
+    (part,) = tables.find(str(tmp_path / "a.parquet"))
+    assert score_file(part, job(tmp_path / "out", addend=None, addend_column="n")) == (3, 1)
+    long, short, wrong = rows_of(tmp_path / "out")
+    for row, picture, addend in ((long, pictures[0], 10**30), (short, pictures[1], 0)):
+        answer = Predictor("exact", threads=1).predict_number(picture, addend)
+        assert (row["number"], row["sum"]) == (str(answer.number), str(answer.sum))
+        assert row["probability"] == pytest.approx(answer.probability, abs=1e-5)
+        assert row["uncertain"] == answer.uncertain
+    assert len(long["sum"]) == 31
+    assert wrong["error"].startswith("the picture can't be read: it is none of PNG, ")
+
+
+@pytest.mark.parametrize(
+    ("addends", "wrong"),
+    [
+        (pa.array([1, -1, None, 3]), ["-1", "None"]),
+        (pa.array([1, 200, 255, 3], pa.uint8()), []),
+        (pa.array(["1", "-1", None, "7.5"]), ["'-1'", "None", "'7.5'"]),
+        (pa.array(["1", "", "9" * 1001, "3"], pa.large_string()), ["''", f"'{'9' * 1001}'"]),
+    ],
+)
+def test_a_wrong_addend_is_its_rows_error(tmp_path: Path, addends: pa.Array, wrong: list[str]) -> None:
+    one = png(mnist.load().images[0, 0])
+    write(tmp_path / "a.parquet", {"image": [one] * 4, "n": addends})
+    (part,) = tables.find(str(tmp_path / "a.parquet"))
+    score_file(part, job(tmp_path / "out", addend=None, addend_column="n"))
+    errors = [row["error"] for row in rows_of(tmp_path / "out") if row["error"]]
+    assert errors == [f"a number's addend is a whole number from 0 on, not {value}" for value in wrong]
+
+
+def test_the_columns_of_the_file_are_kept_but_for_the_pictures(tmp_path: Path) -> None:
+    kept = {
+        "id": pa.array([5], pa.uint16()),
+        "tags": pa.array([["a", "b"]]),
+        "when": pa.array([0], pa.timestamp("s")),
+    }
+    one = [png(mnist.load().images[0, 0])]
+    for columns in ({"image": one, "other": one}, {"image": pa.array([{"bytes": one[0], "path": "x"}])}):
+        write(tmp_path / "a.parquet", kept | columns)
+        (part,) = tables.find(str(tmp_path / "a.parquet"))
+        score_file(part, job(tmp_path / "out", column="image"))
+        written = pq.read_table(tmp_path / "out" / "a.parquet")
+        others = [name for name in columns if name != "image"]
+        assert written.schema.names == [*kept, *others, *RESULTS]
+        for name, column in kept.items():
+            assert written[name].to_pylist() == column.to_pylist()
+        assert written.schema.field("number").type == written.schema.field("sum").type == pa.string()
+
+
+def test_a_file_without_rows_has_scores_without_rows(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", {"id": pa.array([], pa.int8()), "image": pa.array([], pa.binary())})
+    (part,) = tables.find(str(tmp_path / "a.parquet"))
+    assert score_file(part, job(tmp_path / "out")) == (0, 0)
+    assert pq.read_table(tmp_path / "out" / "a.parquet").schema.names == ["id", *RESULTS]
+
+
+def test_scores_of_many_batches_are_those_of_one(
+    data: Path, expected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "BATCH_ROWS", 7)
+    monkeypatch.setattr(scoring, "GROUP_BYTES", 1_000)
+    score_file(tables.find(str(data))[0], job(tmp_path / "out"))
+    assert rows_of(tmp_path / "out") == rows_of(expected)[:ROWS]
+    assert pq.ParquetFile(tmp_path / "out" / "0.parquet").num_row_groups > 3
+
+
+def test_addresses_are_read_and_written(data: Path, expected: Path, tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(data), "/bucket/data", recursive=True)
+    (first, *_) = tables.find("memory://bucket/data/*.parquet")
+    score_file(first, job("memory://bucket/scores"))
+    assert memory.find("/bucket/scores") == ["/bucket/scores/0.parquet"]
+    memory.get("/bucket/scores/0.parquet", str(tmp_path / "0.parquet"))
+    assert (tmp_path / "0.parquet").read_bytes() == (expected / "0.parquet").read_bytes()
+    memory.rm("/bucket", recursive=True)
+
+
+def test_a_failure_in_the_middle_leaves_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "BATCH_ROWS", 10)
+    fail_after = iter("ab")
+    monkeypatch.setattr(tables, "read_rows", lambda column: [next(fail_after)] * len(column))
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        score_file(tables.find(str(data))[0], job(tmp_path / "out"))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_another_model_than_the_jobs_is_refused(data: Path, tmp_path: Path) -> None:
+    other = Job(tables.address(str(tmp_path / "out")), "concat", job("x").model_sha256, 7, None, None, False)
+    with pytest.raises(ValueError, match=r"^the model concat isn't the same everywhere: expected sha256 "):
+        score_file(tables.find(str(data))[0], other)
+    assert not (tmp_path / "out").exists()
+
+
+# A job
+
+
+def test_a_folder_of_pictures_becomes_csv(tmp_path: Path) -> None:
+    images = mnist.load().images[:, 0]
+    (tmp_path / "pictures" / "deep").mkdir(parents=True)
+    (tmp_path / "pictures" / "deep" / "b.png").write_bytes(row_of(images[20:23]))
+    (tmp_path / "pictures" / "a.png").write_bytes(row_of(images[20:21]))
+    (tmp_path / "pictures" / "notes.txt").write_text("no picture")
+    done = score(f"{tmp_path}/pictures", f"{tmp_path}/out", addend=1000, csv=True)
+    assert (done.rows, done.errors, done.files, done.there, done.failed) == (3, 1, 1, 0, [])
+    with (tmp_path / "out" / "pictures-000000.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["picture"] for row in rows] == ["a.png", "deep/b.png", "notes.txt"]
+    for row, picture in zip(rows, ("a.png", "deep/b.png"), strict=False):
+        answer = Predictor("exact").predict_number(tmp_path / "pictures" / picture, 1000)
+        assert (row["number"], row["sum"], row["error"]) == (str(answer.number), str(answer.sum), "")
+    assert rows[2]["error"].startswith("the picture can't be read: it is none of PNG")
+
+
+@pytest.fixture(scope="module")
+def scored_once(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """Two files, and a finished job of them."""
+    folder = tmp_path_factory.mktemp("scored")
+    for name in ("0.parquet", "1.parquet"):
+        (folder / "data").mkdir(exist_ok=True)
+        shutil.copy2(data / name, folder / "data" / name)
+    score(f"{folder}/data", f"{folder}/out", addend=7)
+    return folder
+
+
+@pytest.fixture
+def scored(scored_once: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(scored_once, tmp_path / "scored")
+
+
+def ask_again(folder: Path, **changes: Any) -> scoring.Scores:
+    return score(f"{folder}/data", f"{folder}/out", **{"addend": 7} | changes)
+
+
+def test_a_finished_job_does_nothing_but_sweep(scored: Path) -> None:
+    # the copy's files have the times of the original's, but not its folder
+    before = {path: path.stat().st_mtime_ns for path in (scored / "out").iterdir()}
+    (scored / "out" / f".0.parquet.{'0a' * 16}.part").write_text("left lying by a process that was killed")
+    done = ask_again(scored)
+    assert (done.rows, done.files, done.there, done.failed) == (0, 2, 2, [])
+    assert {path: path.stat().st_mtime_ns for path in (scored / "out").iterdir()} == before
+
+
+def test_a_new_file_is_added_and_a_missing_one_is_done_again(
+    scored: Path, data: Path, expected: Path
+) -> None:
+    shutil.copy(data / "2.parquet", scored / "data")
+    (scored / "out" / "0.parquet").unlink()
+    done = ask_again(scored)
+    assert (done.rows, done.files, done.there) == (2 * ROWS, 3, 1)
+    assert rows_of(scored / "out") == rows_of(expected)[: 3 * ROWS]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"addend": 8}, "{out} was written with addend 7, not 8: name another folder"),
+        (
+            {"addend": None, "addend_column": "n"},
+            "{out} was written with addend 7, not None: name another folder",
+        ),
+        ({"model": "concat"}, "{out} was written with model sha256 "),
+        ({"csv": True}, "{out} was written with csv False, not True: name another folder"),
+        ({"addend": None}, "say what to add: give either --addend or --addend-column"),
+        ({"addend_column": "n"}, "say what to add: give either --addend or --addend-column"),
+        ({"addend": -1}, "a number's addend is a whole number from 0 on, not -1"),
+        ({"addend": None, "addend_column": "m"}, "{data}/0.parquet has no column m, but id, image, n, label"),
+        (
+            {"addend": None, "addend_column": "image"},
+            "{data}/0.parquet: the column image should be of whole numb",
+        ),
+        (
+            {"column": "id"},
+            "{data}/0.parquet should have a column of pictures, of bytes or of 784 uint8, not id",
+        ),
+        ({"model": "best"}, "there is no model 'best': name exact, concat, an ONNX file"),
+    ],
+)
+def test_what_was_asked_wrongly_or_otherwise_is_refused(
+    scored: Path, changes: dict[str, Any], message: str
+) -> None:
+    expected = message.format(out=scored / "out", data=scored / "data")
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}"):
+        ask_again(scored, **changes)
+    assert ask_again(scored).there == 2
+
+
+def test_a_file_that_changed_or_went_is_not_mixed(scored: Path, data: Path, expected: Path) -> None:
+    shutil.copy(data / "5.parquet", scored / "data" / "1.parquet")
+    place = scored / "out" / "1.parquet"
+    with pytest.raises(
+        ValueError, match=rf"^{place} was made of a file that has changed since: remove it, or "
+    ):
+        ask_again(scored)
+    place.unlink()
+    assert ask_again(scored).rows == ROWS
+    assert rows_of(scored / "out") == rows_of(expected)[:ROWS] + rows_of(expected)[5 * ROWS : 6 * ROWS]
+    (scored / "data" / "1.parquet").unlink()
+    with pytest.raises(
+        ValueError, match=rf"^{place} was made of a file that isn't there any more: remove it, or"
+    ):
+        ask_again(scored)
+
+
+def test_a_folder_with_something_else_is_refused(scored: Path) -> None:
+    (scored / "out" / MANIFEST).write_text('{"settings": []}')
+    with pytest.raises(
+        ValueError, match=rf"^{scored}/out/{MANIFEST} is damaged: name a new folder for the scores$"
+    ):
+        ask_again(scored)
+    (scored / "out" / MANIFEST).unlink()
+    with pytest.raises(
+        ValueError, match=rf"^{scored}/out isn't empty, and no scores of digitsum: name a new folder$"
+    ):
+        ask_again(scored)
+    with pytest.raises(
+        ValueError, match=rf"^{scored}/data/0.parquet is a file: name a folder for the scores$"
+    ):
+        score(f"{scored}/data/1.parquet", f"{scored}/data/0.parquet", addend=7)
+    with pytest.raises(ValueError, match=r"^there are no Parquet files or pictures at "):
+        score(f"{scored}/data", f"{scored}/data", addend=7)
+
+
+def test_a_file_that_is_not_parquet_is_named_and_the_others_are_scored(
+    scored: Path,
+    data: Path,
+    expected: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (scored / "data" / "0broken.parquet").write_text("no Parquet")
+    write(scored / "data" / "3.parquet", {"image": [b""], "sum": [1]})
+    write(scored / "data" / "4.parquet", {"picture": ["x.png"]})
+    shutil.copy(data / "2.parquet", scored / "data")
+    monkeypatch.setattr(sys, "argv", ["digitsum", "score", f"{scored}/data", f"{scored}/out", "-a", "7"])
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    output, errors = capfd.readouterr()
+    assert ending.value.code == 1
+    assert (
+        output
+        == f"{scored}/out: 6 files, of which 2 were there; {ROWS} rows written, 1 of them with an error\n"
+    )
+    assert [line.split(" can't be", 1)[0].split(" should", 1)[0] for line in sorted(errors.splitlines())] == [
+        f"digitsum: {scored}/data/0broken.parquet",
+        f"digitsum: {scored}/data/3.parquet has a column sum, which its scores have as well: rename it",
+        f"digitsum: {scored}/data/4.parquet",
+    ]
+    assert rows_of(scored / "out") == rows_of(expected)[: 3 * ROWS]
+
+
+# Processes that are killed
+
+
+@contextmanager
+def started(*arguments: object, within: Sequence[str] = (), **more: Any) -> Iterator[subprocess.Popen[str]]:
+    command = [*within, sys.executable, "-m", "digitsum", *map(str, arguments)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+@contextmanager
+def working(out: Path, data: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    """Start a job, stop it when the first file is begun, and give its process and its workers."""
+    with started("score", data, out, "-a", 7, "--workers", 2, start_new_session=True) as process:
+        wait_until(lambda: out.exists() and any(path.name != MANIFEST for path in out.glob("*.p*")))
+        process.send_signal(signal.SIGSTOP)
+        yield process, workers(process)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_worker_that_is_killed_costs_time_only(data: Path, expected: Path, tmp_path: Path) -> None:
+    with working(tmp_path / "out", data) as (process, (worker, _)):
+        worker.kill()
+        process.send_signal(signal.SIGCONT)
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert f"{FILES} files, of which 0 were there; {FILES * ROWS:,} rows written, {FILES} of them" in output
+    assert digest(tmp_path / "out") == digest(expected)
+    assert files(tmp_path / "out") == [*files(expected), MANIFEST]
+
+
+def test_a_job_that_is_killed_goes_on_with_what_is_missing(
+    data: Path, expected: Path, tmp_path: Path
+) -> None:
+    with working(tmp_path / "out", data) as (process, children):
+        wait_until(lambda: any((tmp_path / "out").glob("*.parquet")))
+        process.kill()
+    assert not psutil.wait_procs(children, timeout=20)[1]
+    (tmp_path / "out" / f".7.parquet.{'0a' * 16}.part").write_text("left lying by a process that was killed")
+    there = len(list((tmp_path / "out").glob("*.parquet")))
+    assert 0 < there < FILES
+    done = score(str(data), str(tmp_path / "out"), addend=7, workers=1)
+    assert (done.files, done.there, done.rows) == (FILES, there, (FILES - there) * ROWS)
+    assert digest(tmp_path / "out") == digest(expected)
+    assert files(tmp_path / "out") == [*files(expected), MANIFEST]
+
+
+def test_a_job_that_is_interrupted_says_so_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    # a script's background jobs ignore this signal, and hand that on to what they start
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with working(tmp_path / "out", data) as (process, children):
+        signal.signal(signal.SIGINT, ours)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate(timeout=60) == ("", "digitsum: interrupted\n")
+    assert process.returncode == 130
+    assert not psutil.wait_procs(children, timeout=20)[1]
+
+
+# A cluster
+
+
+@contextmanager
+def cluster(
+    folder: Path, scheduler: str, *hosts: str, within: Callable[[str], list[str]] = lambda _: []
+) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A scheduler on a host, and a worker on each of the others; give its address, and the workers.
+
+    `within` says what starts a program on a host.
+    """
+    address = f"tcp://{scheduler}:{free_port()}"
+    dask, quiet = [sys.executable, "-m", "dask"], ["--no-dashboard"]
+    options = [*quiet, "--nthreads", "1", "--no-nanny", "--local-directory", str(folder / "dask")]
+    commands = [[*within(scheduler), *dask, "scheduler", "--host", address, *quiet]]
+    commands += [[*within(host), *dask, "worker", address, "--host", host, *options] for host in hosts]
+    with ExitStack() as running:
+        log = running.enter_context((folder / "cluster.log").open("wb"))
+        processes = []
+        for command in commands:
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+            running.callback(processes[-1].wait)
+            running.callback(processes[-1].kill)
+        yield address, processes[1:]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_a_cluster_gives_the_same_though_a_worker_is_killed(
+    data: Path, expected: Path, tmp_path: Path
+) -> None:
+    out, here = tmp_path / "out", "127.0.0.1"
+    with (
+        cluster(tmp_path, here, here, here) as (address, (worker, _)),
+        started("score", data, out, "-a", 7, "--scheduler", address) as process,
+    ):
+        wait_until(lambda: out.exists() and any(path.name != MANIFEST for path in out.glob("*.p*")))
+        worker.kill()
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert f"{FILES} files, of which 0 were there; {FILES * ROWS:,} rows written" in output
+    assert digest(out) == digest(expected)
+    assert files(out) == [*files(expected), MANIFEST]
+
+
+@pytest.fixture
+def hosts() -> Iterator[dict[str, str]]:
+    """Two hosts, which only a cable connects: the address of each, and the name of its network."""
+    network = {f"10.77.0.{i}": f"digitsum-{os.getpid()}-{i}" for i in (1, 2)}
+    first, second = network.values()
+    ip = shutil.which("ip")
+    if not ip or subprocess.run([ip, "netns", "add", first], capture_output=True).returncode:
+        pytest.skip("networks of one's own take Linux, iproute2 and root")
+    with ExitStack() as made:
+        made.callback(subprocess.run, [ip, "netns", "delete", first])
+        subprocess.run([ip, "netns", "add", second], check=True)
+        made.callback(subprocess.run, [ip, "netns", "delete", second])
+        cable = ["type", "veth", "peer", "name", "eth0", "netns", second]
+        subprocess.run([ip, "link", "add", "eth0", "netns", first, *cable], check=True)
+        for address, name in network.items():
+            subprocess.run([ip, "-n", name, "address", "add", f"{address}/24", "dev", "eth0"], check=True)
+            for device in ("lo", "eth0"):
+                subprocess.run([ip, "-n", name, "link", "set", device, "up"], check=True)
+        yield network
+
+
+def test_two_hosts_evaluate_and_score_as_one_process_does(
+    data: Path, expected: Path, tmp_path: Path, hosts: dict[str, str]
+) -> None:
+    def on(host: str) -> list[str]:
+        return ["ip", "netns", "exec", hosts[host]]
+
+    first, second = hosts
+    few = f"{data}/[01].parquet"
+    with cluster(tmp_path, first, second, within=on) as (address, _):
+        options = ("--scheduler", address)
+        with started("score", data, tmp_path / "out", "-a", 7, *options, within=on(first)) as process:
+            assert process.communicate(timeout=120)[1] == ""
+        command = ("evaluate", "exact", "--data", few, *options, "--json")
+        with started(*command, within=on(first)) as process:
+            output, errors = process.communicate(timeout=120)
+    assert digest(tmp_path / "out") == digest(expected)
+    assert errors.startswith(
+        f"digitsum: 2 of {2 * ROWS} rows in {few} were skipped: row {BROKEN} of {data}/0."
+    )
+
+    digits, shown = mnist.load(), [i for i in range(2 * ROWS) if i % ROWS != BROKEN]
+    dataset = DigitSumDataset(Digits(digits.images[shown], digits.labels[shown]))
+    once, streamed = asdict(evaluate(load("exact"), loader(dataset), few, "all")), json.loads(output)
+    for name in ("digit_nll", "sum_nll", "digit_ece", "sum_ece"):
+        assert streamed.pop(name) == pytest.approx(once.pop(name), rel=1e-5)
+    assert streamed | {"seconds": 0} == json.loads(json.dumps(once)) | {"seconds": 0}
