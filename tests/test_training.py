@@ -6,7 +6,7 @@ import pty
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from digitsum.evaluation import evaluate
 from digitsum.networks import ConcatNet, DigitSumNet, load
 from digitsum.outliers import draw_outliers
 from digitsum.strokes import draw_digits
-from digitsum.training import fit, load_parts, make_optimizer, one_cycle, set_rate, with_start
+from digitsum.training import LOGGED, fit, load_parts, make_optimizer, one_cycle, set_rate, with_start
 
 
 @pytest.fixture
@@ -280,6 +280,40 @@ def test_fit_stops_when_the_loss_is_not_finite(config: Config, tmp_path: Path) -
     ):
         fit(config, tmp_path / "run")
     assert files(tmp_path / "run") == ["SHA256SUMS", "config.json"]
+
+
+def test_the_log_has_the_figures_of_an_evaluation(config: Config, tmp_path: Path) -> None:
+    (row,) = fit(replace(config, epochs=1), tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)["average"]
+    network = ConcatNet(width=4)
+    network.load_state_dict({n.removeprefix("module."): v for n, v in state.items() if n != "n_averaged"})
+    found = asdict(evaluate(network, load_parts(config)[1], "bars", "held-out"))
+    assert {name: row[name] for name in LOGGED} == pytest.approx(
+        {name: found[name] for name in LOGGED}, rel=1e-12
+    )
+
+
+def test_fit_refuses_a_run_whose_checkpoint_is_missing(config: Config, tmp_path: Path) -> None:
+    train_an_epoch(config, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.ckpt").unlink()
+    with pytest.raises(ValueError, match=r"checkpoint.ckpt is missing, so .*run can't go on: train again"):
+        fit(config, tmp_path / "run")
+
+
+def test_a_run_that_was_stopped_in_its_first_epoch_begins_again(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError):
+        fit(replace(config, learning_rate=1e20), tmp_path / "run")
+    assert [row["epoch"] for row in fit(config, tmp_path / "run")] == [1, 2]
+
+
+def test_a_run_that_was_stopped_between_checkpoint_and_log_has_both_again(
+    config: Config, tmp_path: Path
+) -> None:
+    fit(config, tmp_path / "run")
+    log = (tmp_path / "run" / "metrics.csv").read_bytes()
+    (tmp_path / "run" / "metrics.csv").unlink()
+    assert fit(config, tmp_path / "run") == []
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == log
 
 
 @pytest.mark.parametrize("content", [b"", b"damaged"])

@@ -1,0 +1,142 @@
+"""Train on two hosts as on one, cut the cable between them, and measure what a second process gains.
+
+python benchmarks/hosts.py [--network exact] [--data mnist] [--epochs 3]
+
+The hosts are network namespaces of this machine, each with an address of its own, made here and removed at
+the end: that needs Linux, `ip` and the rights of an administrator. Printed are
+
+- the held-out losses of each epoch, on one host and on two, with the same seed, and how far apart they are;
+- how long after the cable is cut each host's training has ended, with what words, and the last losses of the
+  run that one host then goes on with, beside those of the run that was never cut;
+- the seconds of an epoch on one process and on two, each with one core, without a host's network.
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+HOSTS = ("digitsum-one", "digitsum-two")
+ADDRESSES = ("10.213.0.1", "10.213.0.2")
+LOSSES = ("train_loss", "digit_nll", "sum_nll")
+Rows = list[dict[str, float]]
+Training = subprocess.Popen[str]
+
+
+def main() -> None:
+    """Print the three tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--network", default="exact")
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--epochs", type=int, default=3)
+    options = parser.parse_args()
+    settings = [f"--{name}={value}" for name, value in vars(options).items()]
+    with TemporaryDirectory() as folder, cable():
+        alone, together, cut, shared = (Path(folder, name) for name in ("alone", "together", "cut", "shared"))
+        finish([start([*settings, f"--out={alone}"])])
+        finish(start_on_hosts([*settings, f"--out={together}"]))
+        compare(read(alone), read(together))
+        cut_the_cable([*settings, f"--out={cut}"], cut, read(together))
+        finish([start([*settings, f"--out={shared}", "--devices=2"])])
+        print("\nprocesses  seconds of an epoch, at least")
+        seconds = [min(row["seconds"] for row in read(run)) for run in (alone, shared)]
+        for processes, least in enumerate(seconds, start=1):
+            print(f"{processes:9}  {least:.2f}")
+        print(f"speed-up   {seconds[0] / seconds[1]:.2f}")
+
+
+@contextmanager
+def cable() -> Iterator[None]:
+    """Make the hosts, joined by a cable, and remove them at the end."""
+    try:
+        for host in HOSTS:
+            ip("netns", "add", host)
+        ip("link", "add", "cable", "netns", HOSTS[0], "type", "veth", "peer", "cable", "netns", HOSTS[1])
+        for host, address in zip(HOSTS, ADDRESSES, strict=True):
+            ip("-n", host, "address", "add", f"{address}/24", "dev", "cable")
+            for link in ("lo", "cable"):
+                ip("-n", host, "link", "set", link, "up")
+        yield
+    finally:
+        for host in HOSTS:
+            ip("netns", "delete", host)
+
+
+def ip(*arguments: str) -> None:
+    """Change the network."""
+    subprocess.run(["ip", *arguments], check=True)  # noqa: S603, S607
+
+
+def start(arguments: Sequence[str], host: str = "", **place: str) -> Training:
+    """Start a training, on a host or beside them, with one core a process."""
+    inside = ["ip", "netns", "exec", host] if host else []
+    return subprocess.Popen(  # noqa: S603
+        [*inside, sys.executable, "-m", "digitsum", "train", *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | place,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_on_hosts(arguments: Sequence[str]) -> list[Training]:
+    """Start the training's part on each host."""
+    place = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29500"}
+    return [
+        start([*arguments, f"--nodes={len(HOSTS)}"], host, NODE_RANK=str(rank), **place)
+        for rank, host in enumerate(HOSTS)
+    ]
+
+
+def finish(trainings: list[Training]) -> None:
+    """Wait for the good end of all."""
+    for training in trainings:
+        _, errors = training.communicate()
+        if training.returncode:
+            raise ChildProcessError(errors)
+
+
+def read(run: Path) -> Rows:
+    """Read the log of a run."""
+    with (run / "metrics.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def compare(alone: Rows, together: Rows) -> None:
+    """Print the losses of two runs side by side."""
+    print("epoch  " + "  ".join(f"{name}: one, two hosts, apart" for name in LOSSES) + "  joint accuracy")
+    for one, two in zip(alone, together, strict=True):
+        losses = (
+            f"{one[name]:13.4f}  {two[name]:7.4f}  {abs(two[name] / one[name] - 1):8.4%}" for name in LOSSES
+        )
+        accuracies = f"{one['joint_accuracy']:.2%}  {two['joint_accuracy']:.2%}"
+        print(f"{one['epoch']:5.0f}  " + "  ".join(losses) + "  " + accuracies)
+
+
+def cut_the_cable(arguments: Sequence[str], run: Path, whole: Rows) -> None:
+    """Cut the cable after the first epoch, wait for both ends, and let one host go on."""
+    trainings = start_on_hosts(arguments)
+    while not (run / "metrics.csv").exists():
+        time.sleep(0.1)
+    ip("-n", HOSTS[1], "link", "set", "cable", "down")
+    cut = time.monotonic()
+    print("\nhost  seconds after the cut  exit code  words")
+    for number, training in enumerate(trainings, start=1):
+        _, errors = training.communicate()
+        print(f"{number:4}  {time.monotonic() - cut:21.1f}  {training.returncode:9}  {errors.strip()}")
+    finish([start([f"--resume={run}"])])
+    print("\nlast epoch  " + "  ".join(LOSSES))
+    for name, row in (("two hosts", whole[-1]), ("cut, then one", read(run)[-1])):
+        print(f"{name:13}  " + "  ".join(f"{row[loss]:.4f}" for loss in LOSSES))
+
+
+if __name__ == "__main__":
+    main()
