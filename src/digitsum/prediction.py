@@ -25,7 +25,7 @@ from digitsum.imaging import Picture, may_be_two, read_number, read_picture
 
 Array = npt.NDArray[Any]
 
-CERTAIN = 0.9  # an answer with a lower probability is called uncertain
+CERTAIN = 0.95  # an answer with a lower probability is called uncertain; 1 % of held-out digits are
 CHUNK = 64  # images that go through the network at once: what lies between layers then stays in the cache
 
 
