@@ -2,7 +2,7 @@
 
 python benchmarks/weights.py exact concat [--runs runs/weights]
 
-Their settings are those of the rows of that name in accuracy.py, and beside MNIST's training split they are
+Their settings are those of the rows of that name in accuracy.py. Beside MNIST's training split, `exact` is
 trained on digits drawn from strokes (`strokes.py`) and on things that are no digit (`outliers.py`). doubt.py,
 hands.py and ablation.py show what comes of that.
 """
@@ -24,7 +24,7 @@ from digitsum.training import Row, fit
 
 CONFIGS = {
     "exact": replace(ROWS["exact"], epochs=36, hands=0.08, outliers=0.15),
-    "concat": replace(ROWS["concat"], hands=0.05, outliers=0.1),
+    "concat": ROWS["concat"],
 }
 CARD = """# {name}: the trained {network} network that comes with digitsum
 
@@ -33,12 +33,9 @@ addends, one-hot float32 [N, 10]. Outputs: log P(digit) [N, 10] and log P(sum) [
 
 - Made by `python benchmarks/weights.py {name}`; the settings are in `config.json`, the figures in full in
   `evaluation.json`.
-- Data: {train_images:,} images of MNIST's training split, each distorted anew every epoch. To each batch were
-  added: digits drawn from strokes in the forms in which the world writes them, {hands:.0%} of it, and things
-  that are no digit, {outliers:.0%} of it, for which all ten should be equally probable: scribbles, Latin and
-  Cyrillic letters of fonts, two digits in one frame, turned and mirrored digits, digits with their quarters
-  shuffled. The official test split was neither trained on nor used to choose anything.
-- Seed {seed}, {parameters:,} parameters, {minutes:.0f} minutes of training on one core.
+- Data: {train_images:,} images of MNIST's training split, each distorted anew every epoch. The official
+  test split was neither trained on nor used to choose anything.
+{added}- Seed {seed}, {parameters:,} parameters, {minutes:.0f} minutes of training on one core.
 
 On the official test split, {images:,} images x 10 addends, read once:
 
@@ -55,9 +52,13 @@ On the official test split, {images:,} images x 10 addends, read once:
 
 It reads one digit that was prepared as MNIST's are: light ink on black, 20 pixels high or wide, centred by
 mass in 28 x 28. A photo must be prepared first. It always answers with some digit, also for a letter or for
-nothing; then the digit should have a low probability, but of kinds of things that it wasn't trained on it is
-sure now and then (`python benchmarks/doubt.py {name}`). The writers were American census staff and pupils
-around 1990, and hands drawn by a program; others are read less well (`python benchmarks/hands.py {name}`).
+nothing, and may be sure of it (`python benchmarks/doubt.py {name}`). The writers of MNIST were American census
+staff and pupils around 1990; other hands are read less well (`python benchmarks/hands.py {name}`).
+"""
+ADDED = """- To each batch were added: digits drawn from strokes in the forms in which the world writes them, {hands:.0%}
+  of it, and things that are no digit, {outliers:.0%} of it, for which all ten should be equally probable:
+  scribbles, Latin and Cyrillic letters of fonts, two digits in one frame, turned and mirrored digits, digits
+  with their quarters shuffled.
 """
 
 
@@ -101,8 +102,7 @@ def card(name: str, run: Path, evaluation: Evaluation) -> str:
         seed=config.seed,
         train_images=round(config.train_fraction * mnist.COUNTS["train"]),
         minutes=log["seconds"].sum() / 60,
-        hands=config.hands,
-        outliers=config.outliers,
+        added=ADDED.format(hands=config.hands, outliers=config.outliers) if config.outliers else "",
         **asdict(evaluation),
     )
 

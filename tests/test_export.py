@@ -35,6 +35,12 @@ def test_model_keeps_the_contract(written: tuple[export.DigitSumNet, Path]) -> N
     assert [path.name for path in written[1].parent.iterdir()] == ["model.onnx"]
 
 
+def test_model_says_nothing_of_the_place_where_it_was_made(written: tuple[export.DigitSumNet, Path]) -> None:
+    content = written[1].read_bytes()
+    assert str(Path(export.__file__).parent).encode() not in content
+    assert b"forward" not in content
+
+
 @pytest.mark.parametrize("count", [1, 2, 50])
 def test_model_answers_as_torch_does(written: tuple[export.DigitSumNet, Path], count: int) -> None:
     network, path = written

@@ -70,6 +70,8 @@ def to_onnx(network: DigitSumNet, path: Path, evaluation: Evaluation | None = No
     answers = Answers(network).eval()
     with replacing(path) as file:
         program = _translate(answers)
+        for node in program.model.graph:
+            node.metadata_props.clear()  # which lines of code it comes from, with their place on this machine
         program.model.metadata_props.update(
             network=network.config["network"],
             parameters=str(sum(parameter.numel() for parameter in network.parameters())),
