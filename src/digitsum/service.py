@@ -135,7 +135,9 @@ class Answer(BaseModel):
         max_length=19,
         examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4],
     )
-    uncertain: bool = Field(description="One of both answers is less probable than 0.9.", examples=[True])
+    uncertain: bool = Field(
+        description="One of both answers is less probable than 0.9, or the digit may be two.", examples=[True]
+    )
     image: str = Field(
         description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
         examples=[base64.b64encode(bytes(28 * 28)).decode()],
@@ -176,7 +178,9 @@ class Number(BaseModel):
     )
     sum: str = Field(description="The number plus the addend, likewise.", pattern="^[0-9]+$", examples=["47"])
     probability: float = Field(description="Of the number, and so of the sum.", examples=[0.75])
-    uncertain: bool = Field(description="The number is less probable than 0.9.", examples=[True])
+    uncertain: bool = Field(
+        description="The number is less probable than 0.9, or a digit of it may be two.", examples=[True]
+    )
     sum_probabilities: list[float] | None = Field(
         description="Of the sums 0 to 18, the network's second output; null unless the picture shows one"
         " digit and its addend is at most 9.",
@@ -419,7 +423,7 @@ def _read(read: Callable[[bytes], UInt8Array], picture: bytes, number: int, coun
 
 
 def _answer(image: UInt8Array, digits: Array, sums: Array) -> dict[str, Any]:
-    return Prediction.of(digits, sums).to_dict() | {"image": _base64(image)}
+    return Prediction.of(digits, sums, image).to_dict() | {"image": _base64(image)}
 
 
 def _add(predictor: Predictor, rows: list[UInt8Array], addends: list[str]) -> list[dict[str, Any]]:
