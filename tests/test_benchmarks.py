@@ -14,14 +14,16 @@ from torch.nn.functional import nll_loss, one_hot
 from digitsum import mnist
 from digitsum.config import Config
 from digitsum.files import ASSETS, replacing
+from digitsum.imaging import read_picture
 from digitsum.networks import FastNet
 from digitsum.outliers import FONTS
 from digitsum.pairs import DigitSumDataset
 from digitsum.prediction import Predictor
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-damage, doubt, fusion, hands, robustness, throughput, timing = map(
-    import_module, ("damage", "doubt", "fusion", "hands", "robustness", "throughput", "timing")
+damage, doubt, fusion, hand, hands, robustness, throughput, timing = map(
+    import_module,
+    ("damage", "doubt", "fusion", "hand", "hands", "robustness", "throughput", "timing"),
 )
 
 IMAGE = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -201,3 +203,27 @@ def test_quickest_is_the_least_of_the_rounds_after_the_first() -> None:
     least = timing.quickest([lambda: time.sleep(next(waits)), lambda: None], rounds=3)
     assert 0.01 <= least[0] < 0.02
     assert least[1] < 0.01
+
+
+def test_a_hand_s_curve_goes_through_its_joints_and_straight_ones_stay_straight() -> None:
+    joints = np.array([[0.0, 0.0], [1.0, 2.0], [3.0, 1.0], [3.0, 4.0]])
+    points = hand.curve(joints)
+    np.testing.assert_allclose(points[::12], joints, atol=1e-12)
+    straight = hand.curve(np.array([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]]))
+    np.testing.assert_allclose(straight[:, 1], 2 * straight[:, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("digit", hand.STROKES)
+def test_each_digit_of_a_hand_is_one_digit_on_a_light_page(digit: int) -> None:
+    picture = hand.draw(hand.STROKES[digit], np.random.default_rng(0))
+    assert picture.size == (hand.PAGE, hand.PAGE)
+    assert np.median(picture) >= 225
+    assert (read_picture(picture) > 127).sum() > 30  # which refuses several digits
+    again, other = (hand.draw(hand.STROKES[digit], np.random.default_rng(seed)) for seed in (0, 1))
+    assert picture.tobytes() == again.tobytes() != other.tobytes()
+
+
+def test_a_hand_is_written_as_training_takes_it(tmp_path: Path) -> None:
+    hand.write(tmp_path, 2, np.random.default_rng(0))
+    digits = mnist.load(tmp_path)
+    assert np.bincount(digits.labels).tolist() == [2] * 10

@@ -160,8 +160,8 @@ def test_one_digit_is_the_shortest_number(predictor: Predictor, images: np.ndarr
 def test_a_number_is_uncertain_if_its_digits_together_are(images: np.ndarray) -> None:
     shares = np.full(10, 0.04 / 9), np.full(19, 1 / 19)
     shares[0][1] = 0.96
-    digit = Prediction.of(*shares)
-    one, two = (NumberPrediction.of([digit] * count, images[[1] * count], 1) for count in (1, 2))
+    digit = Prediction.of(*shares, images[1])
+    one, two = (NumberPrediction.of([digit] * count, 1) for count in (1, 2))
     assert (one.uncertain, two.uncertain) == (False, True)
     assert two.probability == pytest.approx(0.96**2)
     assert (two.number, two.sum) == (11, 12)
@@ -170,11 +170,21 @@ def test_a_number_is_uncertain_if_its_digits_together_are(images: np.ndarray) ->
 def test_two_digits_that_touch_are_an_uncertain_one(predictor: Predictor, images: np.ndarray) -> None:
     row = np.hstack([image[:, 4:24] for image in images[[0, 2]]])
     row[14:16, 15:27] = 255  # a stroke that joins them
-    answer = predictor.predict_number(
-        np.pad(np.kron(255 - row, np.ones((4, 4), np.uint8)), 9, constant_values=255), 1
-    )
+    page = np.pad(np.kron(255 - row, np.ones((4, 4), np.uint8)), 9, constant_values=255)
+    answer = predictor.predict_number(page, 1)
     assert len(answer.digits) == 1
     assert answer.uncertain
+    assert predictor.predict(page, 1).uncertain
+
+
+def test_a_digit_that_may_be_two_is_uncertain_however_probable(predictor: Predictor) -> None:
+    fence, one = np.zeros((2, 28, 28), np.uint8)
+    fence[10:18, 4:24:4] = one[4:24, 13:15] = 255
+    digits, sums = np.eye(10)[1], np.eye(19)[3]
+    for image, uncertain in ((fence, True), (one, False)):
+        answer = Prediction.of(digits, sums, image)
+        assert answer.digit_probability == answer.sum_probability == 1
+        assert answer.uncertain is answer.to_dict()["uncertain"] is uncertain
 
 
 @pytest.mark.parametrize("addend", [-1, 2.5, "7", None, True, [1, 2]])

@@ -380,6 +380,75 @@ def test_the_browser_reads_a_row_as_python_does(page: "Page", way: Callable[[Cha
         assert each["two"] == two
 
 
+NUMBERS = """async pictures => {
+  const answers = [];
+  for (const picture of pictures) {
+    const bytes = Uint8Array.from(atob(picture), letter => letter.charCodeAt(0));
+    answers.push(await readNumber(new Blob([bytes])).then(
+      images => images.map(image => [...image]), error => error.message));
+  }
+  return answers;
+}"""
+
+
+def line_of(chance: Chance, gap: tuple[float, float]) -> np.ndarray:
+    """Draw three digits, 4 times as large, slanted, `gap` of their height apart: the share of ink."""
+    digits, line, end = mnist.load(), np.zeros((200, 600)), 20
+    for image in digits.images[chance.integers(0, 5000, 3), 0]:
+        rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
+        glyph = np.kron(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.ones((4, 4))) / 255
+        top = int(chance.integers(30, 60))
+        place = line[top : top + len(glyph), end : end + glyph.shape[1]]
+        np.maximum(place, glyph, out=place)
+        end += glyph.shape[1] + int(80 * chance.uniform(*gap))
+    slant = chance.uniform(-0.3, 0.3)
+    return np.stack([np.roll(row, round(slant * i)) for i, row in enumerate(line[:, : end + 60])])
+
+
+def generated_rows(chance: Chance) -> list[np.ndarray]:
+    """Rows of many kinds: apart, nearly touching, touching, broken, thin, on squares, in two lines."""
+    apart, near = ([line_of(chance, gap) for _ in range(4)] for gap in ((0.1, 0.8), (0, 0.1)))
+    touching, broken, thin, squared = ([line_of(chance, (-0.1, 0.3)) for _ in range(3)] for _ in range(4))
+    inks = [
+        *apart,
+        *near,
+        *touching,
+        *(ink * (chance.random(ink.shape) < 0.9) * (np.arange(ink.shape[1]) % 23 > 3) for ink in broken),
+        *(ink > 0.97 for ink in thin),
+        *(
+            np.maximum(ink, 0.7 * ((np.arange(ink.shape[1]) % 40 < 2) | rows_of_lines(ink)))
+            for ink in squared
+        ),
+        *(np.vstack([ink, ink[::-1]]) for ink in (apart[0], near[0])),
+    ]
+    return [230 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 2, ink.shape) for ink in inks]
+
+
+def rows_of_lines(ink: np.ndarray) -> np.ndarray:
+    """Lines a little tilted."""
+    rows, columns = np.indices(ink.shape)
+    return (rows + 0.04 * columns) % 40 < 2
+
+
+def test_the_browser_reads_rows_of_every_kind_as_python_does(page: "Page") -> None:
+    pictures = [png(row) for row in generated_rows(np.random.default_rng(0))]
+    answers = page.evaluate(NUMBERS, [base64.b64encode(picture).decode() for picture in pictures])
+    counts = set()
+    for picture, answer in zip(pictures, answers, strict=True):
+        if isinstance(answer, str):
+            counts.add(0)
+            with pytest.raises(ValueError, match=re.escape(answer)):
+                read_number(picture)
+            continue
+        expected = read_number(picture)
+        counts.add(len(expected))
+        assert len(answer) == len(expected)
+        difference = np.abs(np.array(answer) - expected.reshape(len(expected), -1))
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.01
+    assert counts >= {0, 2, 3}  # refused, touching, apart
+
+
 @pytest.mark.parametrize(
     "picture",
     [

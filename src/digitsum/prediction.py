@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,6 +49,8 @@ class Prediction:
         How probable each is, 0 to 1.
     digit_probabilities, sum_probabilities
         Of all ten digits and all nineteen sums, float32 [10] and [19].
+    may_be_two
+        Whether the image may show two digits that touch (`digitsum.imaging.may_be_two`).
     """
 
     digit: int
@@ -57,24 +59,27 @@ class Prediction:
     sum_probability: float
     digit_probabilities: Array
     sum_probabilities: Array
+    may_be_two: bool = False
 
     @classmethod
-    def of(cls, digits: Array, sums: Array) -> Self:
-        """Make the prediction from the probabilities of all digits, [10], and of all sums, [19]."""
+    def of(cls, digits: Array, sums: Array, image: Array) -> Self:
+        """Make it from the probabilities of all digits, [10], and sums, [19], and the image, [28, 28]."""
         digit, sum_ = int(digits.argmax()), int(sums.argmax())
-        return cls(digit, sum_, float(digits[digit]), float(sums[sum_]), digits, sums)
+        two = bool(may_be_two(image[np.newaxis], digits[[digit]])[0])
+        return cls(digit, sum_, float(digits[digit]), float(sums[sum_]), digits, sums, two)
 
     @property
     def uncertain(self) -> bool:
-        """Whether one of the two answers is less probable than `CERTAIN`."""
-        return min(self.digit_probability, self.sum_probability) < CERTAIN
+        """Whether one of the two answers is less probable than `CERTAIN`, or the digit may be two."""
+        return self.may_be_two or min(self.digit_probability, self.sum_probability) < CERTAIN
 
     def to_dict(self) -> dict[str, Any]:
         """Give what JSON can hold: plain numbers, lists, and whether it is `uncertain`."""
-        probabilities = {
-            name: getattr(self, name).tolist() for name in ("digit_probabilities", "sum_probabilities")
+        single = ("digit", "sum", "digit_probability", "sum_probability", "uncertain")
+        lists = ("digit_probabilities", "sum_probabilities")
+        return {name: getattr(self, name) for name in single} | {
+            name: getattr(self, name).tolist() for name in lists
         }
-        return asdict(self) | probabilities | {"uncertain": self.uncertain}
 
 
 @dataclass(frozen=True)
@@ -100,12 +105,11 @@ class NumberPrediction:
     digits: list[Prediction]
 
     @classmethod
-    def of(cls, digits: list[Prediction], images: Array, addend: int) -> Self:
-        """Make the prediction from those of the digits and from their images, [K, 28, 28]."""
+    def of(cls, digits: list[Prediction], addend: int) -> Self:
+        """Make the prediction from those of the digits."""
         number = int("".join(str(digit.digit) for digit in digits))
-        probabilities = [digit.digit_probability for digit in digits]
-        probability = math.prod(probabilities)
-        uncertain = probability < CERTAIN or bool(may_be_two(images, np.array(probabilities)).any())
+        probability = math.prod(digit.digit_probability for digit in digits)
+        uncertain = probability < CERTAIN or any(digit.may_be_two for digit in digits)
         return cls(number, number + addend, probability, uncertain, digits)
 
     def to_dict(self) -> dict[str, Any]:
@@ -190,7 +194,7 @@ class Predictor:
             return []
         images = np.stack([read_picture(picture) for picture in pictures])
         digits, sums = self.probabilities(images[:, None], addends)
-        return [Prediction.of(digit, sum_) for digit, sum_ in zip(digits, sums, strict=True)]
+        return [Prediction.of(*each) for each in zip(digits, sums, images, strict=True)]
 
     def predict_number(self, picture: Picture, addend: int) -> NumberPrediction:
         """Read a picture of a number, of any kind that `read_number` takes, and add.
@@ -215,8 +219,8 @@ class Predictor:
         """
         addend = check_any_addend(addend)
         answers = self.probabilities(images[:, np.newaxis], np.zeros(len(images), np.int64))
-        digits = [Prediction.of(*answer) for answer in zip(*answers, strict=True)]
-        return NumberPrediction.of(digits, images, addend)
+        digits = [Prediction.of(*each) for each in zip(*answers, images, strict=True)]
+        return NumberPrediction.of(digits, addend)
 
     def probabilities(self, images: Array, addends: Array) -> tuple[Array, Array]:
         """Answer for images that are as MNIST's: the fast way for very many.

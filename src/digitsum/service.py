@@ -148,8 +148,8 @@ class Answer(BaseModel):
         examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4],
     )
     uncertain: bool = Field(
-        description="One of both answers is less probable than 0.95: perhaps the picture shows another digit,"
-        " perhaps none.",
+        description="One of both answers is less probable than 0.95, or the digit may be two that touch:"
+        " perhaps the picture shows another digit, perhaps none.",
         examples=[True],
     )
     image: Seen
@@ -372,7 +372,7 @@ def _read(read: Callable[[bytes], UInt8Array], picture: bytes, number: int, coun
 
 
 def _answer(image: UInt8Array, digits: Array, sums: Array) -> dict[str, Any]:
-    return Prediction.of(digits, sums).to_dict() | {"image": _base64(image)}
+    return Prediction.of(digits, sums, image).to_dict() | {"image": _base64(image)}
 
 
 def _add(predictor: Predictor, rows: list[UInt8Array], addends: list[str]) -> list[dict[str, Any]]:
