@@ -52,11 +52,11 @@ On the official test split, {images:,} images x 10 addends, read once:
 
 It reads one digit that was prepared as MNIST's are: light ink on black, 20 pixels high or wide, centred by
 mass in 28 x 28. A photo must be prepared first. It always answers with some digit, also for a letter or for
-nothing, and may be sure of it (`python benchmarks/doubt.py {name}`). The writers of MNIST were American census
-staff and pupils around 1990; other hands are read less well (`python benchmarks/hands.py {name}`).
+nothing, and may be sure of it (`python benchmarks/doubt.py {name}`). The writers of MNIST were American
+census staff and pupils around 1990; other hands are read less well (`python benchmarks/hands.py {name}`).
 """
-ADDED = """- To each batch were added: digits drawn from strokes in the forms in which the world writes them, {hands:.0%}
-  of it, and things that are no digit, {outliers:.0%} of it, for which all ten should be equally probable:
+ADDED = """- To each batch were added: digits drawn from strokes in the forms in which the world writes them,
+  {hands:.0%} of it, and things that are no digit, {outliers:.0%} of it, for which all ten should be equally probable:
   scribbles, Latin and Cyrillic letters of fonts, two digits in one frame, turned and mirrored digits, digits
   with their quarters shuffled.
 """
