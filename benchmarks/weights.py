@@ -56,8 +56,8 @@ nothing, and may be sure of it (`python benchmarks/doubt.py {name}`). The writer
 census staff and pupils around 1990; other hands are read less well (`python benchmarks/hands.py {name}`).
 """
 ADDED = """- To each batch were added: digits drawn from strokes in the forms in which the world writes them,
-  {hands:.0%} of it, and things that are no digit, {outliers:.0%} of it, for which all ten should be equally probable:
-  scribbles, Latin and Cyrillic letters of fonts, two digits in one frame, turned and mirrored digits, digits
+  {hands:.0%} of it, and things that are no digit, {outliers:.0%} of it, for which all ten should be equally
+  probable: scribbles, Latin and Cyrillic letters of fonts, two digits in one frame, turned and mirrored digits, digits
   with their quarters shuffled.
 """
 
