@@ -57,8 +57,8 @@ census staff and pupils around 1990; other hands are read less well (`python ben
 """
 ADDED = """- To each batch were added: digits drawn from strokes in the forms in which the world writes them,
   {hands:.0%} of it, and things that are no digit, {outliers:.0%} of it, for which all ten should be equally
-  probable: scribbles, Latin and Cyrillic letters of fonts, two digits in one frame, turned and mirrored digits, digits
-  with their quarters shuffled.
+  probable: scribbles, Latin and Cyrillic letters of fonts, two digits in one frame, turned and mirrored
+  digits, digits with their quarters shuffled.
 """
 
 
