@@ -30,7 +30,7 @@ from torch.distributed.distributed_c10d import _set_pg_timeout
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 ARRIVAL = timedelta(minutes=10)  # the longest wait for the other processes before a training
-SILENCE = timedelta(seconds=40)  # and in it
+SILENCE = timedelta(seconds=30)  # and in it
 GRACE = 5  # seconds in which the first process should itself have noticed that another is gone
 SIOCGIFADDR = 0x8915  # of Linux's ioctl: an interface's address
 
