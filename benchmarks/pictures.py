@@ -3,8 +3,8 @@
 python benchmarks/pictures.py [--data mnist5k --split train] [--images 10000]
 
 Each image is enlarged 8 to 20 times, black on a white page 1.1 to 1.8 times as high and as wide, off its
-centre, and saved with a quality of 85. `Predictor` reads the file as it would a photo, with the addend 7; one that is
-refused is wrong.
+centre, and saved with a quality of 85. `Predictor` reads the file as it would a photo, with the addend 7;
+one that is refused is wrong.
 """
 
 import argparse
