@@ -127,7 +127,8 @@ def read_number(picture: Picture) -> UInt8Array:
     """Read a picture of a number, a row of digits, and prepare each digit as `read_picture` does.
 
     Pieces of ink that lie above each other, or one within the other, are one digit; pieces side by side are
-    several. Low ones belong to the digit that is nearest.
+    several. Low ones belong to the digit that is nearest. On paper with lines, what touches the
+    picture's edge is left out.
 
     Parameters
     ----------
