@@ -44,9 +44,8 @@ const LARGE = 100;  // pixels, the longer side of the digit when its strokes are
 const STROKE = 8;  // pixels of LARGE: thinner strokes are made as thick
 const BOX = 20;  // pixels, the longer side of the digit in the end
 const SIDE = 28;  // pixels, of the image in the end
-const HIGH = 2;  // these three: the runs of ink that the rows of one digit have at most
-const SURE = 1.3;
-const RUNS = 20.9;
+const HIGH = 2;  // both: the runs of ink that the rows of one digit have at most
+const RUNS = 8;
 
 async function readPicture(picture) {
   const images = await readNumber(picture);
@@ -73,7 +72,7 @@ function mayBeTwo(image, probability) {
     if (i % SIDE === 0 || !isInk(i - 1)) runs++;
   }
   const surety = -Math.log(Math.max(1 - probability, 1e-6));
-  return runs > HIGH * rows.size + SURE * surety - RUNS;
+  return runs > HIGH * rows.size + surety - RUNS;
 }
 
 // From a file or a canvas to grey levels, shrunk
