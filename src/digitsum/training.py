@@ -54,13 +54,11 @@ OUTLIER_WEIGHT = 0.5  # of their loss, beside the digits'
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 Row = dict[str, float]
 Weights = tuple[Tensor, ...] | list[Tensor]
-Teacher = Callable[[Tensor], Tensor]
 
 
 def fit(
     config: Config,
     run: Path,
-    teacher: Teacher | None = None,
     on_epoch: Callable[[Row], object] | None = None,
     devices: int = 1,
     nodes: int = 1,
@@ -75,9 +73,6 @@ def fit(
     ----------
     config, run
         The settings, and the folder, new or of an interrupted run.
-    teacher
-        Gives P(digit), float32 [N, 10], of images, [N, 1, 28, 28] of 0 to 255, which then takes the place of
-        the digit's label (Hinton, Vinyals and Dean, 2015, arXiv:1503.02531).
     on_epoch
         Called after each epoch, when its checkpoint is on disk, with its row. What it raises ends the
         training, and the run can go on from there.
@@ -111,7 +106,7 @@ def fit(
             state, config = _begin(fabric, config, run, train_loader)
             averaged, before = state["average"].module, state["epoch"]
             for _ in range(before, config.epochs):
-                row = _run_epoch(fabric, state, (train_loader, held_out_loader), config, teacher)
+                row = _run_epoch(fabric, state, (train_loader, held_out_loader), config)
                 _save(fabric, state, run)
                 if on_epoch and fabric.is_global_zero:
                     on_epoch(row)
@@ -278,11 +273,10 @@ def _run_epoch(
     state: dict[str, Any],
     loaders: tuple[DataLoader[Item], DataLoader[Item]],
     config: Config,
-    teacher: Teacher | None,
 ) -> Row:
     """Train for an epoch, try the held-out images and log both in `state`."""
     start = time.perf_counter()
-    train_loss = _train_epoch(fabric, state, loaders[0], config, teacher)
+    train_loss = _train_epoch(fabric, state, loaders[0], config)
     row = {
         "epoch": state["epoch"] + 1,
         "train_loss": train_loss,
@@ -300,7 +294,6 @@ def _train_epoch(
     state: dict[str, Any],
     loader: DataLoader[Item],
     config: Config,
-    teacher: Teacher | None,
 ) -> float:
     """Train for an epoch and return the mean loss of its images."""
     network, optimizer, epoch = state["network"], state["optimizer"], state["epoch"]
@@ -320,7 +313,7 @@ def _train_epoch(
         set_rate(optimizer, one_cycle(step, steps, config.learning_rate))
         if hands:
             batch = _add(batch, hands, config.hands)
-        loss = _loss(fabric, network, fabric.to_device(batch), config, outliers, teacher)
+        loss = _loss(fabric, network, fabric.to_device(batch), config, outliers)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
@@ -345,7 +338,6 @@ def _loss(
     batch: Item,
     config: Config,
     drawn: Tensor | None,
-    teacher: Teacher | None,
 ) -> Tensor:
     """Weigh the losses of both outputs, and of what is no digit.
 
@@ -369,12 +361,7 @@ def _loss(
         log_both, log_sum = network(both, torch.cat([addend, addend[: len(outliers)]]))
         sum_loss = nll_loss(log_sum[: len(image)], sum_)
     log_digit, log_outlier = log_both[: len(image)], log_both[len(image) :]
-    if teacher is None:
-        digit_loss = nll_loss(log_digit, digit).lerp(-log_digit.mean(), config.label_smoothing)
-    else:
-        with torch.no_grad(), fabric.autocast():
-            read = teacher(image)
-        digit_loss = -(read * log_digit).sum(dim=1).mean()
+    digit_loss = nll_loss(log_digit, digit).lerp(-log_digit.mean(), config.label_smoothing)
     loss = share * config.digit_weight * digit_loss + share * config.sum_weight * sum_loss
     return loss - outlier_share * OUTLIER_WEIGHT * log_outlier.mean() if len(outliers) else loss
 
