@@ -371,13 +371,14 @@ def _find_ink(grey: Grey, brightest: float) -> tuple[Ink, bool]:
     """
     paper = _close(grey, int(max(grey.shape) * PAPER / 2))
     depth = (paper - grey) / np.maximum(paper, np.float32(max(DARKEST * max(paper.max(), brightest), 1)))
-    noise = np.sort(depth, axis=None)[depth.size // 2]  # by which `paper` is too bright throughout
+    middle = depth.size // 2
+    noise = np.partition(depth, middle, axis=None)[middle]  # by which `paper` is too bright throughout
     whole: Ink = np.maximum(depth - noise, 0)
     rest = _erase_rules(_erase_rules(whole).T).T
     ink = _strength(rest)
     if ink < max(FAINTEST, LEFT * _strength(whole)):
         raise ValueError("no ink stands out from its background (what is transparent counts as white)")
-    return np.minimum(rest / np.float32(ink), 1), not np.array_equal(rest, whole)
+    return np.minimum(rest / np.float32(ink), 1), not np.may_share_memory(rest, whole)
 
 
 def _strength(depth: Ink) -> float:
