@@ -22,8 +22,9 @@ from digitsum.config import Config
 from digitsum.processes import make_fabric
 from digitsum.training import Row, fit
 
-# of 72 images: three batches whose parts are of 12 and 11, and one that is too small to share
-CONFIG = Config(width=4, batch_size=23, epochs=40, learning_rate=2e-3, precision="32-true")
+# of 72 images: three batches whose parts are of 12 and 11, and one that is too small to share; without
+# distortions, which each process draws for itself
+CONFIG = Config(augment=False, width=4, batch_size=23, epochs=40, learning_rate=2e-3, precision="32-true")
 # what a user types, with less patience
 DIGITSUM = """
 import sys
@@ -187,8 +188,12 @@ def test_a_training_that_is_told_to_end_says_how_to_go_on(
 
 
 def test_torchrun_s_processes_go_on_with_the_run_of_one(config: Config, tmp_path: Path) -> None:
-    """With batch statistics, which each process takes of its own part: it learns the like, not the same."""
-    config, run, script = replace(config, network="exact", epochs=16), tmp_path / "run", tmp_path / "train.py"
+    """With batch statistics and distortions of each process's own part: it learns the like, not the same."""
+    config, run, script = (
+        replace(config, network="exact", augment=True, epochs=16),
+        tmp_path / "run",
+        tmp_path / "train.py",
+    )
     whole = fit(config, tmp_path / "whole")
 
     def interrupt(row: Row) -> None:

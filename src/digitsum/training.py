@@ -297,7 +297,7 @@ def _train_epoch(
 ) -> float:
     """Train for an epoch and return the mean loss of its images."""
     network, optimizer, epoch = state["network"], state["optimizer"], state["epoch"]
-    _seed_epoch(loader, config, seed=10_000 * config.seed + epoch)
+    _seed_epoch(loader, config, 10_000 * config.seed + epoch, fabric.global_rank)
     total, images, steps = torch.zeros((), device=fabric.device), 0, config.epochs * len(loader)
     hands, outliers = _draw(config.seed, config.hands > 0, config.outliers > 0)
     network.train()
@@ -312,7 +312,7 @@ def _train_epoch(
     for step, batch in enumerate(batches, start=epoch * len(loader)):
         set_rate(optimizer, one_cycle(step, steps, config.learning_rate))
         if hands:
-            batch = _add(batch, hands, config.hands)
+            batch = _add(batch, hands, config.hands, loader.generator)
         loss = _loss(fabric, network, fabric.to_device(batch), config, outliers)
         optimizer.zero_grad()
         fabric.backward(loss)
@@ -341,18 +341,14 @@ def _loss(
 ) -> Tensor:
     """Weigh the losses of both outputs, and of what is no digit.
 
-    Of a batch that several processes share, each changes the whole, so that all draw the same random
-    numbers, and goes on with its part, whose loss weighs as much as there is of it: the mean of their
-    gradients is that of the batch.
+    Of a batch that several processes share, each changes its own part, whose loss weighs as much as there is
+    of it: the mean of their gradients is that of the batch.
     """
-    batch, outliers = _change(batch, config, drawn)
-    share = outlier_share = 1.0
-    if (count := len(batch[1][0])) >= 2 * fabric.world_size:  # of one image there are no batch statistics
-        batch, own_outliers = _part(fabric, batch), outliers[fabric.global_rank :: fabric.world_size]
+    share, count = 1.0, len(batch[1][0])
+    if count >= 2 * fabric.world_size:  # of one image there are no batch statistics
+        batch = _part(fabric, batch)
         share = len(batch[1][0]) * fabric.world_size / count
-        outlier_share = len(own_outliers) * fabric.world_size / max(1, len(outliers))
-        outliers = own_outliers
-    (image, addend), (digit, sum_) = batch
+    ((image, addend), (digit, sum_)), outliers = _change(batch, config, drawn)
     both = torch.cat([image, outliers]) if len(outliers) else image
     if network.sum_follows and config.digit_weight > 0:  # else the labels of the digits aren't to be used
         log_both = network.encode(both)
@@ -362,8 +358,10 @@ def _loss(
         sum_loss = nll_loss(log_sum[: len(image)], sum_)
     log_digit, log_outlier = log_both[: len(image)], log_both[len(image) :]
     digit_loss = nll_loss(log_digit, digit).lerp(-log_digit.mean(), config.label_smoothing)
-    loss = share * config.digit_weight * digit_loss + share * config.sum_weight * sum_loss
-    return loss - outlier_share * OUTLIER_WEIGHT * log_outlier.mean() if len(outliers) else loss
+    loss = config.digit_weight * digit_loss + config.sum_weight * sum_loss
+    if len(outliers):
+        loss = loss - OUTLIER_WEIGHT * log_outlier.mean()
+    return share * loss
 
 
 def _change(batch: Item, config: Config, drawn: Tensor | None) -> tuple[Item, Tensor]:
@@ -419,10 +417,10 @@ def _draw(seed: int, hands: bool, outliers: bool) -> tuple[DigitSumDataset | Non
     return digits, things
 
 
-def _add(batch: Item, hands: DigitSumDataset, share: float) -> Item:
+def _add(batch: Item, hands: DigitSumDataset, share: float, chance: torch.Generator) -> Item:
     """Add some of the digits that were drawn to a batch, in random order."""
-    drawn = hands[torch.randint(len(hands), (round(share * len(batch[1][0])),))]
-    order = torch.randperm(len(batch[1][0]) + len(drawn[1][0]))
+    drawn = hands[torch.randint(len(hands), (round(share * len(batch[1][0])),), generator=chance)]
+    order = torch.randperm(len(batch[1][0]) + len(drawn[1][0]), generator=chance)
     (image, addend), (digit, sum_) = (
         [torch.cat(parts)[order] for parts in zip(*sides, strict=True)]
         for sides in zip(batch, drawn, strict=True)
@@ -466,8 +464,9 @@ def moving_average(keep: float) -> Callable[[Weights, Weights, Tensor | int], No
     return average
 
 
-def _seed_epoch(loader: DataLoader[Item], config: Config, seed: int) -> None:
-    torch.manual_seed(seed)
+def _seed_epoch(loader: DataLoader[Item], config: Config, seed: int, rank: int) -> None:
+    """Seed what all processes draw alike, and how each changes its own images."""
+    torch.manual_seed(seed + (rank << 48))  # beyond what the seed of a run may be
     loader.generator.manual_seed(seed)
     if config.deal == "each-epoch":
         loader.dataset.deal(seed)  # type: ignore[attr-defined]
