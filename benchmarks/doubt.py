@@ -49,6 +49,13 @@ REPORTED = {  # never trained on and never chosen with
     "spiral": ["50 50, 60 40, 45 30, 30 50, 45 72, 75 60, 78 30, 45 8, 8 40, 20 85, 60 98, 100 70"],
     "zigzag": corners("0 20, 20 90, 35 10, 55 95, 70 15, 85 90, 100 10"),
     "note": ["40 85, 20 75, 0 88, 15 100, 40 92, 40 85", "40 88, 40 45, 40 0", "40 0, 60 30, 90 40"],
+    "key": ["20 0, 0 20, 20 40, 40 20, 20 0", "34 32, 60 66, 90 100", "70 78, 85 64", "80 88, 95 74"],
+    "anchor": [
+        *("50 0, 42 10, 50 20, 58 10, 50 0", "50 20, 50 60, 50 100", "25 34, 75 34"),
+        "0 60, 10 85, 50 100, 90 85, 100 60",
+    ],
+    "at sign": ["70 40, 45 35, 35 55, 50 68, 68 55, 70 40, 75 65, 95 60, 90 20, 50 0, 5 40, 20 90, 60 100"],
+    "snowflake": ["50 0, 50 100", "5 25, 95 75", "5 75, 95 25", "40 8, 50 18, 60 8", "40 92, 50 82, 60 92"],
     "euro sign": ["95 10, 60 0, 20 50, 60 100, 95 90", "0 40, 70 38", "0 60, 65 58"],
     "ampersand": ["100 100, 30 35, 35 5, 60 5, 65 25, 10 65, 20 95, 50 100, 95 60"],
 }
@@ -142,8 +149,8 @@ def trained() -> dict[str, list[bytes]]:
     made = spoil(images.float(), digits, 4 * COUNT).round().byte().numpy()[:, 0]
     names = ("two digits", "turned digit", "crossed quarters", "shifted quarters")
     return {
-        "scribble": repeat(lambda chance: photo(scribble(chance), chance)),
-        "letter": repeat(lambda chance: photo(letter(chance), chance)),
+        "scribble": draw_images(scribble),
+        "letter": draw_images(letter),
         **{name: photos(part) for name, part in zip(names, np.split(made, 4), strict=True)},
     }
 
@@ -151,6 +158,11 @@ def trained() -> dict[str, list[bytes]]:
 def draw_all(strokes: list[str]) -> list[bytes]:
     """Draw a hundred of what strokes make."""
     return repeat(lambda chance: jpeg(draw(strokes, chance, WIDE)))
+
+
+def draw_images(make: Callable[[Chance], np.ndarray]) -> list[bytes]:
+    """Photograph a hundred images, each drawn anew."""
+    return repeat(lambda chance: photo(make(chance), chance))
 
 
 def repeat(make: Callable[[Chance], bytes]) -> list[bytes]:

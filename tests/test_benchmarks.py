@@ -12,6 +12,7 @@ from PIL import Image
 from torch.nn.functional import nll_loss, one_hot
 
 from digitsum import mnist
+from digitsum.addition import AdditionDataset
 from digitsum.config import Config
 from digitsum.files import ASSETS, replacing
 from digitsum.imaging import read_picture
@@ -21,9 +22,9 @@ from digitsum.pairs import DigitSumDataset
 from digitsum.prediction import Predictor
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-damage, doubt, fusion, hand, hands, robustness, throughput, timing = map(
+addition, damage, doubt, fusion, hand, hands, robustness, throughput, timing = map(
     import_module,
-    ("damage", "doubt", "fusion", "hand", "hands", "robustness", "throughput", "timing"),
+    ("addition", "damage", "doubt", "fusion", "hand", "hands", "robustness", "throughput", "timing"),
 )
 
 IMAGE = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -227,3 +228,24 @@ def test_a_hand_is_written_as_training_takes_it(tmp_path: Path) -> None:
     hand.write(tmp_path, 2, np.random.default_rng(0))
     digits = mnist.load(tmp_path)
     assert np.bincount(digits.labels).tolist() == [2] * 10
+
+
+def test_the_field_s_network_has_its_number_of_parameters() -> None:
+    layers = 6 * 26 + 16 * 151 + 120 * 257 + 84 * 121 + 10 * 85
+    assert sum(weight.numel() for weight in addition.LeNet(1).parameters()) == layers
+
+
+def test_a_sum_is_right_where_errors_cancel_and_wrong_elsewhere() -> None:
+    digits, swapped, wrong = torch.tensor([[1, 2, 3, 4], [1, 2, 4, 3], [1, 2, 3, 5]])
+    assert addition.add_shuffled(digits, digits, 2) == 1
+    assert addition.add_shuffled(wrong, digits, 1) == 0.5
+    assert addition.add_shuffled(swapped[2:], digits[2:], 1) == 1
+    assert addition.add_shuffled(swapped, digits, 1) < 1
+
+
+def test_digits_are_learnt_from_their_sums_alone() -> None:
+    sums = AdditionDataset(mnist.load(), 2)
+    network, loss = addition.train(addition.RECIPES["lenet"], sums, 12, 0)
+    read = addition.read_digits(network, torch.from_numpy(mnist.load().images))
+    assert loss < 0.5
+    assert (read.numpy() == mnist.load().labels).mean() > 0.9

@@ -17,7 +17,7 @@ from digitsum.config import PRESETS, Config, bounds, option
         ({"width": 20_000}, "--width must be a whole number from 1 to 1024, not 20000"),
         ({"width": 4.0}, "--width must be a whole number from 1 to 1024, not 4.0"),
         ({"epochs": True}, "--epochs must be a whole number from 1 up, not True"),
-        ({"batch_size": 0}, "--batch-size must be a whole number from 1 up, not 0"),
+        ({"batch_size": 0}, "--batch-size must be a whole number from 1 to 1048576, not 0"),
         ({"seed": -1}, "--seed must be a whole number from 0 to 4294967295, not -1"),
         ({"seed": 2**32}, "--seed must be a whole number from 0 to 4294967295, not 4294967296"),
         ({"train_fraction": 1.5}, "--train-fraction must be a number from 0 to 1, not 1.5"),

@@ -106,7 +106,7 @@ class Config:
         show_default="none, random weights",
     )
     epochs: int = _setting(40, "Training", "How often to see each image.", least=1)
-    batch_size: int = _setting(128, "Training", "Images a step.", least=1)
+    batch_size: int = _setting(128, "Training", "Images a step.", least=1, most=2**20)
     learning_rate: float = _setting(6e-3, "Training", "The highest of the one-cycle schedule.", least=0)
     weight_decay: float = _setting(0.2, "Training", "AdamW's.", least=0)
     average: float = _setting(

@@ -1,7 +1,8 @@
 """Things that are no digit, to train doubt with (Hendrycks, Mazeika and Dietterich, 2019, arXiv:1812.04606).
 
-Scribbles and letters are drawn once a run (`draw_outliers`); others are made of the digits of a batch
-(`spoil`): two squeezed into one frame, turned or mirrored ones, and ones with their quarters shuffled.
+Scribbles, letters, dented rings and digits that are struck out are drawn once a run (`draw_outliers`);
+others are made of the digits of a batch (`spoil`): two squeezed into one frame, turned or mirrored ones, and
+ones with their quarters shuffled.
 """
 
 from functools import cache
@@ -15,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from digitsum.imaging import UInt8Array, fit_ink
-from digitsum.strokes import draw
+from digitsum.strokes import FORMS, draw, parse
 
 # those that no handwritten digit looks like: without O, l, Z, b, Э, Ч and others
 LATIN = "ACEFHJKMNPRUVWXacdefhkmnprtuvwx"
@@ -39,6 +40,12 @@ CLOSED, DOTTED = 0.3, 0.3  # how often
 GRID = 3  # steps from side to side
 DOT = 0.04  # of the height, before the pen's width
 WIDE = 1.8  # times as wide as a digit
+CORNERS = (5, 9)  # of a ring: from, to
+RADIUS, DENT = (0.3, 0.5), 0.1  # of its corners, from, to; and of the one that is drawn in
+MARKS, MARK = 3, 0.12  # in a ring: how many at most, and how far each end is from its middle, at most
+STRUCK = (2, 3, 5, 6, 8, 9)  # digits that no further stroke makes another digit of
+ACROSS = (0.8, 1.4)  # times the digit's height, of the stroke that strikes it out: from, to
+STEEP = np.pi / 3  # at most, of that stroke
 MIRROR = 4  # beside 1 to 3 quarter turns: what makes a digit none
 TURNS = {
     **dict.fromkeys((1, 2, 5, 8), (1,)),
@@ -48,7 +55,7 @@ TURNS = {
 
 
 def draw_outliers(count: int, chance: np.random.Generator) -> UInt8Array:
-    """Draw scribbles and letters in turn, uint8 [N, 28, 28].
+    """Draw scribbles, letters, rings and digits that are struck out in turn, uint8 [N, 28, 28].
 
     Raises
     ------
@@ -57,10 +64,11 @@ def draw_outliers(count: int, chance: np.random.Generator) -> UInt8Array:
 
     Examples
     --------
-    >>> draw_outliers(4, np.random.default_rng(0)).shape
-    (4, 28, 28)
+    >>> draw_outliers(6, np.random.default_rng(0)).shape
+    (6, 28, 28)
     """
-    return np.stack([letter(chance) if i % 2 else scribble(chance) for i in range(count)])
+    kinds = (scribble, letter, scribble, letter, ring, struck)
+    return np.stack([kinds[i % len(kinds)](chance) for i in range(count)])
 
 
 def scribble(chance: np.random.Generator) -> UInt8Array:
@@ -81,6 +89,32 @@ def scribble(chance: np.random.Generator) -> UInt8Array:
     if chance.random() < DOTTED:
         lines.append(chance.random(2) + np.array([[0, 0], [0, DOT]]))
     return draw([(line - 0.5) * (WIDE, 1) + 0.5 for line in lines], chance)
+
+
+def ring(chance: np.random.Generator) -> UInt8Array:
+    """Draw a closed curve that is dented, or has marks in it, or both."""
+    start, corners = 2 * np.pi * chance.random(), chance.integers(*CORNERS)
+    angle = np.linspace(start, start + 2 * np.pi, corners, endpoint=False)
+    radius = chance.uniform(*RADIUS, len(angle))
+    marks = chance.integers(MARKS, endpoint=True)
+    if marks < 2:  # one alone may be the slash of a 0
+        radius[0] = DENT
+    line = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    middles = chance.uniform(-DENT, DENT, (marks, 1, 2))
+    inside = middles + chance.uniform(-MARK, MARK, (marks, 2, 2))
+    lines = [np.concatenate([line, line[:1]]), *inside]
+    return draw([each * (WIDE, 1) + 0.5 for each in lines], chance)
+
+
+def struck(chance: np.random.Generator) -> UInt8Array:
+    """Draw a digit that is struck out by one stroke or two, straight or bent."""
+    forms = FORMS[chance.choice(STRUCK)]
+    lines = [parse(stroke) for stroke in forms[chance.integers(len(forms))]]
+    for _ in range(chance.integers(1, 2, endpoint=True)):
+        angle, length = chance.uniform(-STEEP, STEEP), chance.uniform(*ACROSS)
+        ends = length / 2 * np.outer((-1, 0, 1), (np.cos(angle), np.sin(angle)))
+        lines.append(ends + chance.uniform(0.3, 0.7, 2) + chance.normal(0, LEAN / 2, (3, 2)))
+    return draw(lines, chance)
 
 
 def letter(chance: np.random.Generator) -> UInt8Array:
