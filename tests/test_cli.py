@@ -23,7 +23,19 @@ from digitsum.prediction import Predictor
 Run = Callable[..., tuple[int, str, str]]
 
 BASH = shutil.which("bash")
-COMMANDS = ["train", "evaluate", "report", "compare", "predict", "score", "export", "data", "serve", "site"]
+COMMANDS = [
+    "train",
+    "evaluate",
+    "report",
+    "compare",
+    "predict",
+    "add",
+    "score",
+    "export",
+    "data",
+    "serve",
+    "site",
+]
 
 
 def digitsum_main(*arguments: object) -> int:
@@ -471,6 +483,49 @@ def test_predict_loads_no_torch(digit_pictures: list[Path]) -> None:
     modules = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in loaded.splitlines()}
     assert "onnxruntime" in modules
     assert not modules & {"torch", "pandas", "mlxtend", "lightning_fabric", "scipy"}
+
+
+# add
+
+
+def test_add_prints_both_numbers_and_their_sum(run: Run, digit_pictures: list[Path]) -> None:
+    code, output, errors = run("add", *digit_pictures[1:])
+    assert (code, errors) == (0, "")
+    lines = output.splitlines()
+    assert lines[0].split() == ["number", "probability", "picture"]
+    names = (*map(str, digit_pictures[1:]), "sum")
+    assert [line.split() for line in lines[1:]] == [
+        [number, ">", "99.9", "%", name] for number, name in zip(("3", "7", "10"), names, strict=True)
+    ]
+
+
+def test_add_says_what_is_uncertain(run: Run, digit_pictures: list[Path]) -> None:
+    sharp = np.full((120, 100), 255, np.uint8)
+    sharp[30:90, 35:40] = sharp[30:90, 60:65] = sharp[45:50, 20:80] = sharp[70:75, 20:80] = 0
+    picture = digit_pictures[0].with_name("sharp.png")
+    Image.fromarray(sharp).save(picture)
+    _, output, _ = run("add", picture, digit_pictures[1])
+    lines = output.splitlines()[1:]
+    assert lines[0].endswith(f" %  {picture}  (uncertain: perhaps not a digit)")
+    assert lines[1].endswith(f" %  {digit_pictures[1]}")
+    assert lines[2].endswith(" %  sum  (uncertain)")
+
+
+def test_add_json_prints_an_object(run: Run, digit_pictures: list[Path]) -> None:
+    code, output, _ = run("add", *digit_pictures[1:], "--json", "--model", "concat")
+    answer = json.loads(output)
+    assert code == 0
+    assert answer["pictures"] == [str(path) for path in digit_pictures[1:]]
+    assert (answer["top"]["number"], answer["bottom"]["number"], answer["sum"]) == (3, 7, 10)
+    assert answer["uncertain"] is False
+
+
+def test_add_names_the_picture_that_can_t_be_read(run: Run, digit_pictures: list[Path]) -> None:
+    missing = digit_pictures[0].with_name("missing.png")
+    code, output, errors = run("add", digit_pictures[0], missing)
+    assert (code, output) == (2, "")
+    assert errors.startswith("digitsum: ")
+    assert str(missing) in errors
 
 
 # data

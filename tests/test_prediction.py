@@ -23,6 +23,7 @@ from digitsum.prediction import (
     NumberPrediction,
     Prediction,
     Predictor,
+    SumPrediction,
     check_addends,
     find_model,
 )
@@ -133,8 +134,7 @@ def test_every_kind_of_picture_gives_the_same_answer(
 
 @pytest.mark.parametrize("addend", [0, 7, 10**30, np.int64(12)])
 def test_a_number_is_read_and_added(predictor: Predictor, images: np.ndarray, addend: int) -> None:
-    row = np.hstack([np.kron(255 - image, np.ones((4, 4), np.uint8)) for image in images[[4, 0, 7, 7]]])
-    answer = predictor.predict_number(np.pad(row, 8, constant_values=255), addend)
+    answer = predictor.predict_number(page_of(images[[4, 0, 7, 7]]), addend)
     assert (answer.number, answer.sum, answer.uncertain) == (4077, 4077 + int(addend), False)
     assert (type(answer.number), type(answer.sum)) == (int, int)
     assert [(digit.digit, digit.sum) for digit in answer.digits] == [(4, 4), (0, 0), (7, 7), (7, 7)]
@@ -185,6 +185,47 @@ def test_a_digit_that_may_be_two_is_uncertain_however_probable(predictor: Predic
         answer = Prediction.of(digits, sums, image)
         assert answer.digit_probability == answer.sum_probability == 1
         assert answer.uncertain is answer.to_dict()["uncertain"] is uncertain
+
+
+def page_of(images: np.ndarray) -> np.ndarray:
+    """A row of digits, four times as large, dark on light."""
+    row = np.hstack([np.kron(255 - image, np.ones((4, 4), np.uint8)) for image in images])
+    return np.pad(row, 8, constant_values=255)
+
+
+def test_two_numbers_are_read_and_added(predictor: Predictor, images: np.ndarray) -> None:
+    answer = predictor.add(page_of(images[[9, 9, 7]]), page_of(images[[4]]))
+    assert (answer.top.number, answer.bottom.number, answer.sum) == (997, 4, 1001)
+    assert not answer.uncertain
+    # nearly all of the sum's probability is that of the two numbers
+    assert answer.probability == pytest.approx(answer.top.probability * answer.bottom.probability, abs=1e-3)
+    said = answer.to_dict()
+    assert said["top"] == answer.top.to_dict()
+    assert said.keys() == {"top", "bottom", "sum", "probability", "uncertain"}
+
+
+def number_of(shares: list[dict[int, float]], image: np.ndarray) -> NumberPrediction:
+    """A number of which each digit is as probable as given."""
+    digits = np.zeros((len(shares), 10))
+    for row, share in zip(digits, shares, strict=True):
+        row[list(share)] = list(share.values())
+    return NumberPrediction.of([Prediction.of(row, np.eye(19)[0], image) for row in digits], 0)
+
+
+def test_probability_of_a_sum_is_that_of_all_pairs_that_make_it(images: np.ndarray) -> None:
+    top = number_of([{1: 0.6, 2: 0.4}], images[1])
+    bottom = number_of([{0: 1.0}, {1: 0.5, 2: 0.5}], images[1])
+    answer = SumPrediction.of(top, bottom)  # 1 + 2 or 2 + 1; 1 + 1 is as probable as 1 + 2
+    assert (answer.sum, answer.probability) == (3, pytest.approx(0.6 * 0.5 + 0.4 * 0.5))
+    assert answer.uncertain
+
+
+def test_a_sum_is_uncertain_if_a_digit_may_be_two(images: np.ndarray) -> None:
+    fence = np.zeros((28, 28), np.uint8)
+    fence[10:18, 4:24:4] = 255
+    sure, two = number_of([{1: 1.0}], images[1]), number_of([{1: 1.0}], fence)
+    assert not SumPrediction.of(sure, sure).uncertain
+    assert SumPrediction.of(sure, two).uncertain
 
 
 @pytest.mark.parametrize("addend", [-1, 2.5, "7", None, True, [1, 2]])

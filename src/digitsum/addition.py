@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from digitsum.mnist import Digits
 from digitsum.networks import NEVER, log_convolve
+from digitsum.search import most_probable_sum
 
 
 def columns(log_top: Tensor, log_bottom: Tensor) -> Tensor:
@@ -107,10 +108,6 @@ def add(log_top: Tensor, log_bottom: Tensor) -> Tensor:
     It isn't always the sum of the most probable digits, `total(log_top.argmax(2), log_bottom.argmax(2))`:
     many pairs of numbers have the same sum, and their probabilities add up.
 
-    The search goes from the right and keeps, of the digits so far, every choice that may still win. The
-    probability of whatever follows is linear in that of the digits so far with a carry and without, so only
-    choices on the convex hull of those two can.
-
     Parameters
     ----------
     log_top, log_bottom
@@ -129,49 +126,9 @@ def add(log_top: Tensor, log_bottom: Tensor) -> Tensor:
     >>> add(top.clamp_min(1e-9).log(), bottom.clamp_min(1e-9).log())  # 1 + 1: 0.22; 5 + 2 or 6 + 1: 0.3
     tensor([[0, 7]])
     """
-    column = columns(log_top.double(), log_bottom.double()).exp().cpu().numpy()  # [B, N, 19]
-    return torch.tensor(np.array([_most_probable(each) for each in column]), device=log_top.device)
-
-
-def _most_probable(column: np.ndarray) -> np.ndarray:
-    """Find the digits, [N + 1], of the most probable sum of columns, [N, 19]."""
-    without, carried = np.ones(1), np.zeros(1)  # probabilities of each kept choice, by the carry it ends with
-    steps = []
-    for chances in column[::-1]:
-        # rows: kept choices; columns: the digits 0 to 9 of the sum. A carry in needs one less of the column
-        shifted = np.concatenate([[0.0], chances, [0.0]])
-        out = [
-            np.outer(without, shifted[k + 1 : k + 11]) + np.outer(carried, shifted[k : k + 10])
-            for k in (0, 10)
-        ]
-        scale = max(out[0].max(), out[1].max())  # only the ratios matter: nothing underflows
-        kept = _hull(out[0].ravel() / scale, out[1].ravel() / scale)
-        without, carried = out[0].ravel()[kept] / scale, out[1].ravel()[kept] / scale
-        steps.append(kept)
-    first = int(carried.max() > without.max())
-    choice = int((carried if first else without).argmax())
-    digits = []
-    for kept in reversed(steps):
-        choice, digit = divmod(int(kept[choice]), 10)
-        digits.append(digit)
-    return np.array([first, *digits])
-
-
-def _hull(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Give the numbers of the points that are furthest in some direction of the first quadrant."""
-    hull: list[int] = []
-    for point in np.lexsort((-y, -x)):
-        if hull and y[point] <= y[hull[-1]]:
-            continue
-        while len(hull) > 1 and _turns_in(x, y, hull[-2], hull[-1], point):
-            hull.pop()
-        hull.append(int(point))
-    return np.array(hull)
-
-
-def _turns_in(x: np.ndarray, y: np.ndarray, a: int, b: int, c: int) -> bool:
-    """Say whether b lies on or within the line from a to c."""
-    return bool((x[b] - x[a]) * (y[c] - y[a]) <= (x[c] - x[a]) * (y[b] - y[a]))
+    top, bottom = (log.double().exp().cpu().numpy() for log in (log_top, log_bottom))
+    found = [most_probable_sum(*pair)[0] for pair in zip(top, bottom, strict=True)]
+    return torch.tensor(np.array(found), device=log_top.device)
 
 
 class AdditionDataset(Dataset[tuple[Tensor, Tensor]]):

@@ -563,9 +563,12 @@ def predict(
 
 
 def _line(name: str, answer: "NumberPrediction") -> str:
+    return _PREDICTION.format(answer.number, answer.sum, _percent(answer.probability), name + _doubt(answer))
+
+
+def _doubt(answer: "NumberPrediction") -> str:
     kind = "digit" if len(answer.digits) == 1 else "number"
-    doubt = f"  (uncertain: perhaps not a {kind})" if answer.uncertain else ""
-    return _PREDICTION.format(answer.number, answer.sum, _percent(answer.probability), name + doubt)
+    return f"  (uncertain: perhaps not a {kind})" if answer.uncertain else ""
 
 
 def _percent(probability: float) -> str:
@@ -578,6 +581,44 @@ def _percent(probability: float) -> str:
 
 
 _PREDICTION = "{:>8}  {:>8}  {:>11}  {}"
+
+
+@command
+def add(
+    top: Annotated[str, Parameter(help="A picture of a number; -: the standard input.")],
+    bottom: Annotated[str, Parameter(help="Another.")],
+    /,
+    *,
+    model: Model = "exact",
+    json: Annotated[bool, FLAG, Parameter(help="Print a JSON object instead of a table.")] = False,
+) -> None:
+    """Read the numbers in two pictures and add them.
+
+    The sum is the most probable of all, with its exact probability: where it isn't clear which two numbers
+    there are, several pairs may have the same sum.
+
+    For example:
+
+    - digitsum add photo.jpg scan.png
+    """
+    from digitsum.prediction import Predictor
+
+    predictor = Predictor(model)
+    try:
+        answer = predictor.add(*(sys.stdin.buffer if name == "-" else name for name in (top, bottom)))
+    except OSError as error:
+        fail(str(error), 2)
+    if json:
+        print(dumps({"pictures": [top, bottom]} | answer.to_dict()))
+        return
+    print(_SUMMAND.format("number", "probability", "picture"))
+    for name, read in ((top, answer.top), (bottom, answer.bottom)):
+        print(_SUMMAND.format(read.number, _percent(read.probability), name + _doubt(read)))
+    doubt = "  (uncertain)" if answer.uncertain else ""
+    print(_SUMMAND.format(answer.sum, _percent(answer.probability), "sum" + doubt))
+
+
+_SUMMAND = "{:>16}  {:>11}  {}"
 
 
 @command

@@ -5,6 +5,8 @@
     print(answer.digit, answer.sum, answer.sum_probability)
     answer = predictor.predict_number("row.png", addend=1234)
     print(answer.number, answer.sum, answer.probability)
+    answer = predictor.add("row.png", "another.png")
+    print(answer.top.number, answer.bottom.number, answer.sum, answer.probability)
 
 Nothing here needs torch.
 """
@@ -23,6 +25,7 @@ import onnxruntime as ort
 
 from digitsum.files import locate, read
 from digitsum.imaging import Picture, may_be_two, read_number, read_picture
+from digitsum.search import most_probable_sum
 
 Array = npt.NDArray[Any]
 
@@ -117,6 +120,51 @@ class NumberPrediction:
         return vars(self) | {"digits": [digit.to_dict() for digit in self.digits]}
 
 
+@dataclass(frozen=True)
+class SumPrediction:
+    """The numbers in two pictures, and their sum.
+
+    Attributes
+    ----------
+    top, bottom
+        What each picture shows, with the addend 0.
+    sum
+        The most probable sum of all. It isn't always that of the most probable numbers: where several pairs
+        have the same sum, their probabilities add up.
+    probability
+        How probable that sum is, 0 to 1.
+    uncertain
+        Whether that is less than `CERTAIN`, or one of the digits may be two that touch.
+    """
+
+    top: NumberPrediction
+    bottom: NumberPrediction
+    sum: int
+    probability: float
+    uncertain: bool
+
+    @classmethod
+    def of(cls, top: NumberPrediction, bottom: NumberPrediction) -> Self:
+        """Make the prediction from those of the two numbers."""
+        length = max(len(top.digits), len(bottom.digits))
+        digits, log_probability = most_probable_sum(*(_columns(each, length) for each in (top, bottom)))
+        probability = min(1.0, math.exp(log_probability))
+        two = any(digit.may_be_two for digit in top.digits + bottom.digits)
+        return cls(top, bottom, int("".join(map(str, digits))), probability, probability < CERTAIN or two)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what JSON can hold: plain numbers and lists."""
+        return vars(self) | {"top": self.top.to_dict(), "bottom": self.bottom.to_dict()}
+
+
+def _columns(number: NumberPrediction, length: int) -> Array:
+    """Give P(digit) of a number's columns, [length, 10]: those on the left that it hasn't are 0."""
+    probabilities = np.zeros((length, 10))
+    probabilities[:, 0] = 1
+    probabilities[length - len(number.digits) :] = [each.digit_probabilities for each in number.digits]
+    return probabilities
+
+
 class Predictor:
     """A trained network, ready to read pictures and add.
 
@@ -208,6 +256,26 @@ class Predictor:
         """
         check_any_addend(addend)
         return self.predict_digits(read_number(picture), addend)
+
+    def add(self, top: Picture, bottom: Picture) -> SumPrediction:
+        """Read two pictures of numbers, of any kind that `read_number` takes, and add them.
+
+        Raises
+        ------
+        ValueError
+            A picture that can't be read.
+        OSError
+            A file that isn't there.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> page = np.zeros((60, 100), np.uint8)
+        >>> page[20:40, 30:32] = page[20:40, 60:62] = 255  # two strokes: eleven
+        >>> Predictor("exact").add(page, page).sum
+        22
+        """
+        return SumPrediction.of(*(self.predict_number(picture, 0) for picture in (top, bottom)))
 
     def predict_digits(self, images: Array, addend: int) -> NumberPrediction:
         """Answer for the images of a number's digits, uint8 [K, 28, 28], as `read_number` gives them.
