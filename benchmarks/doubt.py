@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
 from digitsum import mnist
-from digitsum.outliers import letter, scribble, spoil
+from digitsum.outliers import letter, ring, scribble, spoil, struck
 from digitsum.prediction import CERTAIN, Predictor
 
 COUNT = 100  # things of a kind
@@ -151,6 +151,8 @@ def trained() -> dict[str, list[bytes]]:
     return {
         "scribble": draw_images(scribble),
         "letter": draw_images(letter),
+        "ring": draw_images(ring),
+        "digit struck out": draw_images(struck),
         **{name: photos(part) for name, part in zip(names, np.split(made, 4), strict=True)},
     }
 

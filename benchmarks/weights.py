@@ -23,7 +23,7 @@ from digitsum.networks import load
 from digitsum.training import Row, fit
 
 CONFIGS = {
-    "exact": replace(ROWS["exact"], epochs=36, hands=0.1, outliers=0.15),
+    "exact": replace(ROWS["exact"], epochs=40, hands=0.1, outliers=0.15),
     "concat": ROWS["concat"],
 }
 CARD = """# {name}: the trained {network} network that comes with digitsum
@@ -57,8 +57,9 @@ census staff and pupils around 1990; other hands are read less well (`python ben
 """
 ADDED = """- To each batch were added: digits drawn from strokes in the forms in which the world writes them,
   {hands:.0%} of it, and things that are no digit, {outliers:.0%} of it, for which all ten should be equally
-  probable: scribbles, Latin and Cyrillic letters of fonts, rings that are dented or hold marks, digits that
-  are struck out, two digits in one frame, turned and mirrored digits, digits with their quarters shuffled.
+  probable: scribbles, Latin and Cyrillic letters of fonts, rings that are dented or have strokes in them or
+  around them, digits that are struck out, two digits in one frame, turned and mirrored digits, digits with
+  their quarters shuffled.
 """
 
 

@@ -58,7 +58,7 @@ def test_model_answers_as_torch_does(written: tuple[export.DigitSumNet, Path], c
 def test_metadata_says_what_the_model_is(tmp_path: Path, digits: mnist.Digits) -> None:
     network = NETWORKS["fast"](width=4)
     evaluation = evaluate(network, loader(DigitSumDataset(digits)), "noise", "train")
-    export.to_onnx(network, tmp_path / "model.onnx", replace(evaluation, digit_accuracy=0.125))
+    export.to_onnx(network, str(tmp_path / "model.onnx"), replace(evaluation, digit_accuracy=0.125))
     metadata = ort.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
     assert metadata["network"] == "fast"
     assert int(metadata["parameters"]) == sum(parameter.numel() for parameter in network.parameters())

@@ -46,7 +46,7 @@ class Answers(nn.Module):
         return log_digit.exp(), log_sum.exp()
 
 
-def to_onnx(network: DigitSumNet, path: Path, evaluation: Evaluation | None = None) -> float:
+def to_onnx(network: DigitSumNet, path: str | Path, evaluation: Evaluation | None = None) -> float:
     """Write `network` to the ONNX file `path`, whole or not at all, and check it on embedded images.
 
     Its metadata says the `network`, its `parameters`, digitsum's `version`, and as JSON the `figures` of the
@@ -68,7 +68,7 @@ def to_onnx(network: DigitSumNet, path: Path, evaluation: Evaluation | None = No
         ONNX Runtime answers otherwise than torch: nothing is written.
     """
     answers = Answers(network).eval()
-    with replacing(path) as file:
+    with replacing(Path(path)) as file:
         program = _translate(answers)
         for node in program.model.graph:
             node.metadata_props.clear()  # which lines of code it comes from, with their place on this machine

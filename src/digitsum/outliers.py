@@ -1,6 +1,6 @@
 """Things that are no digit, to train doubt with (Hendrycks, Mazeika and Dietterich, 2019, arXiv:1812.04606).
 
-Scribbles, letters, dented rings and digits that are struck out are drawn once a run (`draw_outliers`);
+Scribbles, letters, rings and digits that are struck out are drawn once a run (`draw_outliers`);
 others are made of the digits of a batch (`spoil`): two squeezed into one frame, turned or mirrored ones, and
 ones with their quarters shuffled.
 """
@@ -42,7 +42,8 @@ DOT = 0.04  # of the height, before the pen's width
 WIDE = 1.8  # times as wide as a digit
 CORNERS = (5, 9)  # of a ring: from, to
 RADIUS, DENT = (0.3, 0.5), 0.1  # of its corners, from, to; and of the one that is drawn in
-MARKS, MARK = 3, 0.12  # in a ring: how many at most, and how far each end is from its middle, at most
+# of strokes in a ring and of those around one: how many, from, to; how far from its centre; half a length
+INSIDE, AROUND = (0, 4, 0.1, 0.12), (2, 5, 0.7, 0.3)
 STRUCK = (2, 3, 5, 6, 8, 9)  # digits that no further stroke makes another digit of
 ACROSS = (0.8, 1.4)  # times the digit's height, of the stroke that strikes it out: from, to
 STEEP = np.pi / 3  # at most, of that stroke
@@ -92,17 +93,17 @@ def scribble(chance: np.random.Generator) -> UInt8Array:
 
 
 def ring(chance: np.random.Generator) -> UInt8Array:
-    """Draw a closed curve that is dented, or has marks in it, or both."""
+    """Draw a closed curve that is dented, or has a few strokes in it or around it."""
     start, corners = 2 * np.pi * chance.random(), chance.integers(*CORNERS)
     angle = np.linspace(start, start + 2 * np.pi, corners, endpoint=False)
     radius = chance.uniform(*RADIUS, len(angle))
-    marks = chance.integers(MARKS, endpoint=True)
-    if marks < 2:  # one alone may be the slash of a 0
+    least, most, far, half = AROUND if chance.random() < 1 / 2 else INSIDE
+    count = chance.integers(least, most)
+    if count < 2:  # one alone may be the slash of a 0
         radius[0] = DENT
     line = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    middles = chance.uniform(-DENT, DENT, (marks, 1, 2))
-    inside = middles + chance.uniform(-MARK, MARK, (marks, 2, 2))
-    lines = [np.concatenate([line, line[:1]]), *inside]
+    marks = chance.uniform(-far, far, (count, 1, 2)) + chance.uniform(-half, half, (count, 2, 2))
+    lines = [np.concatenate([line, line[:1]]), *marks]
     return draw([each * (WIDE, 1) + 0.5 for each in lines], chance)
 
 
