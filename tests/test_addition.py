@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -107,6 +108,37 @@ def test_known_number_leaves_only_what_the_other_must_be() -> None:
     log_top = readings(1, 2, seed=12)
     found = log_likelihood(log_top, known(torch.tensor([[5, 8]])), torch.tensor([[1, 0, 5]])).item()
     assert found == pytest.approx((log_top[0, 0, 4] + log_top[0, 1, 7]).item())  # 105 - 58 = 47
+
+
+def read_as(shown: Tensor, said: Tensor) -> Tensor:
+    """Read digits, int64 [B, N], by a table of P(said | shown), [10, 10]: log P, float32 [B, N, 10]."""
+    return (0.99 * said + 0.001)[shown].log()
+
+
+def test_shift_trap_costs_far_more_than_a_right_reading() -> None:
+    # 5 too high, all digits of the sum stay as they are but for the carries; 1 too high or too low, half of
+    # them do. A training may settle on either, and only its loss tells.
+    digits = torch.randint(10, (2, 20, 100), generator=torch.Generator().manual_seed(20))
+    right = torch.eye(10)
+    tables = {"right": right, "five": right.roll(5, 1), "one": (right.roll(1, 1) + right.roll(-1, 1)) / 2}
+    nats = {
+        name: -log_likelihood(*read_as(digits, table), total(*digits)).mean().item() / 100
+        for name, table in tables.items()
+    }
+    assert nats["right"] < 0.05
+    assert nats["five"] > 0.6
+    assert nats["one"] > 0.9
+
+
+def test_likelihood_and_gradient_of_a_thousand_digits_take_less_than_50_ms() -> None:
+    log_top, log_bottom = (readings(1, 1000, seed).requires_grad_() for seed in (21, 22))
+    right = total(log_top.argmax(dim=2), log_bottom.argmax(dim=2))
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        log_likelihood(log_top, log_bottom, right).sum().backward()
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.05
 
 
 def test_total_is_pythons_sum_of_whole_numbers() -> None:

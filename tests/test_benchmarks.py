@@ -249,3 +249,20 @@ def test_digits_are_learnt_from_their_sums_alone() -> None:
     read = addition.read_digits(network, torch.from_numpy(mnist.load().images))
     assert loss < 0.5
     assert (read.numpy() == mnist.load().labels).mean() > 0.9
+
+
+def test_a_leader_that_is_caught_in_a_trap_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    sums, made = AdditionDataset(mnist.load(), 2), []
+
+    def train(recipe: object, given: object, epochs: int, seed: int) -> tuple[FastNet, float]:
+        assert (recipe, given, epochs) == (addition.LEADER, sums, addition.LEAD)
+        made.append(seed)
+        return FastNet(), losses[len(made) - 1]
+
+    monkeypatch.setattr(addition, "train", train)
+    losses = [1.1, 1.3, 0.1]
+    assert isinstance(addition.lead(sums, 7), FastNet)
+    assert len(set(made)) == 3
+    made, losses = [], [1.1] * addition.LEADERS
+    with pytest.raises(RuntimeError, match=r"5 leaders were caught: 1\.10 nats a column"):
+        addition.lead(sums, 7)
