@@ -49,15 +49,16 @@ class LeNet(ExactNet):
     """The field's network (LeCun et al., 1998, doi:10.1109/5.726791, as Manhaeve et al., 2018, have it)."""
 
     name = "lenet"
-    DROPOUT = 0.2
+    DROPOUT = 0.2, 0.3  # of the second convolution's channels, of what the linear layers give
 
     def make_body(self, width: int) -> tuple[list[nn.Module], int]:
         """Make the layers that read the image, and say how many features they end with."""
+        channels, features = self.DROPOUT
         return [
             *(nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), nn.ReLU()),  # [N, 6, 12, 12]
-            *(nn.Conv2d(6, 16, 5), nn.MaxPool2d(2), nn.ReLU()),  # [N, 16, 4, 4]
-            *(nn.Flatten(), nn.Linear(16 * 4 * 4, 120), nn.ReLU(), nn.Dropout(self.DROPOUT)),
-            *(nn.Linear(120, 84), nn.ReLU(), nn.Dropout(self.DROPOUT)),
+            *(nn.Conv2d(6, 16, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Dropout2d(channels)),  # [N, 16, 4, 4]
+            *(nn.Flatten(), nn.Linear(16 * 4 * 4, 120), nn.ReLU(), nn.Dropout(features)),
+            *(nn.Linear(120, 84), nn.ReLU(), nn.Dropout(features)),
         ], 84
 
 
