@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 API := docs/api
-PYTEST = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# three at a time also on two cores: tests wait for programs that they start
+PYTEST = $(BIN)/pytest --numprocesses 3 --dist loadfile
 
 .PHONY: train test check docs tour weights package format clean
 
