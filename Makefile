@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 API := docs/api
 # three at a time also on two cores: tests wait for programs that they start
-PYTEST = $(BIN)/pytest --numprocesses 3 --dist loadfile
+PYTEST = $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: train test check docs tour weights package format clean
 

@@ -30,6 +30,14 @@ FLAGS = [
 ]
 
 
+LONG = ("test_readme.py", "test_tour.py", "test_hosts.py", "test_scoring.py", "test_report.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, or one process would be left with one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep tests out of the user's cache; they share one, as parsing the embedded images takes 2 s."""
