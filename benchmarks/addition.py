@@ -24,6 +24,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from fusion import BF16
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
@@ -39,7 +40,6 @@ IMAGES = 240  # a step, or one sum if that has more
 CLIP = 1.0  # of the gradient's norm
 AVERAGE = 0.99  # as in config.py
 SHUFFLINGS = 100
-HAS_BFLOAT16 = torch.cpu.get_capabilities().get("avx512_bf16", False)
 READS = 0.6  # nats a column: a leader with more is caught in a trap
 LEADERS = 5  # at most
 HEADS = ("sum, %", "digit, %", "allowed, %", "nats", "seconds", "MB")
@@ -135,7 +135,7 @@ def train(recipe: Recipe, sums: AdditionDataset, epochs: int, seed: int) -> tupl
             for group in optimizer.param_groups:
                 group["lr"] = one_cycle(step, epochs * len(loader), recipe.learning_rate)
             flat = images.flatten(0, 2)
-            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.mixed and HAS_BFLOAT16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.mixed and BF16):
                 log_digit = network.encode(distort(flat) if recipe.distorted else flat)
             if leader and epoch == 0:
                 loss = imitation_loss(log_digit, leader, flat)

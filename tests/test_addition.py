@@ -150,6 +150,13 @@ def test_total_is_pythons_sum_of_whole_numbers() -> None:
         assert found == number + other
 
 
+@pytest.mark.parametrize(("length", "sharpness"), [(1, 1.0), (2, 1.0), (3, 0.5), (3, 2.0)])
+def test_add_finds_the_most_probable_sum_of_all(length: int, sharpness: float) -> None:
+    log_top, log_bottom = readings(10, length, 14, sharpness), readings(10, length, 15, sharpness)
+    best = [brute_force(*pair).argmax() for pair in zip(log_top, log_bottom, strict=True)]
+    assert add(log_top, log_bottom).tolist() == digits_of(np.array(best), length + 1).tolist()
+
+
 def test_add_can_differ_from_the_digits_read_one_by_one() -> None:
     log_top, log_bottom = readings(50, 3, 16, sharpness=0.5), readings(50, 3, 17, sharpness=0.5)
     by_digit = total(log_top.argmax(dim=2), log_bottom.argmax(dim=2))

@@ -158,10 +158,11 @@ def test_weights_of_another_network_than_the_chosen_one_are_refused(
 
 
 def test_few_pictures_teach_the_package_s_network_another_hand(pictures: Path, tmp_path: Path) -> None:
-    rows = fit(replace(PRESETS["adapt"], data=str(pictures), augment=False, batch_size=8), tmp_path / "run")
+    config = replace(PRESETS["adapt"], data=str(pictures), augment=False, batch_size=8)
+    after = [fit(replace(config, seed=seed), tmp_path / f"{seed}")[-1]["digit_accuracy"] for seed in range(3)]
     before = evaluate(load("exact"), load_parts(Config(str(pictures)))[1], "bars", "held-out")
     assert before.digit_accuracy < 0.3
-    assert rows[-1]["digit_accuracy"] > 0.8  # of eight pictures
+    assert np.mean(after) > 0.9  # of eight pictures each, not always the same
 
 
 def test_held_out_images_that_are_all_read_rightly_make_no_answer_certain(

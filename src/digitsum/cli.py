@@ -27,6 +27,7 @@ from digitsum.files import NETWORKS
 
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
     from digitsum.evaluation import Evaluation
+    from digitsum.imaging import Picture
     from digitsum.prediction import NumberPrediction
     from digitsum.training import Row
 
@@ -549,7 +550,7 @@ def predict(
     failed = False
     for name, added in zip(pictures, addends, strict=True):
         try:
-            answer = predictor.predict_number(sys.stdin.buffer if name == "-" else name, added)
+            answer = predictor.predict_number(_source(name), added)
         except (ValueError, OSError) as error:
             print(f"digitsum: {error}", file=sys.stderr)
             failed = True
@@ -560,6 +561,10 @@ def predict(
             print(_line(name, answer))
     if failed:
         sys.exit(2)
+
+
+def _source(name: str) -> "Picture":
+    return sys.stdin.buffer if name == "-" else name
 
 
 def _line(name: str, answer: "NumberPrediction") -> str:
@@ -605,7 +610,7 @@ def add(
 
     predictor = Predictor(model)
     try:
-        answer = predictor.add(*(sys.stdin.buffer if name == "-" else name for name in (top, bottom)))
+        answer = predictor.add(_source(top), _source(bottom))
     except OSError as error:
         fail(str(error), 2)
     if json:
