@@ -391,7 +391,7 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
 def working(out: Path, data: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """Start a job, stop it when the first file is begun, and give its process and its workers."""
     with started("score", data, out, "-a", 7, "--workers", 2, start_new_session=True) as process:
-        wait_until(lambda: out.exists() and any(path.name != MANIFEST for path in out.glob("*.p*")))
+        wait_until(lambda: out.exists() and any(out.glob("*.parquet*")))
         process.send_signal(signal.SIGSTOP)
         yield process, workers(process)
 
@@ -478,7 +478,7 @@ def test_a_cluster_gives_the_same_though_a_worker_is_killed(
         cluster(tmp_path, here, here, here) as (address, (worker, _)),
         started("score", data, out, "-a", 7, "--scheduler", address) as process,
     ):
-        wait_until(lambda: out.exists() and any(path.name != MANIFEST for path in out.glob("*.p*")))
+        wait_until(lambda: out.exists() and any(out.glob("*.parquet*")))
         worker.kill()
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
