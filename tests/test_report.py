@@ -38,6 +38,10 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return train(config, tmp_path_factory.mktemp("runs") / request.param)
 
 
+# of a test of what is the same for every network
+ONE = pytest.mark.parametrize("run", ["concat"], indirect=True)
+
+
 @pytest.fixture(scope="module")
 def written(run: Path) -> Path:
     """A run folder with its report."""
@@ -143,6 +147,7 @@ def fill_with_words(file: Path) -> None:
     file.write_text("[1, 2, 3]")
 
 
+@ONE
 @pytest.mark.parametrize("damage", [remove, cut, fill_with_words])
 @pytest.mark.parametrize(
     ("file", "lost"),
@@ -164,6 +169,7 @@ def test_a_missing_or_damaged_file_is_named_and_the_rest_shown(
     assert sections.problems == dict.fromkeys(lost, problem)
 
 
+@ONE
 def test_data_that_are_gone_cost_only_what_shows_them(copy: Path) -> None:
     settings = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(settings | {"data": "gone"}))
@@ -179,6 +185,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@ONE
 def test_names_are_escaped(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "<script>alert(1)"
     folder.mkdir()
@@ -187,6 +194,7 @@ def test_names_are_escaped(run: Path, tmp_path: Path) -> None:
     assert "<script" not in (folder / "report.html").read_text()
 
 
+@ONE
 def test_a_folder_of_pictures_whose_name_isn_t_utf_8_is_shown(copy: Path) -> None:
     settings = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(settings | {"data": "\udcff"}))
@@ -195,6 +203,7 @@ def test_a_folder_of_pictures_whose_name_isn_t_utf_8_is_shown(copy: Path) -> Non
     assert "--data &#39;\\udcff&#39;" in (copy / "report.html").read_text()
 
 
+@ONE
 @pytest.mark.parametrize("value", ["1e31", "-1e31", "nan", "inf"])
 def test_figures_that_can_t_be_drawn_are_damage(copy: Path, value: str) -> None:
     with (copy / "metrics.csv").open("a") as file:
@@ -204,6 +213,7 @@ def test_figures_that_can_t_be_drawn_are_damage(copy: Path, value: str) -> None:
     assert problem.startswith(f"{copy / 'metrics.csv'} is missing or damaged: expected rows of epoch, ")
 
 
+@ONE
 @pytest.mark.parametrize("environment", [[1], "text", 5])
 def test_an_environment_that_is_no_object_is_damage(copy: Path, environment: object) -> None:
     settings = json.loads((copy / "config.json").read_text())
@@ -214,12 +224,14 @@ def test_an_environment_that_is_no_object_is_damage(copy: Path, environment: obj
     ]
 
 
+@ONE
 @pytest.mark.usefixtures("weasyprint")
 def test_a_pdf_is_written_beside_the_page(run: Path) -> None:
     report.write_report(run, pdf=True)
     assert (run / "report.pdf").read_bytes().startswith(b"%PDF-")
 
 
+@ONE
 def test_a_pdf_that_cannot_be_written_leaves_the_page(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     (run / "report.pdf").unlink(missing_ok=True)
@@ -229,6 +241,7 @@ def test_a_pdf_that_cannot_be_written_leaves_the_page(run: Path, monkeypatch: py
     assert not (run / "report.pdf").exists()
 
 
+@ONE
 def test_a_pdf_without_weasyprint_says_what_to_install(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "find_spec", lambda _: None)
     with pytest.raises(
@@ -241,6 +254,7 @@ def test_a_pdf_without_weasyprint_says_what_to_install(run: Path, monkeypatch: p
 # Comparing
 
 
+@ONE
 def test_a_comparison_shows_figures_curves_and_the_settings_that_differ(run: Path, tmp_path: Path) -> None:
     config = Config.load(run)
     other = train(replace(config, epochs=1, width=2), tmp_path / "other")
@@ -260,18 +274,21 @@ def test_a_comparison_shows_figures_curves_and_the_settings_that_differ(run: Pat
     assert page.count("<svg") == 4
 
 
+@ONE
 def test_a_comparison_says_when_runs_held_out_other_images(run: Path, tmp_path: Path) -> None:
     other = train(replace(Config.load(run), seed=4, epochs=1), tmp_path / "other")
     report.compare([run, other], tmp_path / "comparison.html")
     assert "The runs held out different images" in (tmp_path / "comparison.html").read_text()
 
 
+@ONE
 def test_runs_of_one_name_are_told_apart_by_their_paths(run: Path, copy: Path, tmp_path: Path) -> None:
     twin = copy.rename(tmp_path / run.name)
     table = report.compare([run, twin], tmp_path / "comparison.html")
     assert list(table.index) == [str(run), str(twin)]
 
 
+@ONE
 def test_an_unfinished_run_is_not_compared(run: Path, copy: Path, tmp_path: Path) -> None:
     (copy / "evaluation.json").unlink()
     with pytest.raises(ValueError, match=rf"^{copy / 'evaluation.json'} isn't the file of an evaluation: "):
