@@ -94,30 +94,36 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
     train_digits, test = mnist.load("mnist"), mnist.load("mnist", "test")
+    images, digits = torch.from_numpy(test.images), torch.from_numpy(test.labels)
     print(f"{options.network}, N = {options.length}, {options.epochs} epochs")
     print("seed" + "".join(f"{head:>12}" for head in HEADS), flush=True)
-    rows = []
+    rows, together = [], torch.zeros(len(digits), 10)
     for seed in range(options.seeds):
         start = time.perf_counter()
         sums = AdditionDataset(train_digits, options.length, seed)
         network, loss = train(RECIPES[options.network], sums, options.epochs, seed)
         seconds = time.perf_counter() - start
-        read = read_digits(network, torch.from_numpy(test.images), RECIPES[options.network].looks)
-        right = float((read == torch.from_numpy(test.labels)).float().mean())
-        sum_right = add_shuffled(read, torch.from_numpy(test.labels), options.length)
+        read = read_digits(network, images, RECIPES[options.network].looks)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        rows.append(
-            [100 * sum_right, 100 * right, 100 * right ** (2 * options.length), loss, seconds, memory]
-        )
+        rows.append([*shares(read, digits, options.length), loss, seconds, memory])
         show(f"{seed:>4}", rows[-1])
-    show("mean", np.mean(rows, axis=0))
+        together += read
     if len(rows) > 1:
+        show("mean", np.mean(rows, axis=0))
         show("  sd", np.std(rows, axis=0, ddof=1))
+        show(" all", shares(together, digits, options.length))
 
 
 def show(name: str, row: list[float] | np.ndarray) -> None:
     """Print a row."""
     print(name + "".join(f"{value:12.3f}" for value in row), flush=True)
+
+
+def shares(read: Tensor, digits: Tensor, length: int) -> list[float]:
+    """Give the shares of right sums and of right digits, and what the latter allow, in per cent."""
+    found = read.argmax(1)
+    right = float((found == digits).float().mean())
+    return [100 * share for share in (add_shuffled(found, digits, length), right, right ** (2 * length))]
 
 
 def train(recipe: Recipe, sums: AdditionDataset, epochs: int, seed: int) -> tuple[ExactNet, float]:
@@ -179,12 +185,12 @@ def imitation_loss(log_digit: Tensor, leader: ExactNet, images: Tensor) -> Tenso
 
 @torch.inference_mode()
 def read_digits(network: ExactNet, images: Tensor, looks: int = 0) -> Tensor:
-    """Read images, uint8 [N, 1, 28, 28] -> int64 [N]: what is most probable on the mean of all looks at each."""
+    """Read images, uint8 [N, 1, 28, 28] -> P(digit), float32 [N, 10], the mean of all looks at each."""
     network.eval()
     read = []
     for part in images.split(200):
         views = [distort(part) for _ in range(looks)] or [part]
-        read.append(torch.stack([network.encode(view).exp() for view in views]).mean(0).argmax(1))
+        read.append(torch.stack([network.encode(view).exp() for view in views]).mean(dim=0))
     return torch.cat(read)
 
 
