@@ -49,8 +49,9 @@ from digitsum import (
     write_report,
 )
 from digitsum.config import Config
+from digitsum.decoding import FORMATS
 from digitsum.files import SUMS, read
-from digitsum.imaging import FORMATS, read_number, read_picture
+from digitsum.imaging import read_number, read_picture
 from digitsum.networks import FastNet
 from digitsum.pairs import DigitSumDataset, loader
 from digitsum.prediction import find_model

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from digitsum import mnist
-from digitsum.imaging import WORKING, read_picture
+from digitsum.decoding import WORKING
+from digitsum.imaging import read_picture
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -17,7 +17,7 @@ import pytest
 from fastapi.testclient import TestClient
 from platformdirs import user_cache_path
 
-from digitsum import cli, imaging, prediction, site
+from digitsum import cli, decoding, imaging, pieces, prediction, ruling, site
 from digitsum.files import ASSETS
 from digitsum.service import create_app
 from digitsum.site import write_site
@@ -29,6 +29,7 @@ MEMBERS = {
     "package/dist/ort-wasm-simd-threaded.wasm": b"machine code",
     "../../evil": b"evil",
 }
+REPEATED = (decoding, imaging, pieces, ruling)  # by prepare.js
 
 
 def packed(members: dict[str, bytes]) -> bytes:
@@ -136,15 +137,15 @@ def test_what_the_network_is_stands_in_a_file_whatever_its_name(
     assert (tmp_path / "index.html").read_bytes() == (ASSETS / "page.html").read_bytes()
 
 
-def test_prepare_js_has_the_constants_of_imaging() -> None:
+def test_prepare_js_has_the_constants_of_what_it_repeats() -> None:
     script = (ASSETS / "prepare.js").read_text() + (ASSETS / "local.js").read_text()
     found = re.findall(r"^const ([A-Z_]+) = ([\d_.]+)(?: / ([\d_.]+))?;", script, re.MULTILINE)
     assert len(found) == 37
     for name, above, below in found:
         if name == "STRIP":  # of the canvas, which Python doesn't have
             continue
-        module = prediction if name == "CERTAIN" else imaging
-        assert getattr(module, name) == float(above) / float(below or 1)
+        modules = [prediction] if name == "CERTAIN" else [each for each in REPEATED if hasattr(each, name)]
+        assert [getattr(module, name) for module in modules] == [float(above) / float(below or 1)]
 
 
 def test_an_earlier_site_is_replaced(registry: object, tmp_path: Path) -> None:

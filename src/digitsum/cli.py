@@ -26,8 +26,8 @@ from digitsum.config import PRESETS, Config, bounds, defaults
 from digitsum.files import NETWORKS
 
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
+    from digitsum.decoding import Picture
     from digitsum.evaluation import Evaluation
-    from digitsum.imaging import Picture
     from digitsum.prediction import NumberPrediction
     from digitsum.training import Row
 

@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from digitsum.decoding import Picture
 from digitsum.files import locate, read
-from digitsum.imaging import Picture, may_be_two, read_number, read_picture
+from digitsum.imaging import may_be_two, read_number, read_picture
 from digitsum.search import most_probable_sum
 
 Array = npt.NDArray[Any]

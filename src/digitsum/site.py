@@ -2,8 +2,8 @@
 
     write_site("site")   # then: python -m http.server -d site
 
-The page is the service's own, and only its `network.js` is another: `prepare.js` repeats `imaging.py`, and
-`local.js` runs the ONNX file in onnxruntime-web. That is downloaded once, verified.
+The page is the service's own, and only its `network.js` is another: `prepare.js` repeats `imaging.py` and
+what that imports, and `local.js` runs the ONNX file in onnxruntime-web, which is downloaded once, verified.
 """
 
 import base64

@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
-from digitsum.imaging import SIDE, Picture, UInt8Array, read_number
+from digitsum.decoding import Picture
+from digitsum.imaging import SIDE, UInt8Array, are_prepared, read_number
 
 PICTURES = 1_000  # of a folder: as many count as a file
 PIXELS = SIDE * SIDE
@@ -323,7 +324,5 @@ def _pixels(column: pa.Array) -> tuple[list[bool], UInt8Array]:
 
 def _read_images(images: UInt8Array) -> Iterator[Row]:
     """Read images, [M, 28, 28]; those as MNIST's, which come back unchanged, are told all at once."""
-    flat = images.reshape(-1, PIXELS)
-    prepared = (flat.max(axis=1, initial=0) > 127) & (np.count_nonzero(flat, axis=1) < PIXELS / 2)
-    for i, is_prepared in enumerate(prepared.tolist()):
-        yield images[i : i + 1] if is_prepared else _read(images[i])
+    for image, is_prepared in zip(images, are_prepared(images).tolist(), strict=True):
+        yield image[np.newaxis] if is_prepared else _read(image)

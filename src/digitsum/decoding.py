@@ -1,0 +1,183 @@
+"""Whatever a picture comes as, a file or an array, decoded to grey levels and made as small as is needed.
+
+    grey = decode(read("photo.jpg"))  # [H, W], 0 black to 255 white, neither side over 500 pixels
+
+A file may be damaged or made to do harm: its bytes and pixels are bounded before any pixel is decoded, and
+whatever a decoder fails with becomes one clear sentence.
+"""
+
+import io
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # what Pillow may decode: the fewer, the safer
+MAX_BYTES = 40_000_000
+MAX_PIXELS = 40_000_000
+WORKING = 500  # pixels: a longer side is shrunk to at most this before the ink is found
+
+Picture = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | npt.NDArray[Any]
+Source = bytes | Image.Image | npt.NDArray[Any]  # a picture that is read and is still to be decoded
+Grey = npt.NDArray[np.uint8] | npt.NDArray[np.float32]  # 0 black to 255 white; float32 of deeper pictures
+
+# the filters for warnings belong to the whole process: two threads that change them would mix them up
+_quiet = threading.Lock()
+
+
+def read(picture: Picture) -> Source:
+    """Read a file, at most one byte more than is allowed; what is none comes back as it is.
+
+    Raises
+    ------
+    OSError
+        The path can't be read.
+    TypeError
+        It is nothing that holds a picture.
+
+    Examples
+    --------
+    >>> read(io.BytesIO(b"GIF89a"))
+    b'GIF89a'
+    """
+    if isinstance(picture, str | os.PathLike):
+        with Path(picture).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    if isinstance(picture, bytes | Image.Image | np.ndarray):
+        return picture
+    if not hasattr(picture, "read"):
+        kind = type(picture).__name__
+        raise TypeError(f"a picture is a path, bytes, an open file, a Pillow image or an array, not a {kind}")
+    return picture.read(MAX_BYTES + 1)
+
+
+def decode(source: Source) -> Grey:
+    """Give the grey levels of a picture, turned upright and shrunk to WORKING.
+
+    Parameters
+    ----------
+    source
+        The bytes of a file in one of FORMATS, a Pillow image, which stays as it is, or an array [H, W],
+        [H, W, 3] or [H, W, 4], bool, uint8, uint16 or float from 0 to 1, where 0 is black.
+
+    Returns
+    -------
+    uint8 or float32 array, [H, W]
+        0 is black, 255 is white; float32, with fractions, if the picture has 16 or 32 bits a pixel.
+
+    Raises
+    ------
+    ValueError
+        It isn't such a picture, is damaged or too large.
+
+    Examples
+    --------
+    >>> decode(np.array([[0, 0.5, 1]]))
+    array([[  0. , 127.5, 255. ]], dtype=float32)
+    >>> decode(np.full((1500, 1000), 40, np.uint8)).shape
+    (500, 334)
+    """
+    # a decoder can fail in many ways, and it warns of what is an error here or doesn't matter
+    try:
+        with _quiet, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = _open(source)
+            image.getexif()  # warns here, and is kept; a JPEG's pixels are decoded later, with no lock
+        factor = _factor(max(image.size))
+        factor //= _decode_smaller(image, factor)
+        ImageOps.exif_transpose(image, in_place=True)
+        return _shrink(_grey(image), factor)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"it is none of {', '.join(FORMATS)}; save it as PNG or JPEG") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"it has more than {MAX_PIXELS} pixels; make it smaller") from error
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"it is damaged: {error or type(error).__name__}") from error
+
+
+def _open(source: Source) -> Image.Image:
+    """Open the picture: of a file only the header is read, and a caller's Pillow image is copied."""
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        _check_size(*source.size)
+        return ImageOps.exif_transpose(source)
+    if len(source) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES} bytes; make it smaller")
+    image = Image.open(io.BytesIO(source), formats=FORMATS)
+    _check_size(*image.size)
+    return image
+
+
+def _from_array(array: npt.NDArray[Any]) -> Image.Image:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ValueError(f"an array should be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
+    _check_size(array.shape[1], array.shape[0])
+    if array.dtype.kind == "f":
+        _check_range(array, 1)
+        colours = array.ndim == 3
+        array = np.rint(255 * array).astype(np.uint8) if colours else array.astype(np.float32)
+    elif array.dtype not in (np.bool, np.uint8) and (array.dtype != np.uint16 or array.ndim == 3):
+        raise ValueError(f"an array should be uint8 from 0 to 255 or float from 0 to 1, not {array.dtype}")
+    return Image.fromarray(array)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"it has {width} x {height} pixels, more than {MAX_PIXELS}; make it smaller")
+    if width * height == 0:
+        raise ValueError(f"it has {width} x {height} pixels, so it shows nothing")
+
+
+def _check_range(array: npt.NDArray[Any], most: int) -> None:
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= most):  # which NaN isn't either
+        raise ValueError(
+            f"its {array.dtype} numbers should be scaled to 0 to {most}, but are {low} to {high}"
+        )
+
+
+def _factor(longer: int) -> int:
+    """Tell how many times smaller a picture becomes: a power of two, or three of them, which is quick.
+
+    Examples
+    --------
+    >>> [_factor(longer) for longer in (28, 500, 501, 1500, 2001, 3001, 4032)]
+    [1, 1, 2, 3, 6, 8, 12]
+    """
+    factor = -(-longer // WORKING)
+    zeros = max(factor.bit_length() - 2, 0)
+    return -(-factor >> zeros) << zeros
+
+
+def _decode_smaller(image: Image.Image, factor: int) -> int:
+    """Let a JPEG's decoder, which can do it up to 8 times, make the picture smaller; tell how many times."""
+    width, height = image.size
+    times = min(factor & -factor, 8)  # the largest power of two that divides it
+    image.draft(None, (max(width // times, 1), max(height // times, 1)))  # of other formats nothing changes
+    return -(-max(width, height) // max(image.size))
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """Give grey levels, 0 to 255, with the fractions that 16 bits or floats have."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        most = 1 if image.mode == "F" else 65_535
+        array = np.asarray(image)
+        _check_range(array, most)
+        return Image.fromarray(array.astype(np.float32) * np.float32(255 / most))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L")
+
+
+def _shrink(image: Image.Image, factor: int) -> Grey:
+    """Average blocks of `factor` x `factor` pixels; the last ones may have fewer."""
+    return np.asarray(image.reduce((min(factor, image.width), min(factor, image.height))))

@@ -1,0 +1,331 @@
+import io
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from test_imaging import PAGE, SEVEN, encoded
+
+from digitsum import decoding
+from digitsum.imaging import read_picture
+
+
+def extent(image: np.ndarray) -> tuple[int, ...]:
+    """The first and last row, then column, with ink."""
+    rows, columns = np.nonzero(image)
+    return rows.min(), rows.max(), columns.min(), columns.max()
+
+
+# Kinds of pictures
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "I", "I;16", "I;16B"]
+)
+def test_pillow_images_of_every_mode_are_read_alike(mode: str) -> None:
+    image = Image.fromarray(PAGE)
+    if mode in ("PA", "RGBa"):
+        image = image.convert("LA" if mode == "PA" else "RGBA")
+    picture = (
+        Image.fromarray(PAGE.astype(np.uint16) * 257).convert(mode)
+        if mode.startswith("I")
+        else image.convert(mode)
+    )
+    np.testing.assert_array_equal(read_picture(picture), SEVEN)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
+def test_files_are_read_from_a_path_bytes_and_a_file(tmp_path: Path, kind: str) -> None:
+    file = encoded(Image.fromarray(PAGE), kind)
+    path = tmp_path / "seven"  # a format is known by its content
+    path.write_bytes(file)
+    for picture in (path, str(path), file, io.BytesIO(file)):
+        np.testing.assert_array_equal(read_picture(picture), SEVEN)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_lossy_files_are_read_nearly_alike(kind: str, mode: str) -> None:
+    image = Image.fromarray(PAGE).convert(mode if kind == "JPEG" else "RGB")
+    difference = read_picture(encoded(image, kind)).astype(int) - SEVEN
+    assert np.abs(difference).max() <= 8
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        PAGE == 255,
+        PAGE.astype(np.uint16) * 257,
+        PAGE.astype(">u2") * 257,
+        PAGE / 255,
+        (PAGE / 255).astype(np.float16),
+        np.repeat(PAGE[..., np.newaxis], 3, axis=2),
+        np.repeat(PAGE[..., np.newaxis] / 255, 3, axis=2),
+        np.dstack([PAGE, PAGE, PAGE, np.full_like(PAGE, 255)]),
+        PAGE[::-1][::-1],
+    ],
+    ids=["bool", "uint16", "big-endian", "float64", "float16", "RGB", "float RGB", "RGBA", "view"],
+)
+def test_arrays_of_every_kind_are_read_alike(array: np.ndarray) -> None:
+    np.testing.assert_array_equal(read_picture(array), SEVEN)
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    # clipped to 255, the ink at 2,000 and the paper at 60,000 would be the same
+    deep = np.where(PAGE == 0, 2_000, 60_000).astype(np.uint16)
+    assert extent(read_picture(encoded(Image.fromarray(deep), "PNG"))) == extent(SEVEN)
+
+
+@pytest.mark.parametrize("palette", [False, True], ids=["RGBA", "palette"])
+def test_transparency_is_white_paper(palette: bool) -> None:
+    picture = np.zeros((*PAGE.shape, 4), np.uint8)  # black everywhere, the paper transparent
+    picture[..., 3] = 255 - PAGE
+    file = encoded(Image.fromarray(picture), "PNG")
+    if palette:
+        file = encoded(Image.fromarray(PAGE // 255), "PNG", transparency=1)  # two dark greys, one transparent
+    np.testing.assert_array_equal(read_picture(file), SEVEN)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_is_turned_as_its_exif_data_say(orientation: int) -> None:
+    turns = {  # how a viewer turns what is stored, so the inverse stores what a viewer shows upright
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,  # shown turned by 270 degrees anticlockwise
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    image, exif = Image.fromarray(PAGE), Image.Exif()
+    exif[0x0112] = orientation
+    stored = image.transpose(turns[orientation]) if orientation > 1 else image
+    np.testing.assert_array_equal(read_picture(encoded(stored, "PNG", exif=exif)), SEVEN)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_a_pillow_image_is_turned_and_stays_as_it_was(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = encoded(Image.fromarray(PAGE), kind, exif=exif)
+    picture, same = Image.open(io.BytesIO(file)), Image.open(io.BytesIO(file))
+    np.testing.assert_array_equal(read_picture(picture), read_picture(file))
+    np.testing.assert_array_equal(picture, same)
+    assert picture.getexif() == same.getexif()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_damaged_exif_data_dont_matter(kind: str) -> None:
+    whole, exif = encoded(Image.fromarray(PAGE), kind, quality=95), b"Exif\0\0II*\0\x08\0\0\0\xff\xff"
+    damaged = encoded(Image.fromarray(PAGE), kind, quality=95, exif=exif)
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"):
+        Image.open(io.BytesIO(damaged)).getexif()
+    np.testing.assert_array_equal(read_picture(damaged), read_picture(whole))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_of_a_jpeg_with_further_frames_the_first_is_read(large: bool) -> None:
+    page = Image.fromarray(PAGE).resize((2000, 2400) if large else (100, 120))
+    frames = [page, page.transpose(Image.Transpose.ROTATE_180)]
+    file = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    assert Image.open(io.BytesIO(file)).n_frames == 2
+    np.testing.assert_array_equal(read_picture(file), read_picture(encoded(page, "JPEG")))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animation_the_first_frame_is_read(kind: str) -> None:
+    frames = [Image.fromarray(PAGE).convert("RGB"), Image.fromarray(PAGE[::-1]).convert("RGB")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    file = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    np.testing.assert_array_equal(read_picture(file), SEVEN)
+
+
+def large_jpeg(size: tuple[int, int], **options: object) -> bytes:
+    """The seven, drawn on a grey page so large that its decoder makes it smaller."""
+    image = Image.fromarray(PAGE).convert("L").resize(size, Image.Resampling.BICUBIC)
+    return encoded(image.point(lambda level: 40 + level * 0.7).convert("RGB"), "JPEG", quality=90, **options)
+
+
+@pytest.mark.parametrize("size", [(800, 960), (1000, 1200), (1667, 2001), (2001, 3333), (3000, 4032)])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"keep_rgb": True}], ids=str)
+def test_a_jpeg_decoded_smaller_is_read_as_one_decoded_whole(
+    size: tuple[int, int], options: dict[str, bool]
+) -> None:
+    file = large_jpeg(size, **options)
+    whole = Image.open(io.BytesIO(file))
+    expected = read_picture(np.asarray(whole))  # an array has no decoder
+    assert np.abs(read_picture(file).astype(int) - expected).max() <= 4
+    np.testing.assert_array_equal(read_picture(whole), expected)  # nor does what somebody else opened
+    assert whole.size == size
+
+
+def test_a_large_jpeg_isnt_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    grey = decoding._grey
+
+    def seen(image: Image.Image) -> Image.Image:
+        sizes.append(image.size)
+        return grey(image)
+
+    monkeypatch.setattr(decoding, "_grey", seen)
+    for size in ((400, 500), (1000, 1200), (3000, 4000)):
+        read_picture(large_jpeg(size))
+    assert sizes == [(400, 500), (1000, 1200), (375, 500)]  # a third is no power of two
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_photo_is_turned_as_its_exif_data_say(orientation: int) -> None:
+    turned = {6: Image.Transpose.ROTATE_90, 3: Image.Transpose.ROTATE_180, 8: Image.Transpose.ROTATE_270}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = large_jpeg((1600, 2000), exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(file)))
+    assert (upright.width > upright.height) == (orientation > 4)
+    if orientation in turned:
+        straight = Image.open(io.BytesIO(large_jpeg((1600, 2000))))
+        assert upright.transpose(turned[orientation]).tobytes() == straight.tobytes()
+    assert np.abs(read_picture(file).astype(int) - read_picture(np.asarray(upright))).max() <= 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("shape", [(1, 3000), (2001, 2), (5, 4001), (1, 60_000)])
+def test_a_blank_strip_is_refused_as_any_blank_picture(shape: tuple[int, int], kind: str) -> None:
+    with pytest.raises(ValueError, match=r"no ink stands out from its background"):
+        read_picture(encoded(Image.fromarray(np.full(shape, 200, np.uint8)), kind))
+
+
+@pytest.mark.parametrize("longer", [28, 500, 501, 1500, 1501, 2001, 3001, 4032, 65_500, 40_000_000])
+def test_a_picture_is_shrunk_to_the_working_size_by_few_factors(longer: int) -> None:
+    factor = decoding._factor(longer)
+    allowed = sorted(times * 2**power for power in range(20) for times in (1, 3))
+    assert factor == next(times for times in allowed if longer / times <= decoding.WORKING)
+
+
+def test_blocks_are_averaged_and_the_last_may_have_fewer_pixels() -> None:
+    page = np.random.default_rng(0).integers(0, 256, (14, 10)).astype(np.uint8)
+    means = [[page[i : i + 6, j : j + 6].mean() for j in range(0, 10, 6)] for i in range(0, 14, 6)]
+    np.testing.assert_allclose(decoding._shrink(Image.fromarray(page), 6), means, atol=0.51)
+
+
+# What can't be read
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_a_file_cut_short_is_refused_wherever_it_is_cut(kind: str) -> None:
+    whole = encoded(Image.fromarray(PAGE), kind)
+    for size in range(0, len(whole) * 3 // 4, max(len(whole) // 40, 1)):
+        with pytest.raises(ValueError, match=r"^the picture can't be read: it is (damaged|none of)"):
+            read_picture(whole[:size])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(kind: str) -> None:
+    whole, chance = encoded(Image.fromarray(PAGE), kind), np.random.default_rng(0)
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for place in chance.integers(0, min(len(damaged), 300), 3):
+            damaged[place] = chance.integers(256)
+        try:
+            assert read_picture(bytes(damaged)).shape == (28, 28)
+        except ValueError as error:
+            assert str(error).startswith("the picture can't be read: ")  # noqa: PT017
+
+
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "PDF"])
+def test_a_format_that_is_not_listed_is_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"it is none of PNG, JPEG, .*; save it as PNG or JPEG$"):
+        read_picture(encoded(Image.fromarray(PAGE), kind))
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((10_000, 9_000), r"it has 10000 x 9000 pixels, more than 40000000"),  # Pillow would warn
+        ((20_000, 10_000), r"it has more than 40000000 pixels"),  # Pillow refuses
+    ],
+)
+def test_too_many_pixels_are_refused_before_they_are_decoded(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], message: str
+) -> None:
+    file = encoded(Image.new("1", size), "PNG")
+    monkeypatch.setattr(decoding, "_grey", None)  # which decodes
+    with pytest.raises(ValueError, match=rf"^the picture can't be read: {message}; make it smaller$"):
+        read_picture(file)
+
+
+def test_too_many_bytes_are_refused_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "MAX_BYTES", 1000)
+    file = io.BytesIO(encoded(Image.fromarray(PAGE), "BMP"))
+    with pytest.raises(ValueError, match=r"it has more than 1000 bytes; make it smaller$"):
+        read_picture(file)
+    assert file.tell() == 1001
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (PAGE.astype(float), r"float64 numbers should be scaled to 0 to 1, but are 0.0 to 255.0"),
+        (np.where(PAGE == 0, np.nan, 1), r"float64 numbers should be scaled to 0 to 1, but are nan to nan"),
+        (PAGE / 255 - 0.1, r"should be scaled to 0 to 1, but are -0.1 to 0.9"),
+        (PAGE.astype(np.int64), r"should be uint8 from 0 to 255 or float from 0 to 1, not int64"),
+        (PAGE[0], r"should be \[H, W\], \[H, W, 3\] or \[H, W, 4\], not \[100\]"),
+        (PAGE[..., np.newaxis], r"should be \[H, W\], .*, not \[120, 100, 1\]"),
+        (PAGE[:0], r"it has 100 x 0 pixels, so it shows nothing"),
+    ],
+)
+def test_an_array_of_another_kind_is_refused(array: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^the picture can't be read: .*{message}"):
+        read_picture(array)
+
+
+def test_numbers_of_32_bits_out_of_range_are_refused() -> None:
+    picture = Image.fromarray(PAGE.astype(np.int32) * 1000)
+    with pytest.raises(
+        ValueError, match=r"its int32 numbers should be scaled to 0 to 65535, but are 0 to 255000$"
+    ):
+        read_picture(picture)
+
+
+def test_an_error_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("no picture")
+    with pytest.raises(ValueError, match=rf"^{path} can't be read: it is none of"):
+        read_picture(path)
+
+
+def test_a_missing_path_is_an_os_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing\.png"):
+        read_picture(tmp_path / "missing.png")
+
+
+def test_what_is_no_picture_at_all_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match=r"^a picture is a path, bytes, .* or an array, not a NoneType$"):
+        read_picture(None)  # type: ignore[arg-type]
+
+
+def test_other_threads_neednt_wait_while_a_jpeg_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    load, locked = JpegImageFile.load, []
+
+    def seen(image: JpegImageFile) -> object:
+        locked.append(decoding._quiet.locked())
+        return load(image)
+
+    file = encoded(Image.fromarray(PAGE), "JPEG")
+    monkeypatch.setattr(JpegImageFile, "load", seen)
+    read_picture(file)
+    assert set(locked) == {False}
+
+
+def test_threads_leave_the_warnings_as_they_were() -> None:
+    before = list(warnings.filters)
+    file = encoded(Image.fromarray(PAGE), "PNG")
+    threads = [threading.Thread(target=read_picture, args=(file,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(warnings.filters) == before
