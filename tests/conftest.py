@@ -2,7 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from digitsum import cli
 from digitsum.mnist import Digits
 
 if TYPE_CHECKING:
@@ -44,6 +45,28 @@ def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
         yield
+
+
+@pytest.fixture(scope="session")
+def digitsum_main() -> Callable[..., int]:
+    """Run the command line in this process and give its exit code."""
+
+    def main(*arguments: object) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["digitsum", *map(str, arguments)])
+            with pytest.raises(SystemExit) as ending:
+                cli.main()
+        return int(ending.value.code or 0)
+
+    return main
+
+
+@pytest.fixture
+def run(
+    digitsum_main: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process and give its exit code, output and errors."""
+    return lambda *arguments: (digitsum_main(*arguments), *capfd.readouterr())
 
 
 @pytest.fixture

@@ -38,23 +38,8 @@ COMMANDS = [
 ]
 
 
-def digitsum_main(*arguments: object) -> int:
-    """Run the command line in this process and give its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["digitsum", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ending:
-            cli.main()
-    return int(ending.value.code or 0)
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process and give its exit code, output and errors."""
-    return lambda *arguments: (digitsum_main(*arguments), *capfd.readouterr())
-
-
 @pytest.fixture(scope="module")
-def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_once(digitsum_main: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -1,5 +1,6 @@
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,25 +8,21 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from digitsum import cli
 from digitsum.config import Config
 from digitsum.evaluation import Evaluation
 
 
 @pytest.fixture
-def run(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def trained(digitsum_main: Callable[..., int], pictures: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     arguments = f"train --data {pictures} --epochs 3 --width 4 --log tensorboard --out {folder}"
-    monkeypatch.setattr("sys.argv", ["digitsum", *arguments.split()])
-    with pytest.raises(SystemExit) as ending:
-        cli.main()
-    assert ending.value.code == 0
+    assert digitsum_main(*arguments.split()) == 0
     return folder
 
 
-def test_tensorboard_reads_the_log_the_settings_and_the_confusion_matrix(run: Path) -> None:
-    events = EventAccumulator(str(run)).Reload()
-    with (run / "metrics.csv").open() as file:
+def test_tensorboard_reads_the_log_the_settings_and_the_confusion_matrix(trained: Path) -> None:
+    events = EventAccumulator(str(trained)).Reload()
+    with (trained / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     for tag, column in [
         ("loss/training", "train_loss"),
@@ -44,8 +41,8 @@ def test_tensorboard_reads_the_log_the_settings_and_the_confusion_matrix(run: Pa
     started = HParamsPluginData.FromString(
         events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     ).session_start_info
-    config = Config.load(run)
+    config = Config.load(trained)
     assert started.hparams["width"].number_value == config.width == 4
     assert started.hparams["network"].string_value == "concat"
-    found = Evaluation.load(run / "evaluation.json")
+    found = Evaluation.load(trained / "evaluation.json")
     assert events.Scalars("held-out/sum_accuracy")[0].value == pytest.approx(found.sum_accuracy)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from digitsum import cli, mnist, scoring, tables
+from digitsum import mnist, scoring, tables
 from digitsum.files import ASSETS
 from digitsum.prediction import Predictor
 from digitsum.scoring import MANIFEST, Job, score, score_file
@@ -334,23 +334,14 @@ def test_a_folder_with_something_else_is_refused(scored: Path) -> None:
 
 
 def test_a_file_that_is_not_parquet_is_named_and_the_others_are_scored(
-    scored: Path,
-    data: Path,
-    expected: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    scored: Path, data: Path, expected: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
     (scored / "data" / "0broken.parquet").write_text("no Parquet")
     write(scored / "data" / "3.parquet", {"image": [b""], "sum": [1]})
     write(scored / "data" / "4.parquet", {"picture": ["x.png"]})
     shutil.copy(data / "2.parquet", scored / "data")
-    monkeypatch.setattr(
-        sys, "argv", ["digitsum", "score", f"{scored}/data", f"{scored}/out", "-a7", "--workers=1"]
-    )
-    with pytest.raises(SystemExit) as ending:
-        cli.main()
-    output, errors = capfd.readouterr()
-    assert ending.value.code == 1
+    code, output, errors = run("score", f"{scored}/data", f"{scored}/out", "-a7", "--workers=1")
+    assert code == 1
     assert output == f"{scored}/out: {ROWS} rows written, 1 with an error; files: 6, there before: 2\n"
     assert [line.split(" can't be", 1)[0].split(" should", 1)[0] for line in sorted(errors.splitlines())] == [
         f"digitsum: {scored}/data/0broken.parquet",

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from struct import pack
@@ -28,11 +28,12 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 from starlette.types import Message, Receive
 
-from digitsum import bounds, cli, mnist, service
+from digitsum import bounds, mnist, service
 from digitsum.imaging import read_number
 from digitsum.prediction import Predictor
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
+Run = Callable[..., tuple[int, str, str]]
 
 ZEROS = zlib.compress(bytes(1_000_000))
 
@@ -645,18 +646,11 @@ def test_serve_refuses_what_is_no_request_and_writes_nothing_of_it_to_its_log() 
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_serve_on_a_busy_port_fails_with_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], workers: str
-) -> None:
+def test_serve_on_a_busy_port_fails_with_one_sentence(run: Run, workers: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        arguments = ["digitsum", "serve", "--port", str(port), "--workers", workers]
-        monkeypatch.setattr(sys, "argv", arguments)
-        with pytest.raises(SystemExit) as ending:
-            cli.main()
-    assert ending.value.code == 1
-    sentence = f"digitsum: 127.0.0.1:{port} is taken by another program: choose another --port\n"
-    assert capfd.readouterr() == ("", sentence)
+        sentence = f"digitsum: 127.0.0.1:{port} is taken by another program: choose another --port\n"
+        assert run("serve", "--port", port, "--workers", workers) == (1, "", sentence)
 
 
 def test_serve_on_an_address_that_isnt_this_machines_fails_with_one_sentence() -> None:
@@ -681,24 +675,16 @@ def test_serve_lets_pages_of_the_named_origins_ask() -> None:
             assert answer.headers["Access-Control-Allow-Origin"] == origin
 
 
-def test_serve_without_a_model_exits_with_2(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["digitsum", "serve", "--model", "nowhere"])
-    with pytest.raises(SystemExit) as ending:
-        cli.main()
-    assert ending.value.code == 2
-    assert capfd.readouterr().err.startswith("digitsum: there is no model 'nowhere': name exact")
+def test_serve_without_a_model_exits_with_2(run: Run) -> None:
+    code, _, errors = run("serve", "--model", "nowhere")
+    assert code == 2
+    assert errors.startswith("digitsum: there is no model 'nowhere': name exact")
 
 
-def test_serve_without_its_libraries_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_serve_without_its_libraries_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("digitsum.service")
     monkeypatch.delitem(sys.modules, "digitsum.service")
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    monkeypatch.setattr(sys, "argv", ["digitsum", "serve"])
-    with pytest.raises(SystemExit) as ending:
-        cli.main()
-    assert ending.value.code == 1
-    assert capfd.readouterr().err.endswith(": pip install 'digitsum[serve]'\n")
+    code, _, errors = run("serve")
+    assert code == 1
+    assert errors.endswith(": pip install 'digitsum[serve]'\n")

@@ -7,20 +7,21 @@ import io
 import json
 import re
 import socket
-import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from platformdirs import user_cache_path
 
-from digitsum import cli, decoding, imaging, pieces, prediction, ruling, site
+from digitsum import decoding, imaging, pieces, prediction, ruling, site
 from digitsum.files import ASSETS
 from digitsum.service import create_app
 from digitsum.site import write_site
+
+Run = Callable[..., tuple[int, str, str]]
 
 PAGE = {"index.html", "page.css", "page.js", "network.js"}
 NAMES = PAGE | {"model.json", "model.onnx", "ort.wasm.bundle.min.js", "ort-wasm-simd-threaded.wasm"}
@@ -250,31 +251,21 @@ def test_an_archive_that_isnt_right_leaves_nothing(
 # The command
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["digitsum", "site", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ending:
-        cli.main()
-    return int(ending.value.code or 0)
-
-
-def test_the_command_says_how_to_serve_the_folder(
-    registry: object, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_command_says_how_to_serve_the_folder(registry: object, run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "site"
-    assert command(monkeypatch, folder, "--model", "concat") == 0
-    output = capfd.readouterr().out
+    code, output, _ = run("site", folder, "--model", "concat")
+    assert code == 0
     assert output.startswith(f"{folder}: 8 files, ")
     assert output.endswith(f": python -m http.server -d {folder}\n")
 
 
 def test_the_command_fails_with_one_sentence_when_the_registry_isnt_there(
-    registry: object, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    registry: object, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"http://127.0.0.1:{unused.getsockname()[1]}")
-    assert command(monkeypatch, tmp_path / "site") == 1
-    output, errors = capfd.readouterr()
-    assert output == ""
+    code, output, errors = run("site", tmp_path / "site")
+    assert (code, output) == (1, "")
     assert errors.startswith("digitsum: onnxruntime-web, which runs the network in the browser, couldn't be")
     assert errors.count("\n") == 1
