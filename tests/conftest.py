@@ -31,7 +31,10 @@ FLAGS = [
 ]
 
 
-LONG = ("test_readme.py", "test_tour.py", "test_hosts.py", "test_scoring.py", "test_report.py")
+LONG = [
+    *("test_readme.py", "test_cli.py", "test_report.py", "test_hosts.py", "test_tour.py", "test_training.py"),
+    *("test_scoring.py", "test_page.py", "test_service.py", "test_prediction.py", "test_export.py"),
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
