@@ -105,13 +105,13 @@ def main() -> None:
         seconds = time.perf_counter() - start
         read = read_digits(network, images, RECIPES[options.network].looks)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        rows.append([*shares(read, digits, options.length), loss, seconds, memory])
+        rows.append([*figures(read, digits, options.length), loss, seconds, memory])
         show(f"{seed:>4}", rows[-1])
         together += read
     if len(rows) > 1:
         show("mean", np.mean(rows, axis=0))
         show("  sd", np.std(rows, axis=0, ddof=1))
-        show(" all", shares(together, digits, options.length))
+        show(" all", figures(together, digits, options.length))
 
 
 def show(name: str, row: list[float] | np.ndarray) -> None:
@@ -119,7 +119,7 @@ def show(name: str, row: list[float] | np.ndarray) -> None:
     print(name + "".join(f"{value:12.3f}" for value in row), flush=True)
 
 
-def shares(read: Tensor, digits: Tensor, length: int) -> list[float]:
+def figures(read: Tensor, digits: Tensor, length: int) -> list[float]:
     """Give the shares of right sums and of right digits, and what the latter allow, in per cent."""
     found = read.argmax(1)
     right = float((found == digits).float().mean())

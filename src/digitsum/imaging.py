@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from digitsum.decoding import Grey, Picture, decode, read
 from digitsum.morphology import close, over_squares
-from digitsum.pieces import find_digits
+from digitsum.pieces import Mask, find_digits
 from digitsum.ruling import erase_rules
 
 PAPER = 1 / 3  # of the longer side: what is dark and narrower is ink, what is wider is paper or shadow
@@ -38,7 +38,6 @@ RUNS = 8
 
 UInt8Array = npt.NDArray[np.uint8]
 Ink = npt.NDArray[np.float32]  # 0 none to 1 a whole stroke's
-Mask = npt.NDArray[np.bool]
 
 
 def read_picture(picture: Picture) -> UInt8Array:
