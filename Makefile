@@ -11,7 +11,7 @@ PYTEST = $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 train: .venv/installed  ## train the reference network on the embedded images, then evaluate it
 	$(BIN)/digitsum train
 
-test: .venv/installed  ## run every test and every example in a docstring, on all cores
+test: .venv/installed  ## run every test and every example in a docstring
 	$(PYTEST)
 
 check: .venv/installed  ## what a change must pass: format, lint, types, tests

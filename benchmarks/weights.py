@@ -2,9 +2,9 @@
 
 python benchmarks/weights.py exact concat [--runs runs/weights]
 
-Their settings are those of the rows of that name in accuracy.py. Beside MNIST's training split, `exact` is
-trained on digits drawn from strokes (`strokes.py`) and on things that are no digit (`outliers.py`). doubt.py,
-hands.py and ablation.py show what comes of that.
+Their settings are those of the rows of that name in accuracy.py. `exact` is trained for longer, and beside
+MNIST's training split on digits drawn from strokes (`strokes.py`) and on things that are no digit
+(`outliers.py`). doubt.py, hands.py and ablation.py show what comes of that.
 """
 
 import argparse
@@ -33,11 +33,11 @@ addends, one-hot float32 [N, 10]. Outputs: log P(digit) [N, 10] and log P(sum) [
 
 - Made by `python benchmarks/weights.py {name}`; the settings are in `config.json`, the figures in full in
   `evaluation.json`.
-- Data: {train_images:,} images of MNIST's training split, each distorted anew every epoch. The official
-  test split was neither trained on nor used to choose anything.
+- Data: {train_images:,} images of MNIST's training split, each distorted{damaged} anew every epoch. The
+  official test split was neither trained on nor used to choose any setting.
 {added}- Seed {seed}, {parameters:,} parameters, {minutes:.0f} minutes of training on one core.
 
-On the official test split, {images:,} images x 10 addends, read once:
+On the official test split, {images:,} images x 10 addends:
 
 | figure | share | 95 % interval |
 |---|---|---|
@@ -58,8 +58,8 @@ census staff and pupils around 1990; other hands are read less well (`python ben
 ADDED = """- To each batch were added: digits drawn from strokes in the forms in which the world writes them,
   {hands:.0%} of it, and things that are no digit, {outliers:.0%} of it, for which all ten should be equally
   probable: scribbles, Latin and Cyrillic letters of fonts, rings that are dented or have strokes in them or
-  around them, digits that are struck out, two digits in one frame, turned and mirrored digits, digits with
-  their quarters shuffled.
+  around them, digits that are struck out, two digits in one frame, turned and
+  mirrored digits, digits with their quarters shuffled.
 """
 
 
@@ -103,6 +103,7 @@ def card(name: str, run: Path, evaluation: Evaluation) -> str:
         seed=config.seed,
         train_images=round(config.train_fraction * mnist.COUNTS["train"]),
         minutes=log["seconds"].sum() / 60,
+        damaged=", and every other one damaged," if config.damage else "",
         added=ADDED.format(hands=config.hands, outliers=config.outliers) if config.outliers else "",
         **asdict(evaluation),
     )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
 from digitsum import cli
 from digitsum.mnist import Digits
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 # Threads that wait for each other on cores that another program wants take ten times as long as one alone.
-torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests run
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; also that of the commands that tests run
 
 FLAGS = [
     "--no-sandbox",
@@ -45,8 +43,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep tests out of the user's cache; they share one, as parsing the embedded images takes 2 s."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a folder in one that they share
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         yield
 
 

@@ -41,9 +41,7 @@ COMMANDS = [
 @pytest.fixture(scope="module")
 def trained_once(digitsum_main: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-        assert digitsum_main("train", "--epochs", 2, "--width", 4, "--no-augment", "--out", folder) == 0
+    assert digitsum_main("train", "--epochs", 2, "--width", 4, "--no-augment", "--out", folder) == 0
     return folder
 
 

@@ -22,11 +22,9 @@ Chance = np.random.Generator
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> mnist.Digits:
+def digits() -> mnist.Digits:
     """The 5,000 embedded images, of MNIST's training split."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-        return mnist.load()
+    return mnist.load()
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:

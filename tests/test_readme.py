@@ -62,13 +62,11 @@ def interrupt(_: object) -> None:
 def things(digitsum_main: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what examples name: pictures, a run interrupted after an epoch, and a finished one."""
     folder = tmp_path_factory.mktemp("things")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-        digits = mnist.load()
-        with pytest.raises(KeyboardInterrupt):
-            fit(Config(epochs=3, width=8), folder / "interrupted", on_epoch=interrupt)
-        finished = shutil.copytree(folder / "interrupted", folder / "finished")
-        assert digitsum_main("train", "--resume", finished) == 0
+    digits = mnist.load()
+    with pytest.raises(KeyboardInterrupt):
+        fit(Config(epochs=2, width=4), folder / "interrupted", on_epoch=interrupt)
+    finished = shutil.copytree(folder / "interrupted", folder / "finished")
+    assert digitsum_main("train", "--resume", finished) == 0
     for name, image in zip(("photo.jpg", "scan.png"), digits.images[digits.labels == DIGIT], strict=False):
         ink = Image.fromarray(image[0]).resize((280, 280), Image.Resampling.BICUBIC)
         page = np.full((400, 600), 230, np.uint8)

@@ -20,12 +20,8 @@ import httpx2
 import jsonschema_rs
 import numpy as np
 import pytest
-import schemathesis
 from fastapi.testclient import TestClient
-from hypothesis import given, settings
 from PIL import Image
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 from starlette.types import Message, Receive
 
 from digitsum import bounds, mnist, service
@@ -483,6 +479,11 @@ def test_nothing_that_a_client_sends_is_a_failure_of_the_service(
 
 
 def test_answers_are_as_the_schema_says() -> None:
+    import schemathesis  # here, as each process of the tests would take a second to import it
+    from hypothesis import given, settings
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+
     checks = [not_a_server_error, response_schema_conformance, status_code_conformance]
     schema = schemathesis.openapi.from_asgi("/openapi.json", service.create_app())
     operations = [operation.ok() for operation in schema.get_all_operations()]

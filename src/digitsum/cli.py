@@ -154,7 +154,7 @@ PictureColumn = Annotated[
     str | None,
     Parameter(
         metavar="NAME",
-        help="Of the pictures: files' bytes, or 784 uint8, the rows of 28 x 28.",
+        help="The column of the pictures: files' bytes, or 784 uint8, the rows of 28 x 28.",
         show_default="the only such column",
     ),
 ]
@@ -172,8 +172,8 @@ Scheduler = Annotated[
     str | None,
     Parameter(
         metavar="ADDRESS",
-        help="Of a Dask scheduler, such as tcp://10.0.0.1:8786: its workers do it. Whoever reaches it can"
-        " run programs on them: let it listen in a network that you trust, or use TLS.",
+        help="The address of a Dask scheduler, such as tcp://10.0.0.1:8786: its workers do it. Whoever"
+        " reaches it can run programs on them: let it listen in a network that you trust, or use TLS.",
     ),
 ]
 
@@ -215,7 +215,7 @@ Devices = Annotated[
         group=_GROUPS["Run"],
         metavar="N",
         validator=Number(gte=1),
-        help="Processes on this machine, or GPUs, that share each batch; of torchrun's, its numbers count.",
+        help="Processes on this machine, or GPUs, that share each batch; under torchrun, its numbers count.",
     ),
 ]
 
@@ -255,6 +255,7 @@ def train(
     - evaluation.json, the final figures
     - model.onnx, the trained network for use without torch
     - report.html, all of it to look at
+    - SHA256SUMS, the digests of the others
 
     For example:
 
@@ -370,7 +371,8 @@ def evaluate(
     data_dir: DataDir = None,
     column: PictureColumn = None,
     label_column: Annotated[
-        str | None, Parameter(metavar="NAME", help="Of the digits, in Parquet files.", show_default="label")
+        str | None,
+        Parameter(metavar="NAME", help="The column of the digits, in Parquet files.", show_default="label"),
     ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -727,7 +729,7 @@ def data(
     fetch: Annotated[bool, FLAG, Parameter(help="Download MNIST into the user's cache, verified.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """List the data sets and where they are, and fetch what isn't there."""
+    """List the data sets and where they are; with --fetch, download MNIST."""
     from digitsum import mnist
 
     if fetch:
@@ -742,7 +744,10 @@ def serve(
     model: Model = "exact",
     host: Annotated[str, Parameter(help="The address to listen on; 0.0.0.0: on all.")] = "127.0.0.1",
     port: Annotated[
-        Whole, Parameter(validator=Number(gte=0, lte=65535), help="0: a free one. From 0 to 65535.")
+        Whole,
+        Parameter(
+            validator=Number(gte=0, lte=65535), help="The port to listen on; 0: a free one. From 0 to 65535."
+        ),
     ] = 8000,
     workers: Annotated[
         Whole, Parameter(validator=Number(gte=1), help="Processes that answer. From 1 up.")
@@ -753,8 +758,8 @@ def serve(
             metavar="ORIGIN",
             negative="",
             show_default="none",
-            help="Let a page elsewhere, as of https://example.org, ask and read the answers; *: every"
-            " page. More than once for several.",
+            help="Let pages of another origin, such as https://example.org, ask and read the answers; *: of"
+            " every origin. More than once for several.",
         ),
     ] = (),
 ) -> None:

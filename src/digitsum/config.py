@@ -108,7 +108,7 @@ class Config:
     epochs: int = _setting(40, "Training", "How often to see each image.", least=1)
     batch_size: int = _setting(128, "Training", "Images a step.", least=1, most=2**20)
     learning_rate: float = _setting(6e-3, "Training", "The highest of the one-cycle schedule.", least=0)
-    weight_decay: float = _setting(0.2, "Training", "AdamW's.", least=0)
+    weight_decay: float = _setting(0.2, "Training", "The weight decay of AdamW.", least=0)
     average: float = _setting(
         0.99,
         "Training",
