@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -460,6 +461,15 @@ def test_predict_reads_the_standard_input(digit_pictures: list[Path]) -> None:
     assert done.stdout.splitlines()[1].split()[:2] == ["7", "12"]
 
 
+def test_predict_and_add_say_that_the_standard_input_is_closed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, digit_pictures: list[Path]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    for arguments in (["predict", "-", "-a", "5"], ["add", digit_pictures[0], "-"]):
+        code, _, errors = run(*arguments)
+        assert (code, errors) == (2, "digitsum: the standard input is closed: name a file\n")
+
+
 def test_predict_loads_no_torch(digit_pictures: list[Path]) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "digitsum", "predict", digit_pictures[0], "-a", "1"]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stderr
@@ -480,6 +490,18 @@ def test_add_prints_both_numbers_and_their_sum(run: Run, digit_pictures: list[Pa
     assert [line.split() for line in lines[1:]] == [
         [number, ">", "99.9", "%", name] for number, name in zip(("3", "7", "10"), names, strict=True)
     ]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_add_reads_the_standard_input(
+    run: Run, monkeypatch: pytest.MonkeyPatch, digit_pictures: list[Path], place: int
+) -> None:
+    names = [str(path) for path in digit_pictures[1:]]
+    content, names[place] = io.BytesIO(Path(names[place]).read_bytes()), "-"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(content))
+    code, output, errors = run("add", *names)
+    assert (code, errors) == (0, "")
+    assert [line.split()[0] for line in output.splitlines()[1:]] == ["3", "7", "10"]
 
 
 def test_add_says_what_is_uncertain(run: Run, digit_pictures: list[Path]) -> None:
@@ -608,6 +630,15 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         (["predict", "--modl", "exact", "x.png", "-a", "7"], "Unknown option: --modl. Did you mean --model?"),
         (["predict", "x.png"], 'Command "predict" parameter --addend requires an argument.'),
         (["predict", "-a", "7"], 'Command "predict" parameter PICTURES requires an argument.'),
+        (["predict", "x.png", "-a", "1_000"], "Invalid value for -a: 1_000 isn't a whole number"),
+        (["predict", "x.png", "-a", "9" * 1001], "for -a: a number has at most 1000 digits, not 1001"),
+        (["add", "x.png", "--modl"], "Unknown option: --modl. Did you mean --model?"),
+        (["add", "-", "-"], "the standard input holds one picture: name a file for the other"),
+        (["export", "exact", "--to", "full/thesis.txt/x/model.onnx"], "full/thesis.txt isn't a folder: "),
+        (
+            ["train", "--out", "full/thesis.txt/x"],
+            "full/thesis.txt isn't a folder: choose another place for x",
+        ),
         (["serve", "--port", "70000"], 'Invalid value "70000" for --port. Must be <= 65535.'),
         (["serve", "--workers", "1.5"], "Invalid value for --workers: 1.5 isn't a whole number"),
         (["report", "nowhere"], "nowhere isn't a run folder: it has none of config.json, metrics.csv, "),

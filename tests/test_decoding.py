@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 from test_imaging import PAGE, SEVEN, encoded
 
 from digitsum import decoding
@@ -265,6 +267,32 @@ def test_too_many_bytes_are_refused_and_not_read(monkeypatch: pytest.MonkeyPatch
     assert file.tell() == 1001
 
 
+@pytest.mark.parametrize("part", ["scan", "EXIF data"])
+def test_a_jpeg_that_repeats_a_part_to_take_long_is_refused(part: str) -> None:
+    file = encoded(Image.fromarray(PAGE), "JPEG")
+    end = len(file) - 2 if part == "scan" else 2
+    repeated = file[file.index(b"\xff\xda") : end] if part == "scan" else b"\xff\xe1\0\x08Exif\0\0"
+    with pytest.raises(ValueError, match=r"it repeats a part of a JPEG more than 100 times; save it anew$"):
+        read_picture(file[:end] + 101 * repeated + file[end:])
+
+
+def test_a_jpeg_with_many_blocks_of_exif_data_is_read() -> None:
+    file = encoded(Image.fromarray(PAGE), "JPEG")
+    picture = file[:2] + 100 * b"\xff\xe1\0\x08Exif\0\0" + file[2:]
+    np.testing.assert_array_equal(read_picture(picture), read_picture(file))
+
+
+def test_a_file_without_a_buffer_is_read_to_its_end() -> None:
+    class Pieces(io.RawIOBase):
+        left = encoded(Image.fromarray(PAGE), "PNG")
+
+        def read(self, size: int = -1) -> bytes:
+            piece, self.left = self.left[:50], self.left[50:]
+            return piece
+
+    np.testing.assert_array_equal(read_picture(Pieces()), SEVEN)
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -307,17 +335,21 @@ def test_what_is_no_picture_at_all_is_a_type_error() -> None:
         read_picture(None)  # type: ignore[arg-type]
 
 
-def test_other_threads_neednt_wait_while_a_jpeg_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    load, locked = JpegImageFile.load, []
+@pytest.mark.parametrize("kind", [JpegImageFile, PngImageFile])
+def test_other_threads_neednt_wait_while_pixels_are_decoded(
+    kind: type[ImageFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, locked = kind.load, []
 
-    def seen(image: JpegImageFile) -> object:
-        locked.append(decoding._quiet.locked())
+    def seen(image: ImageFile) -> object:
+        if image.tile:  # what isn't decoded yet
+            locked.append(decoding._filters.locked())
         return load(image)
 
-    file = encoded(Image.fromarray(PAGE), "JPEG")
-    monkeypatch.setattr(JpegImageFile, "load", seen)
+    file = encoded(Image.fromarray(PAGE), kind.format)
+    monkeypatch.setattr(kind, "load", seen)
     read_picture(file)
-    assert set(locked) == {False}
+    assert locked == [False]
 
 
 def test_threads_leave_the_warnings_as_they_were() -> None:

@@ -74,10 +74,12 @@ def test_only_a_file_is_replaced_or_read(tmp_path: Path, kind: str) -> None:
 
 def test_a_file_in_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        ValueError, match=rf"^{tmp_path / 'file'} isn't a folder: choose another place for new$"
-    ):
-        write(tmp_path / "file" / "new", "content")
+    refusal = rf"^{tmp_path / 'file'} isn't a folder: choose another place for new$"
+    for place in (tmp_path / "file" / "new", tmp_path / "file" / "folder" / "new"):
+        with pytest.raises(ValueError, match=refusal):
+            write(place, "content")
+        with pytest.raises(ValueError, match=refusal), locked(place):
+            pass
 
 
 def test_a_link_to_a_file_is_replaced_and_the_file_kept(tmp_path: Path) -> None:

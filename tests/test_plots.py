@@ -88,6 +88,12 @@ def test_lines_differ_without_colour() -> None:
     assert {"epoch", "loss, nats", "1", "6"} <= set(words(figure))
 
 
+def test_the_legend_names_lines_as_they_are_called() -> None:
+    names = ["_first", "cost_$1_$2", "a$b$c", r"\frac"]
+    text = plots.svg(plots.curves({name: pd.Series([1.0, 2.0]) for name in names}, "loss"))
+    assert [name for name in names if re.search(rf"> ?{re.escape(name)}<", text)] == names
+
+
 def test_svg_takes_its_colours_from_the_page() -> None:
     text = plots.svg(plots.curves({"one": pd.Series([1.0, 2.0])}, "loss"))
     assert {"currentColor", "var(--digit, #2456cc)"} <= set(re.findall(r"(?:fill|stroke): ([^;\"]+)", text))

@@ -325,7 +325,7 @@ def test_pictures_that_are_none_or_too_many(client: TestClient, seven: bytes) ->
     missing = client.post("/predict", data={"addends": 1})
     assert_refused(missing, 422, "invalid", "pictures: field required")
     text = client.post("/predict", data={"pictures": "text", "addends": 1})
-    assert_refused(text, 422, "invalid", "pictures[0]: ")
+    assert_refused(text, 422, "invalid", "pictures[0]: input should be a file, as curl sends it with ")
     many = client.post("/predict", files=files(*[seven] * 51), data={"addends": 1})
     assert_refused(many, 422, "invalid", "pictures: list should have at most 50 items")
 

@@ -178,6 +178,16 @@ def test_a_site_is_written_whole_or_not_at_all(
     assert contents(folder) == before
 
 
+def test_what_a_killed_process_left_is_removed(registry: object, tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    write_site(folder, "concat")
+    (folder / f"{site.UNFINISHED}abc").mkdir()
+    (folder / f"{site.UNFINISHED}abc" / "index.html").touch()
+    (folder / "index.html").unlink()
+    write_site(folder, "exact")
+    assert contents(folder).keys() == NAMES
+
+
 def test_a_folder_with_other_files_is_refused(registry: http.server.HTTPServer, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("mine")
     (tmp_path / "style.css").write_text("mine")

@@ -1,8 +1,11 @@
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -182,6 +185,37 @@ def test_what_lies_in_the_folder_of_scores_is_left_out(files: Path) -> None:
     assert "deep/er/c.parquet" in names(find(str(files), tables.address(str(files / "dee"))))
     with pytest.raises(ValueError, match=r"^there are no Parquet files or pictures at "):
         find(str(files), tables.address(str(files)))
+
+
+@pytest.mark.parametrize("pattern", ["", "/*.png"])
+def test_links_to_files_are_followed_and_broken_ones_are_rows(tmp_path: Path, pattern: str) -> None:
+    for folder in ("links", "real"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "real" / "a.png").write_text("a picture")
+    (tmp_path / "links" / "a.png").symlink_to("../real/a.png")
+    (tmp_path / "links" / "broken.png").symlink_to("nowhere")
+    (tmp_path / "links" / "folder.png").symlink_to("../real")
+    (before,) = find(f"{tmp_path}/links{pattern}")
+    assert before.files == ("a.png", "broken.png")
+    assert before.size == len("a picture")
+    (tmp_path / "real" / "a.png").write_text("another one")
+    (after,) = find(f"{tmp_path}/links{pattern}")
+    assert after.state != before.state  # which is the file's, not the link's
+    fs = fsspec.filesystem("file")
+    row = tables.read_file(fs, str(tmp_path / "links" / "broken.png"))
+    assert row == "the picture can't be read: No such file or directory"
+
+
+@pytest.mark.parametrize("source", ["zip://*.png::a.zip", "memory://one::a", "webhdfs://host:9870/pictures"])
+def test_an_address_that_would_lose_its_host_or_chain_is_refused(source: str, tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("one.png", b"")
+    source = source.replace("a.zip", str(tmp_path / "a.zip"))
+    for place in (find, tables.address):
+        with pytest.raises(
+            ValueError, match=rf"^{re.escape(source)} holds a host or another address, which "
+        ):
+            place(source)
 
 
 @pytest.mark.parametrize("source", ["nowhere", "*.png", "empty", "memory://nowhere"])

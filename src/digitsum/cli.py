@@ -7,12 +7,14 @@ import inspect
 import io
 import itertools
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import Field, asdict, fields, replace
 from datetime import datetime
+from functools import partial
 from json import dumps
 from os import environ
 from pathlib import Path
@@ -43,6 +45,7 @@ for flag in ("--help", "--version"):
     app[flag].group = "Options"
 app.register_install_completion_command(group="Options")
 
+LONGEST = 1_000  # digits of a whole number, as in prediction.py, which is slow to load
 NAMED = 10  # of the files that couldn't be scored
 
 _order = itertools.count()
@@ -89,20 +92,25 @@ def _whole(_: object, tokens: Sequence[Token]) -> int:
 def _wholes(_: object, tokens: Sequence[Token]) -> list[int]:
     """Read whole numbers, each from an option of its own."""
     for token in tokens:
-        try:
-            int(token.value)
-        except ValueError:
-            raise ValueError(f"{token.value} isn't a whole number") from None
+        if len(token.value) > LONGEST:
+            raise ValueError(f"a number has at most {LONGEST} digits, not {len(token.value)}")
+        if not re.fullmatch("[+-]?[0-9]+", token.value):
+            raise ValueError(f"{token.value} isn't a whole number")
     return [int(token.value) for token in tokens]
 
 
-def _names(_: object, tokens: Sequence[Token]) -> list[str]:
+def _names(command: str, _: object, tokens: Sequence[Token]) -> list[str]:
     """Read names of files, of which only the standard input's starts with a hyphen."""
     for token in tokens:
         if token.value.startswith("-") and token.value != "-":
-            options = app["predict"].assemble_argument_collection()
+            options = app[command].assemble_argument_collection()
             raise UnknownOptionError(token=token, argument_collection=options)
     return [token.value for token in tokens]
+
+
+def _name(command: str, _: object, tokens: Sequence[Token]) -> str:
+    """Read the name of a file, as `_names` does."""
+    return _names(command, _, tokens)[0]
 
 
 def _shown(setting: "Field[Any]") -> Parameter:
@@ -504,7 +512,7 @@ def compare(
 Pictures = Annotated[
     list[str],
     Parameter(
-        converter=_names,
+        converter=partial(_names, "predict"),
         allow_leading_hyphen=True,
         help="Files, each with one number; - is the standard input.",
     ),
@@ -566,7 +574,11 @@ def predict(
 
 
 def _source(name: str) -> "Picture":
-    return sys.stdin.buffer if name == "-" else name
+    if name != "-":
+        return name
+    if sys.stdin is None:
+        raise ValueError("the standard input is closed: name a file")
+    return sys.stdin.buffer
 
 
 def _line(name: str, answer: "NumberPrediction") -> str:
@@ -590,10 +602,13 @@ def _percent(probability: float) -> str:
 _PREDICTION = "{:>8}  {:>8}  {:>11}  {}"
 
 
+PICTURE = Parameter(converter=partial(_name, "add"), allow_leading_hyphen=True)
+
+
 @command
 def add(
-    top: Annotated[str, Parameter(help="A picture of a number; -: the standard input.")],
-    bottom: Annotated[str, Parameter(help="Another.")],
+    top: Annotated[str, PICTURE, Parameter(help="A picture of a number; - is the standard input.")],
+    bottom: Annotated[str, PICTURE, Parameter(help="Another.")],
     /,
     *,
     model: Model = "exact",
@@ -610,6 +625,8 @@ def add(
     """
     from digitsum.prediction import Predictor
 
+    if top == bottom == "-":
+        fail("the standard input holds one picture: name a file for the other", 2)
     predictor = Predictor(model)
     try:
         answer = predictor.add(_source(top), _source(bottom))

@@ -10,6 +10,8 @@ import io
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +22,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # what Pillow may decode: the fewer, the safer
 MAX_BYTES = 40_000_000
 MAX_PIXELS = 40_000_000
+# Of a JPEG: a camera writes up to a dozen scans, each over all pixels, and one block of EXIF data
+REPEATED, MAX_REPEATED = (b"\xff\xda\0", b"Exif\0\0"), 100
 WORKING = 500  # pixels: a longer side is shrunk to at most this before the ink is found
 
 Picture = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | npt.NDArray[Any]
@@ -27,7 +31,7 @@ Source = bytes | Image.Image | npt.NDArray[Any]  # a picture that is read and is
 Grey = npt.NDArray[np.uint8] | npt.NDArray[np.float32]  # 0 black to 255 white; float32 of deeper pictures
 
 # the filters for warnings belong to the whole process: two threads that change them would mix them up
-_quiet = threading.Lock()
+_filters = threading.Lock()
 
 
 def read(picture: Picture) -> Source:
@@ -53,7 +57,11 @@ def read(picture: Picture) -> Source:
     if not hasattr(picture, "read"):
         kind = type(picture).__name__
         raise TypeError(f"a picture is a path, bytes, an open file, a Pillow image or an array, not a {kind}")
-    return picture.read(MAX_BYTES + 1)
+    data = bytearray()
+    # a file without a buffer gives less than is asked for
+    while len(data) <= MAX_BYTES and (more := picture.read(MAX_BYTES + 1 - len(data))):
+        data += more
+    return bytes(data)
 
 
 def decode(source: Source) -> Grey:
@@ -84,10 +92,12 @@ def decode(source: Source) -> Grey:
     """
     # a decoder can fail in many ways, and it warns of what is an error here or doesn't matter
     try:
-        with _quiet, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             image = _open(source)
-            image.getexif()  # warns here, and is kept; a JPEG's pixels are decoded later, with no lock
+        if image.format == "PNG":
+            image.load()  # or its pixels would be decoded for its EXIF data, while other threads wait
+        with _quiet():
+            image.getexif()  # warns here, and is kept; a JPEG's pixels are decoded later
         factor = _factor(max(image.size))
         factor //= _decode_smaller(image, factor)
         ImageOps.exif_transpose(image, in_place=True)
@@ -102,6 +112,14 @@ def decode(source: Source) -> Grey:
         raise ValueError(f"it is damaged: {error or type(error).__name__}") from error
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let nothing warn; one thread at a time."""
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _open(source: Source) -> Image.Image:
     """Open the picture: of a file only the header is read, and a caller's Pillow image is copied."""
     if isinstance(source, np.ndarray):
@@ -111,6 +129,8 @@ def _open(source: Source) -> Image.Image:
         return ImageOps.exif_transpose(source)
     if len(source) > MAX_BYTES:
         raise ValueError(f"it has more than {MAX_BYTES} bytes; make it smaller")
+    if source.startswith(b"\xff\xd8") and max(map(source.count, REPEATED)) > MAX_REPEATED:
+        raise ValueError(f"it repeats a part of a JPEG more than {MAX_REPEATED} times; save it anew")
     image = Image.open(io.BytesIO(source), formats=FORMATS)
     _check_size(*image.size)
     return image

@@ -68,8 +68,7 @@ def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is a folder, a device or the like, not a file to replace: choose another")
-    if path.parent.exists() and not path.parent.is_dir():
-        raise ValueError(f"{path.parent} isn't a folder: choose another place for {path.name}")
+    _check_parents(path)
     listed = path.name in SUMMED and (starts_run or (path.parent / SUMS).exists())
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -87,6 +86,13 @@ def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
         if error.errno in FULL:  # of which the system doesn't say where, or names the temporary file
             raise OSError(f"{path} can't be written: {error.strerror}") from error
         raise
+
+
+def _check_parents(path: Path) -> None:
+    """Refuse a path that goes through a file."""
+    nearest = next(filter(Path.exists, path.parents), None)
+    if nearest and not nearest.is_dir():
+        raise ValueError(f"{nearest} isn't a folder: choose another place for {path.name}")
 
 
 def _replace_and_list(new: Path, path: Path) -> None:
@@ -180,10 +186,11 @@ def locked(run: Path) -> Iterator[None]:
     Raises
     ------
     ValueError
-        Another process holds the lock.
+        Another process holds the lock, or the path goes through a file.
     """
     from filelock import FileLock, Timeout  # of the extra train
 
+    _check_parents(run)
     run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.resolve() / ".lock", blocking=False, is_singleton=True)
     nested = lock.is_locked

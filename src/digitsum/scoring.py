@@ -34,12 +34,11 @@ from digitsum import tables
 from digitsum.files import NETWORKS
 from digitsum.imaging import may_be_two
 from digitsum.parallel import each, progress
-from digitsum.prediction import CERTAIN, Predictor, check_any_addend, find_model
+from digitsum.prediction import CERTAIN, MAX_ADDEND, Predictor, check_any_addend, find_model
 from digitsum.tables import Part, Row
 
 MANIFEST = "_digitsum.json"  # what reads a folder of Parquet leaves out names that start with _
 GROUP_BYTES = 8_000_000  # of scores that are written as one row group
-MAX_ADDEND = 1_000  # digits of an addend that is text, as over HTTP
 
 RESULTS = pa.schema(
     {

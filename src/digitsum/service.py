@@ -57,9 +57,8 @@ from digitsum.bounds import (
 )
 from digitsum.files import ASSETS
 from digitsum.imaging import UInt8Array, read_number, read_picture
-from digitsum.prediction import Array, Prediction, Predictor, one_each
+from digitsum.prediction import MAX_ADDEND, Array, Prediction, Predictor, one_each
 
-MAX_ADDEND = 1000  # digits of a number's addend
 THREADS = os.cpu_count() or 1  # that decode pictures and predict
 
 POLICY = (  # the page may load its own files and ask its own service, nothing else
@@ -461,7 +460,11 @@ async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResp
     first = error.errors()[0]
     _, field, *index = first["loc"]
     place = field + "".join(f"[{i}]" for i in index)
-    said = "input should be a whole number" if first["type"] == "string_pattern_mismatch" else first["msg"]
+    said = first["msg"]
+    if first["type"] == "string_pattern_mismatch":
+        said = "input should be a whole number"
+    elif field == "pictures" and first["type"] == "value_error":  # text, or no file chosen
+        said = "input should be a file, as curl sends it with pictures=@photo.jpg"
     return refuse(422, f"{place}: {said[0].lower()}{said[1:]}")
 
 

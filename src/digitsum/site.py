@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 import urllib.request
 from http.client import HTTPException
@@ -28,6 +29,7 @@ REGISTRY = "https://registry.npmjs.org"
 ARCHIVE = "onnxruntime-web-1.27.0.tgz"
 SHA512 = "ogDLsqIozHZwifPuN37OproAo0byX6t43/bP8GzeZWBWD6MOGExswFAx3up4NS/vvWBOg2u2PXomDt3rMmdQSg=="  # npm's
 LARGEST = 40_000_000  # bytes of the archive, which has 31 million
+UNFINISHED = ".digitsum-site."  # how the names of temporary folders begin
 SECONDS = 30  # without a byte from the registry
 WASM = "ort-wasm-simd-threaded.wasm"
 RUNTIME = {  # name in the site: name in the archive; not every server knows .mjs as JavaScript
@@ -79,7 +81,9 @@ def write_site(folder: str | Path, model: str | Path = "exact") -> list[Path]:
         **{name: b"\n".join((ASSETS / part).read_bytes() for part in parts) for name, parts in PAGE.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".") as new:
+    for left in folder.glob(f"{UNFINISHED}*"):  # by a process that was killed
+        shutil.rmtree(left)
+    with TemporaryDirectory(dir=folder, prefix=UNFINISHED) as new:
         for name, data in contents.items():
             (Path(new) / name).write_bytes(data)
         return [(Path(new) / name).replace(folder / name) for name in contents]
@@ -92,7 +96,8 @@ def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ValueError(f"{folder} isn't a folder: choose a new one")
     ours = {*RUNTIME, "model.onnx", "model.json", *PAGE}
-    others = [path.name for path in folder.iterdir() if path.name not in ours or not path.is_file()]
+    names = {path.name for path in folder.iterdir() if not (path.name in ours and path.is_file())}
+    others = [name for name in names if not name.startswith(UNFINISHED)]
     if others:
         raise ValueError(f"{folder} holds other files, as {min(others)}: choose a new folder")
 
@@ -116,7 +121,7 @@ def _archive() -> bytes:
             return data
     data = _download()
     # a cache that can't be written to costs another download, no more
-    with contextlib.suppress(OSError), replacing(path) as part:
+    with contextlib.suppress(OSError, ValueError), replacing(path) as part:
         part.write_bytes(data)
     return data
 

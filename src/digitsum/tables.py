@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import fsspec
 import numpy as np
@@ -84,19 +85,19 @@ def find(source: str, out: str | None = None) -> list[Part]:
     source
         A file, a folder (all in it, at any depth; if any is a Parquet file, only these) or a pattern such as
         data/*.parquet, as a path or as an address. The name of a Parquet file ends in .parquet; names that
-        start with a dot are left out.
+        start with a dot are left out. Links to files are followed, links to folders aren't.
     out
         A folder's whole `address`: what lies in it is left out.
 
     Raises
     ------
     ValueError
-        There is nothing.
+        There is nothing, or the address isn't one that `address` takes.
     OSError
         The store can't be reached.
     """
     with reaching(source):
-        fs, path = url_to_fs(source)
+        fs, path = _reach(source)
         if fs.isdir(path):
             base, found = path, listed(fs, path)
         elif fs.exists(path):
@@ -106,7 +107,9 @@ def find(source: str, out: str | None = None) -> list[Part]:
     base, home = base.rstrip("/"), fs.unstrip_protocol(base).rstrip("/")
     files = {
         name: info
-        for name, info in ((path.removeprefix(f"{base}/"), found[path]) for path in sorted(found))
+        for name, info in (
+            (path.removeprefix(f"{base}/"), _followed(fs, found[path])) for path in sorted(found)
+        )
         if info["type"] == "file"
         and not re.search(r"(^|/)\.", name)
         and not f"{home}/{name}".startswith(f"{out}/")
@@ -143,6 +146,13 @@ def listed(fs: Any, folder: str) -> dict[str, Any]:
     return found
 
 
+def _followed(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
+    """Give what a link leads to in place of the link; one that leads nowhere is a file that can't be read."""
+    if not info.get("islink"):
+        return info
+    return dict(fs.info(info["name"])) if fs.exists(info["name"]) else info | {"type": "file"}
+
+
 def _is_table(name: str) -> bool:
     return name.endswith(".parquet")
 
@@ -161,14 +171,31 @@ def _stamp(info: dict[str, Any]) -> str:
 def address(path: str) -> str:
     """Give the whole address of a path or an address.
 
+    Raises
+    ------
+    ValueError
+        The address can't be given whole: it holds a host or another address, which fsspec keeps to itself.
+
     Examples
     --------
     >>> address("/data/pictures/"), address("memory://pictures")
     ('file:///data/pictures', 'memory:///pictures')
     """
     with reaching(path):
-        fs, place = url_to_fs(path)
+        fs, place = _reach(path)
         return str(fs.unstrip_protocol(place)).rstrip("/")
+
+
+def _reach(source: str) -> tuple[Any, str]:
+    """Give the store of an address, and the path there."""
+    host = urlsplit(source).netloc if "://" in source else ""
+    fs, path = url_to_fs(source)
+    if "::" in source or host not in fs.unstrip_protocol(path):
+        raise ValueError(
+            f"{source} holds a host or another address, which can't be kept: mount it or copy the files, or"
+            " use a store whose addresses need neither, as s3://bucket/folder"
+        )
+    return fs, path
 
 
 def shown(address: str) -> str:
