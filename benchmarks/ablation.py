@@ -22,7 +22,7 @@ from doubt import reported
 from hands import measure as measure_hands
 from robustness import CORRUPTIONS, corrupt
 from robustness import measure as measure_corrupted
-from weights import CONFIGS, train
+from weights import EXACT, train
 
 from digitsum import mnist
 from digitsum.export import to_onnx
@@ -50,7 +50,7 @@ def main() -> None:
     print(f"| training | {' | '.join(HEADS)} |\n|---{'|---' * len(HEADS)}|")
     for name, change in WITHOUT.items():
         run = options.runs / name.replace(" ", "-")
-        train(replace(CONFIGS["exact"], epochs=options.epochs, **change), run)
+        train(replace(EXACT, epochs=options.epochs, **change), run)
         cells = " | ".join(f"{100 * share:.2f}" for share in measure(run))
         print(f"| {name} | {cells} |", flush=True)
 

@@ -2,40 +2,46 @@
 
 python benchmarks/weights.py exact concat [--runs runs/weights]
 
-Their settings are those of the rows of that name in accuracy.py. `exact` is trained for longer, and beside
-MNIST's training split on digits drawn from strokes (`strokes.py`) and on things that are no digit
-(`outliers.py`). doubt.py, hands.py and ablation.py show what comes of that.
+Their settings are those of the rows of that name in accuracy.py. `exact` is trained for longer, in two
+stages, and beside MNIST's training split on digits drawn from strokes (`strokes.py`), in the second stage on
+more of them, and on things that are no digit (`outliers.py`); its weights are the average of both stages'.
+doubt.py, hands.py and ablation.py show what comes of that.
 """
 
 import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from accuracy import ROWS, read_test_split
+from torch.optim.swa_utils import AveragedModel
 
 from digitsum import mnist
+from digitsum.calibration import calibrate
 from digitsum.config import Config
 from digitsum.evaluation import Evaluation
 from digitsum.export import to_onnx
 from digitsum.files import ASSETS
-from digitsum.networks import load
-from digitsum.training import Row, fit
+from digitsum.networks import DigitSumNet, load
+from digitsum.training import Row, fit, load_parts
 
-CONFIGS = {
-    "exact": replace(ROWS["exact"], epochs=40, hands=0.1, outliers=0.15),
-    "concat": ROWS["concat"],
+EXACT = replace(ROWS["exact"], epochs=40, hands=0.1, outliers=0.15)
+STAGES = {  # each starts from the weights of the one before
+    "exact": (EXACT, replace(EXACT, epochs=10, learning_rate=1.5e-3, hands=0.3, seed=1)),
+    "concat": (ROWS["concat"],),
 }
 CARD = """# {name}: the trained {network} network that comes with digitsum
 
 `digitsum.load("{name}")` gives it, offline. Inputs: images, uint8 [N, 1, 28, 28], 0 background, 255 ink;
 addends, one-hot float32 [N, 10]. Outputs: log P(digit) [N, 10] and log P(sum) [N, 19].
 
-- Made by `python benchmarks/weights.py {name}`; the settings are in `config.json`, the figures in full in
-  `evaluation.json`.
-- Data: {train_images:,} images of MNIST's training split, each distorted{damaged} anew every epoch. The
+- Made by `python benchmarks/weights.py {name}`; the settings, of several stages those of the last, are in
+  `config.json`, the figures in full in `evaluation.json`.
+- Data: {train_images:,} images of MNIST's training split, each distorted anew every epoch{damaged}. The
   official test split was neither trained on nor used to choose any setting.
-{added}- Seed {seed}, {parameters:,} parameters, {minutes:.0f} minutes of training on one core.
+{added}- {epochs}.
+- {parameters:,} parameters, {minutes:.0f} minutes of training on one core.
 
 On the official test split, {images:,} images x 10 addends:
 
@@ -56,23 +62,24 @@ nothing, and may be sure of it (`python benchmarks/doubt.py {name}`). The writer
 census staff and pupils around 1990; other hands are read less well (`python benchmarks/hands.py {name}`).
 """
 ADDED = """- To each batch were added: digits drawn from strokes in the forms in which the world writes them,
-  {hands:.0%} of it, and things that are no digit, {outliers:.0%} of it, for which all ten should be equally
+  {hands} of its size, and things that are no digit, {outliers:.0%} of it, for which all ten should be equally
   probable: scribbles, Latin and Cyrillic letters of fonts, rings that are dented or have strokes in them or
-  around them, digits that are struck out, two digits in one frame, turned and
-  mirrored digits, digits with their quarters shuffled.
+  around them, digits that are struck out, two digits in one frame, turned and mirrored digits, digits with
+  their quarters shuffled.
 """
 
 
 def main() -> None:
     """Train, measure and place what is named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="+", choices=CONFIGS)
+    parser.add_argument("names", nargs="+", choices=STAGES)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     options = parser.parse_args()
     for name in options.names:
-        run = options.runs / "weights" / name
-        train(CONFIGS[name], run)
-        place(name, run)
+        runs = [options.runs / "weights" / name / str(i) for i, _ in enumerate(STAGES[name], 1)]
+        for config, run, start in zip(STAGES[name], runs, [None, *runs], strict=False):
+            train(replace(config, start_from=start and str(start)), run)
+        place(name, runs)
 
 
 def train(config: Config, run: Path) -> None:
@@ -84,27 +91,43 @@ def train(config: Config, run: Path) -> None:
     fit(config, run, on_epoch=show)
 
 
-def place(name: str, run: Path) -> None:
-    """Measure a trained network and place it in the package."""
-    network = load(run)
+def average(name: str, runs: list[Path]) -> DigitSumNet:
+    """Average the weights of all stages (Wortsman et al., 2021, arXiv:2109.01903), and calibrate that."""
+    networks = [load(run) for run in runs]
+    if len(networks) == 1:
+        return networks[0]
+    averaged = AveragedModel(networks[0], use_buffers=True)
+    for network in networks:
+        averaged.update_parameters(network)
+    outcome = cast("DigitSumNet", averaged.module)
+    outcome.config = networks[-1].config
+    calibrate(outcome, load_parts(STAGES[name][-1])[1])
+    return outcome
+
+
+def place(name: str, runs: list[Path]) -> None:
+    """Measure the network that was trained in these stages, and place it in the package."""
+    network = average(name, runs)
     evaluation = read_test_split(network)
     network.save_pretrained(ASSETS / name)
     evaluation.save(ASSETS / name / "evaluation.json")
     to_onnx(network, ASSETS / name / "model.onnx", evaluation)
-    (ASSETS / name / "README.md").write_text(card(name, run, evaluation))
+    (ASSETS / name / "README.md").write_text(card(name, runs, evaluation))
 
 
-def card(name: str, run: Path, evaluation: Evaluation) -> str:
+def card(name: str, runs: list[Path], evaluation: Evaluation) -> str:
     """Write the model card."""
-    config = CONFIGS[name]
-    log = np.genfromtxt(run / "metrics.csv", delimiter=",", names=True)
+    stages = STAGES[name]
+    config, hands = stages[0], ", then ".join(f"{stage.hands:.0%}" for stage in stages)
+    logs = [np.genfromtxt(run / "metrics.csv", delimiter=",", names=True) for run in runs]
     return CARD.format(
         name=name,
-        seed=config.seed,
+        epochs=" and ".join(f"{stage.epochs} epochs (seed {stage.seed})" for stage in stages)
+        + (", whose weights are averaged" if stages[1:] else ""),
         train_images=round(config.train_fraction * mnist.COUNTS["train"]),
-        minutes=log["seconds"].sum() / 60,
-        damaged=", and every other one damaged," if config.damage else "",
-        added=ADDED.format(hands=config.hands, outliers=config.outliers) if config.outliers else "",
+        minutes=sum(log["seconds"].sum() for log in logs) / 60,
+        damaged=", and every other one damaged" if config.damage else "",
+        added=ADDED.format(hands=hands, outliers=config.outliers) if config.outliers else "",
         **asdict(evaluation),
     )
 

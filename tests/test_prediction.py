@@ -158,12 +158,13 @@ def test_one_digit_is_the_shortest_number(predictor: Predictor, images: np.ndarr
 
 
 def test_a_number_is_uncertain_if_its_digits_together_are(images: np.ndarray) -> None:
-    shares = np.full(10, 0.04 / 9), np.full(19, 1 / 19)
-    shares[0][1] = 0.96
+    share = CERTAIN + 0.01
+    shares = np.full(10, (1 - share) / 9), np.full(19, 1 / 19)
+    shares[0][1] = share
     digit = Prediction.of(*shares, images[1])
     one, two = (NumberPrediction.of([digit] * count, 1) for count in (1, 2))
     assert (one.uncertain, two.uncertain) == (False, True)
-    assert two.probability == pytest.approx(0.96**2)
+    assert two.probability == pytest.approx(share**2)
     assert (two.number, two.sum) == (11, 12)
 
 

@@ -30,7 +30,7 @@ from digitsum.search import most_probable_sum
 
 Array = npt.NDArray[Any]
 
-CERTAIN = 0.95  # an answer with a lower probability is called uncertain; 1.4 % of held-out digits are
+CERTAIN = 0.92  # an answer with a lower probability is called uncertain; 1.4 % of held-out digits are
 MAX_ADDEND = 1_000  # digits of an addend that comes as text
 ENDS = [
     "image tensor(uint8) [N, 1, 28, 28]",

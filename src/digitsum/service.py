@@ -147,7 +147,7 @@ class Answer(BaseModel):
         examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4],
     )
     uncertain: bool = Field(
-        description="One of both answers is less probable than 0.95, or the digit may be two that touch:"
+        description="One of both answers is less probable than 0.92, or the digit may be two that touch:"
         " perhaps the picture shows another digit, perhaps none.",
         examples=[True],
     )
@@ -181,7 +181,7 @@ class Number(BaseModel):
     sum: str = Field(description="The number plus the addend, likewise.", pattern="^[0-9]+$", examples=["47"])
     probability: float = Field(description="Of the number, and so of the sum.", examples=[0.75])
     uncertain: bool = Field(
-        description="The number is less probable than 0.95, or one of its digits may be two that touch:"
+        description="The number is less probable than 0.92, or one of its digits may be two that touch:"
         " perhaps the picture shows another number, perhaps none.",
         examples=[True],
     )

@@ -5,7 +5,7 @@
 
 class Refused extends Error {}
 
-const CERTAIN = 0.95;  // an answer with a lower probability is called uncertain
+const CERTAIN = 0.92;  // an answer with a lower probability is called uncertain
 
 document.querySelector("#gone").textContent = location.protocol === "file:"
   ? "A browser loads the network from a server only, for example: python -m http.server -d FOLDER"
