@@ -1,6 +1,6 @@
 """Make the trained networks that come with the package, each with its model card: `make weights`.
 
-python benchmarks/weights.py exact concat [--runs runs/weights]
+python benchmarks/weights.py exact concat [--runs runs]
 
 Their settings are those of the rows of that name in accuracy.py. `exact` is trained for longer, in two
 stages, and beside MNIST's training split on digits drawn from strokes (`strokes.py`), in the second stage on

@@ -19,7 +19,7 @@ from rich.console import Console
 import digitsum
 from digitsum import cli, mnist
 from digitsum.config import PRESETS, Config, bounds, option
-from digitsum.prediction import Predictor
+from digitsum.prediction import MAX_ADDEND, Predictor
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -490,6 +490,10 @@ def test_add_prints_both_numbers_and_their_sum(run: Run, digit_pictures: list[Pa
     assert [line.split() for line in lines[1:]] == [
         [number, ">", "99.9", "%", name] for number, name in zip(("3", "7", "10"), names, strict=True)
     ]
+
+
+def test_a_number_that_is_typed_has_as_many_digits_as_one_over_http() -> None:
+    assert cli.LONGEST == MAX_ADDEND
 
 
 @pytest.mark.parametrize("place", [0, 1])

@@ -57,7 +57,7 @@ from digitsum.bounds import (
 )
 from digitsum.files import ASSETS
 from digitsum.imaging import UInt8Array, read_number, read_picture
-from digitsum.prediction import MAX_ADDEND, Array, Prediction, Predictor, one_each
+from digitsum.prediction import CERTAIN, MAX_ADDEND, Array, Prediction, Predictor, one_each
 
 THREADS = os.cpu_count() or 1  # that decode pictures and predict
 
@@ -147,8 +147,8 @@ class Answer(BaseModel):
         examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4],
     )
     uncertain: bool = Field(
-        description="One of both answers is less probable than 0.92, or the digit may be two that touch:"
-        " perhaps the picture shows another digit, perhaps none.",
+        description=f"One of both answers is less probable than {CERTAIN}, or the digit may be two that"
+        " touch: perhaps the picture shows another digit, perhaps none.",
         examples=[True],
     )
     image: Seen
@@ -181,7 +181,7 @@ class Number(BaseModel):
     sum: str = Field(description="The number plus the addend, likewise.", pattern="^[0-9]+$", examples=["47"])
     probability: float = Field(description="Of the number, and so of the sum.", examples=[0.75])
     uncertain: bool = Field(
-        description="The number is less probable than 0.92, or one of its digits may be two that touch:"
+        description=f"The number is less probable than {CERTAIN}, or one of its digits may be two that touch:"
         " perhaps the picture shows another number, perhaps none.",
         examples=[True],
     )

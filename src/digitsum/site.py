@@ -96,8 +96,11 @@ def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ValueError(f"{folder} isn't a folder: choose a new one")
     ours = {*RUNTIME, "model.onnx", "model.json", *PAGE}
-    names = {path.name for path in folder.iterdir() if not (path.name in ours and path.is_file())}
-    others = [name for name in names if not name.startswith(UNFINISHED)]
+    others = [
+        path.name
+        for path in folder.iterdir()
+        if not (path.name in ours and path.is_file()) and not path.name.startswith(UNFINISHED)
+    ]
     if others:
         raise ValueError(f"{folder} holds other files, as {min(others)}: choose a new folder")
 
