@@ -1,10 +1,11 @@
 """Learn digits from the sums of two numbers of N digits each, with no digit's label: MNIST Addition.
 
-python benchmarks/addition.py 15 [--network lenet] [--seeds 10] [--epochs 20]
+python benchmarks/addition.py 15 [--network lenet] [--networks 1] [--seeds 10] [--epochs 20]
 
 Each of MNIST's 60,000 training images is in one sum only, and all that is known of it is that sum. `lenet` is
 the network of the field's publications, without distortions; `exact` is ours, with distortions. A row is a
-seed; none is left out. "digit" is the share of the 10,000 test images that are read rightly. "sum" is that of
+seed; none is left out. Of several networks, all learn from the same sums, and their readings are averaged.
+"digit" is the share of the 10,000 test images that are read rightly. "sum" is that of
 right sums, each added from its most probable digits, as the field does it: the mean over 100 shufflings of
 the test split, because one has only 10 sums at N = 500. "allowed" is what so many right digits allow:
 digit^2N. "nats" is the loss of the last epoch's sums, a column: a right reading has less than 0.2, a reading
@@ -14,7 +15,7 @@ The trap: with long sums, a network with batch normalisation nearly always settl
 wrong by one, up or down, or by five, and stays there. One without, as LeNet, hardly ever does. So `exact` is
 led: a LeNet learns from the same sums for a few epochs, and another one if its loss tells that it is caught;
 for an epoch `exact` learns what that LeNet reads, and from then on from the sums. As it learns from distorted
-images, it also reads each as the mean of sixteen distorted ones.
+images, it also reads each as the mean of sixteen distorted ones. Several of them have one leader.
 """
 
 import argparse
@@ -43,6 +44,7 @@ AVERAGE = 0.99  # as in config.py
 SHUFFLINGS = 100
 READS = 0.6  # nats a column: a leader with more is caught in a trap
 LEADERS = 5  # at most
+OTHER = 1000  # added to a row's seed for another network of it
 HEADS = ("sum, %", "digit, %", "allowed, %", "nats", "seconds", "MB")
 
 
@@ -90,28 +92,28 @@ def main() -> None:
     )
     parser.add_argument("length", type=int, metavar="N", help="digits of each number")
     parser.add_argument("--network", choices=RECIPES, default="lenet")
+    parser.add_argument("--networks", type=int, default=1, help="of a row, that read together")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
     train_digits, test = mnist.load("mnist"), mnist.load("mnist", "test")
     images, digits = torch.from_numpy(test.images), torch.from_numpy(test.labels)
-    print(f"{options.network}, N = {options.length}, {options.epochs} epochs")
+    recipe = RECIPES[options.network]
+    print(f"{options.networks} x {options.network}, N = {options.length}, {options.epochs} epochs")
     print("seed" + "".join(f"{head:>12}" for head in HEADS), flush=True)
-    rows, together = [], torch.zeros(len(digits), 10)
+    rows = []
     for seed in range(options.seeds):
         start = time.perf_counter()
         sums = AdditionDataset(train_digits, options.length, seed)
-        network, loss = train(RECIPES[options.network], sums, options.epochs, seed)
+        networks, loss = train_all(recipe, sums, options.epochs, seed, options.networks)
         seconds = time.perf_counter() - start
-        read = read_digits(network, images, RECIPES[options.network].looks)
+        read = torch.stack([read_digits(network, images, recipe.looks) for network in networks]).mean(dim=0)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         rows.append([*figures(read, digits, options.length), loss, seconds, memory])
         show(f"{seed:>4}", rows[-1])
-        together += read
     if len(rows) > 1:
         show("mean", np.mean(rows, axis=0))
         show("  sd", np.std(rows, axis=0, ddof=1))
-        show(" all", figures(together, digits, options.length))
 
 
 def show(name: str, row: list[float] | np.ndarray) -> None:
@@ -126,9 +128,19 @@ def figures(read: Tensor, digits: Tensor, length: int) -> list[float]:
     return [100 * share for share in (add_shuffled(found, digits, length), right, right ** (2 * length))]
 
 
-def train(recipe: Recipe, sums: AdditionDataset, epochs: int, seed: int) -> tuple[ExactNet, float]:
-    """Train a network on sums alone: its averaged weights, and the last epoch's loss in nats a column."""
+def train_all(
+    recipe: Recipe, sums: AdditionDataset, epochs: int, seed: int, count: int
+) -> tuple[list[ExactNet], float]:
+    """Train networks on the same sums, and give the mean of their losses too."""
     leader = lead(sums, seed) if recipe.led else None
+    trained = [train(recipe, sums, epochs, seed + OTHER * i, leader) for i in range(count)]
+    return [network for network, _ in trained], float(np.mean([loss for _, loss in trained]))
+
+
+def train(
+    recipe: Recipe, sums: AdditionDataset, epochs: int, seed: int, leader: ExactNet | None = None
+) -> tuple[ExactNet, float]:
+    """Train a network on sums alone: its averaged weights, and the last epoch's loss in nats a column."""
     torch.manual_seed(seed)
     network = recipe.network()
     average = AveragedModel(network, multi_avg_fn=moving_average(AVERAGE), use_buffers=True)
@@ -161,7 +173,7 @@ def train(recipe: Recipe, sums: AdditionDataset, epochs: int, seed: int) -> tupl
 def lead(sums: AdditionDataset, seed: int) -> ExactNet:
     """Train a LeNet for a few epochs on sums alone, again with another seed while it is caught in a trap."""
     for attempt in range(LEADERS):
-        leader, loss = train(LEADER, sums, LEAD, seed + 1000 * attempt)
+        leader, loss = train(LEADER, sums, LEAD, seed + OTHER * attempt)
         if loss < READS:
             return leader.eval()
     raise RuntimeError(f"{LEADERS} leaders were caught: {loss:.2f} nats a column")
