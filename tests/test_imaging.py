@@ -204,6 +204,13 @@ def test_digits_drawn_large_are_read_right(
     assert (read.numpy() == digits.labels[:count]).sum() >= count - 1
 
 
+def test_a_stroke_of_nearly_half_the_ink_is_part_of_the_digit() -> None:
+    page = np.zeros((120, 160))
+    page[20:100, 60:70], page[90:100, 70:110] = 1, 0.47  # the foot of a thick L
+    image = read_picture(np.rint(255 * (1 - page)).astype(np.uint8))
+    assert np.ptp(np.nonzero(image.max(axis=0))) + 1 == 13  # 50 pixels of 80, in 20
+
+
 def test_dust_and_what_touches_the_edge_change_nothing() -> None:
     page = PAGE.copy()
     page[10:12, 80:82] = page[110, 20] = 0  # dust

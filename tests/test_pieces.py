@@ -103,10 +103,10 @@ def test_a_row_is_refused_where_one_digit_is_asked_for(tmp_path: Path) -> None:
         ([(35, 89, 60, 69), (30, 34, 40, 45)], 1),  # a low piece is a part
         ([(30, 55, 60, 69), (62, 89, 60, 69)], 1),  # above each other
         ([(30, 55, 60, 69), (54, 89, 40, 57)], 1),  # that, and beside each other in two rows
-        ([(30, 89, 60, 69), (30, 89, 72, 81)], 1),  # a narrow gap, as in a broken stroke
+        ([(30, 89, 60, 69), (30, 89, 74, 83)], 1),  # a narrow gap, as in a broken stroke
         ([(30, 89, 60, 69), (30, 89, 79, 88)], 2),
         ([(30, 89, 60, 69), (50, 89, 79, 88)], 2),  # of different heights
-        ([(30, 89, 60, 69), (30, 89, 73, 82)], 2),  # so near are neighbours
+        ([(30, 89, 60, 69), (30, 89, 75, 84)], 2),  # so near are neighbours
         ([(30, 39, 40, 80), (30, 62, 40, 49), (45, 89, 70, 79)], 1),  # a broken seven
         ([(30, 55, 60, 69), (64, 89, 72, 95)], 1),  # the halves of a broken five
         ([(30, 89, 20, 29), (30, 89, 60, 69), (30, 38, 50, 55)], 2),  # a part of the nearer

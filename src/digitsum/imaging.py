@@ -27,6 +27,7 @@ AROUND = 1 / 9  # of the longer side: as far lie a pixel's surroundings, to whic
 DARKEST = 1 / 2  # of what is brightest: a deeper shadow isn't evened out, as that would magnify its noise
 FAINTEST = 0.1  # of the paper's brightness: less contrast is no ink
 LEFT = 1 / 4  # of the ink before: what is fainter without the lines is only their rest
+STRONG = 0.45  # of a whole stroke's ink: what has more makes the digit
 LARGE = 100  # pixels, the longer side of the digit when its strokes are measured and thickened
 STROKE = 8  # pixels of LARGE: thinner strokes are made as thick; nine in ten of MNIST's are 7 to 14
 BOX = 20  # pixels, the longer side of the digit in the end
@@ -206,7 +207,7 @@ def _prepare(grey: Grey) -> UInt8Array:
     if grey.shape == (SIDE, SIDE) and are_prepared(grey[np.newaxis]):
         return np.rint(grey).astype(np.uint8)[np.newaxis]
     ink, has_rules = _find_ink(grey if _is_dark_on_light(grey) else 255 - grey, float(grey.max()))
-    owners = find_digits(ink > 1 / 2, has_rules)
+    owners = find_digits(ink > STRONG, has_rules)
     return np.stack([fit_ink(ink * (owners == number)) for number in range(1, owners.max() + 1)])
 
 
@@ -262,8 +263,8 @@ def _strength(depth: Ink) -> float:
 
 
 def _crop(ink: Ink) -> Ink:
-    """Cut the digit out; half a stroke's ink is its edge."""
-    strong = ink > 1 / 2
+    """Cut the digit out: what is fainter at its edge goes."""
+    strong = ink > STRONG
     rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 

@@ -34,13 +34,14 @@ const SMALLEST = 1 / 40;  // of the longer side: a smaller digit is a speck too,
 const LEAST = 10;  // pixels: several that are all smaller are specks
 const MOST = 100;  // pieces of ink: more are specks
 const FRAGMENT = 0.52;  // of the tallest piece's height: a lower one is part of the nearest digit
-const BREAK = 0.03;  // of the same: so narrow a gap lies within a stroke that is broken
+const BREAK = 0.05;  // of the same: so narrow a gap lies within a stroke that is broken
 const LEVEL = 0.4;  // of the lower one's height: pieces that share fewer rows aren't side by side
 const OVERLAP = 0.6;  // of the same, where they share columns, too
 const ASIDE = 0.5;  // of the narrower one's width: pieces as far apart aren't above each other
 const GAP = 0.2;  // of the height of both: as much paper between pieces above each other makes two lines
 const BESIDE = 0.8;  // of the rows that two pieces share: in as many one lies left of the other
 const RIM = 2;  // pixels around a stroke that keep their grey levels
+const STRONG = 0.45;  // of a whole stroke's ink: what has more makes the digit
 const LARGE = 100;  // pixels, the longer side of the digit when its strokes are measured and thickened
 const STROKE = 8;  // pixels of LARGE: thinner strokes are made as thick
 const BOX = 20;  // pixels, the longer side of the digit in the end
@@ -140,7 +141,7 @@ function prepare(grey) {
   if (isPrepared(grey)) return [Uint8Array.from(grey.values)];
   const {ink, hasRules} = findInk(
     isDarkOnLight(grey) ? grey : ofEach(grey, value => 255 - value), highestOf(grey));
-  const chosen = choose(ofEach(ink, value => value > 1 / 2), hasRules), digits = [];
+  const chosen = choose(ofEach(ink, value => value > STRONG), hasRules), digits = [];
   const owners = withRim(ownersOf(group(chosen, ink), ink));
   for (let number = 1; number <= highestOf(owners); number++) {
     digits.push(crop(ofEach(ink, (value, i) => owners.values[i] === number ? value : 0)));
@@ -510,7 +511,7 @@ function measured(pixels, width) {
 
 function crop(ink) {
   const strong = [];
-  ink.values.forEach((value, i) => { if (value > 1 / 2) strong.push(i); });
+  ink.values.forEach((value, i) => { if (value > STRONG) strong.push(i); });
   const {top, bottom, left, right} = measured(strong, ink.width);
   return cut(ink, top, left, bottom - top + 1, right - left + 1);
 }
