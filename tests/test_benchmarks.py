@@ -266,3 +266,20 @@ def test_a_leader_that_is_caught_in_a_trap_is_replaced(monkeypatch: pytest.Monke
     made, losses = [], [1.1] * addition.LEADERS
     with pytest.raises(RuntimeError, match=r"5 leaders were caught: 1\.10 nats a column"):
         addition.lead(sums, 7)
+
+
+def test_networks_that_read_together_have_one_leader_and_starts_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sums, leader, seeds = AdditionDataset(mnist.load(), 2), FastNet(), []
+
+    def train(recipe: object, given: object, epochs: int, seed: int, led_by: object) -> tuple[FastNet, float]:
+        assert (recipe, given, epochs, led_by) == (addition.RECIPES["exact"], sums, 8, leader)
+        seeds.append(seed)
+        return FastNet(), float(len(seeds))
+
+    monkeypatch.setattr(addition, "train", train)
+    monkeypatch.setattr(addition, "lead", lambda *_: leader)
+    networks, loss = addition.train_all(addition.RECIPES["exact"], sums, 8, seed=7, count=3)
+    assert len(networks) == len(set(seeds)) == 3
+    assert loss == 2

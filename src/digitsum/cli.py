@@ -30,6 +30,7 @@ from digitsum.files import NETWORKS
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
     from digitsum.decoding import Picture
     from digitsum.evaluation import Evaluation
+    from digitsum.networks import DigitSumNet
     from digitsum.prediction import NumberPrediction
     from digitsum.training import Row
 
@@ -415,15 +416,20 @@ def evaluate(
             f"{run_or_weights} comes with the package: name the images, as in --data mnist --split test"
         )
     else:
-        from digitsum.training import load_parts
-
-        config = Config.load(Path(run_or_weights))
-        _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config)
-        found = evaluate(network, held_out, config.data, "held-out")
+        found = _evaluate_held_out(network, Path(run_or_weights), data_dir)
     if json:
         print(dumps(asdict(found)))
     else:
         _show(found)
+
+
+def _evaluate_held_out(network: "DigitSumNet", run: Path, data_dir: str | None) -> "Evaluation":
+    from digitsum.evaluation import evaluate
+    from digitsum.training import load_parts
+
+    config = Config.load(run)
+    _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config)
+    return evaluate(network, held_out, config.data, "held-out")
 
 
 def _evaluate_tables(run_or_weights: str, data: str, split: str, given: dict[str, Any]) -> "Evaluation":
