@@ -108,6 +108,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def real_mnist() -> None:
+    """Skip where the four files of MNIST aren't."""
+    if "DIGITSUM_DATA" not in os.environ:
+        pytest.skip("needs all of MNIST: DIGITSUM_DATA names its folder")
+
+
+@pytest.fixture(scope="session")
 def weasyprint() -> None:
     """Skip where WeasyPrint lacks Pango, which pip can't install; asked, as it is run, in its own process."""
     asked = [sys.executable, "-m", "weasyprint", "--info"]

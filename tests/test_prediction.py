@@ -1,4 +1,5 @@
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 from torch.nn.functional import one_hot
 
 from digitsum import mnist
+from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
 from digitsum.files import ASSETS
 from digitsum.networks import load
@@ -107,7 +109,7 @@ def test_prediction_holds_the_most_probable_answers(predictor: Predictor, images
     [(CERTAIN, CERTAIN, False), (CERTAIN - 0.01, 1.0, True), (1.0, CERTAIN - 0.01, True)],
 )
 def test_answer_is_uncertain_if_either_probability_is_low(digit: float, sum_: float, uncertain: bool) -> None:
-    assert Prediction(1, 2, digit, sum_, np.zeros(10), np.zeros(19)).uncertain is uncertain
+    assert Prediction(1, 2, digit, sum_, np.zeros(10), np.zeros(19), 1).uncertain is uncertain
 
 
 def test_every_kind_of_picture_gives_the_same_answer(
@@ -137,15 +139,79 @@ def test_a_number_is_read_and_added(predictor: Predictor, images: np.ndarray, ad
     answer = predictor.predict_number(page_of(images[[4, 0, 7, 7]]), addend)
     assert (answer.number, answer.sum, answer.uncertain) == (4077, 4077 + int(addend), False)
     assert (type(answer.number), type(answer.sum)) == (int, int)
-    assert [(digit.digit, digit.sum) for digit in answer.digits] == [(4, 4), (0, 0), (7, 7), (7, 7)]
+    own = addend if addend <= 9 else 0
+    assert [(digit.digit, digit.sum - own) for digit in answer.digits] == [(4, 4), (0, 0), (7, 7), (7, 7)]
     assert answer.probability == np.prod([digit.digit_probability for digit in answer.digits])
-    said = answer.to_dict()
+    assert (answer.sum_probability, answer.consistent) == (answer.probability, True)
+
+
+def test_what_json_holds_of_a_number_keeps_every_digit_of_it(
+    predictor: Predictor, images: np.ndarray
+) -> None:
+    answer = predictor.predict_number(page_of(images[[4, 0, 7, 7]]), 2**53)
+    said = json.loads(json.dumps(answer.to_dict()))
+    assert {name: said[name] for name in ("number", "addend", "sum")} == {
+        "number": "4077",
+        "addend": "9007199254740992",
+        "sum": "9007199254745069",
+    }
     assert said["digits"] == [digit.to_dict() for digit in answer.digits]
-    assert said.keys() == {"number", "sum", "probability", "uncertain", "digits"}
+    assert {name: said[name] for name in ("consistent", "uncertain")} == {
+        "consistent": True,
+        "uncertain": False,
+    }
+    assert said["probability"] == said["sum_probability"] == answer.probability
+
+
+def test_the_sum_of_one_digit_is_the_network_s_second_output(images: np.ndarray) -> None:
+    concat = Predictor("concat")
+    for digit, addend in ((4, 0), (7, 5), (9, 9)):
+        answer, outputs = concat.predict_number(images[digit], addend), concat.predict(images[digit], addend)
+        assert (answer.number, answer.sum) == (outputs.digit, outputs.sum) == (digit, digit + addend)
+        assert (answer.probability, answer.sum_probability) == (
+            outputs.digit_probability,
+            outputs.sum_probability,
+        )
+        assert answer.digits[0].to_dict() == outputs.to_dict()
+        assert (answer.consistent, outputs.consistent) == (True, True)
+
+
+def test_outputs_that_contradict_each_other_are_said_and_uncertain_however_probable() -> None:
+    outputs = Prediction.of(np.eye(10)[8], np.eye(19)[9], 3)
+    number = NumberPrediction.of([outputs], 3)
+    for answer in (outputs, number):
+        assert (answer.sum, answer.sum_probability) == (9, 1)  # and not 8 + 3
+        assert (answer.consistent, answer.uncertain) == (False, True)
+        assert (answer.to_dict()["consistent"], answer.to_dict()["uncertain"]) == (False, True)
+
+
+@pytest.mark.usefixtures("real_mnist")
+def test_the_test_image_on_which_concat_contradicts_itself() -> None:
+    image = mnist.load("mnist", "test").images[4571, 0]  # a 6
+    answer = Predictor("concat").predict_number(image, 3)
+    assert (answer.number, answer.sum, answer.consistent, answer.uncertain) == (8, 9, False, True)
+    assert answer.sum_probability > 0.99 > answer.probability
+
+
+@pytest.mark.parametrize("value", [np.nan, -0.5, 1.5, np.inf])
+def test_a_model_whose_answers_are_no_probabilities_is_refused(
+    tmp_path: Path, images: np.ndarray, value: float
+) -> None:
+    model = onnx.load(ASSETS / "exact" / "model.onnx")
+    (last,) = (node for node in model.graph.node if "digit" in node.output)
+    last.output[list(last.output).index("digit")] = "probability"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.float32), "value"))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["probability", "value"], ["digit"]))
+    onnx.save(model, tmp_path / "m.onnx")
+    predictor = Predictor(tmp_path / "m.onnx")
+    for predict in (predictor.predict, predictor.predict_number):
+        with pytest.raises(InputError, match=r"^the model isn't one of digitsum: its probabilities are "):
+            predict(images[7], 5)
 
 
 def test_a_number_of_prepared_images_is_read_as_they_are(predictor: Predictor, images: np.ndarray) -> None:
-    answer = predictor.predict_digits(images[[0, 0, 3]], 100)
+    answer, one = predictor.predict_rows([images[[0, 0, 3]], images[[5]]], [100, 4])
+    assert (one.number, one.sum) == (5, 9)
     assert (answer.number, answer.sum) == (3, 103)
     for digit, image in zip(answer.digits, images[[0, 0, 3]], strict=True):
         expected = predictor.predict(image, 0).digit_probabilities
@@ -157,15 +223,15 @@ def test_one_digit_is_the_shortest_number(predictor: Predictor, images: np.ndarr
     assert (answer.number, answer.sum, len(answer.digits)) == (7, 12, 1)
 
 
-def test_a_number_is_uncertain_if_its_digits_together_are(images: np.ndarray) -> None:
+def test_a_number_is_uncertain_if_its_digits_together_are() -> None:
     share = CERTAIN + 0.01
     shares = np.full(10, (1 - share) / 9), np.full(19, 1 / 19)
     shares[0][1] = share
-    digit = Prediction.of(*shares, images[1])
-    one, two = (NumberPrediction.of([digit] * count, 1) for count in (1, 2))
+    digit = Prediction.of(*shares, 0)
+    one, two = (NumberPrediction.of([digit] * count, 10) for count in (1, 2))
     assert (one.uncertain, two.uncertain) == (False, True)
     assert two.probability == pytest.approx(share**2)
-    assert (two.number, two.sum) == (11, 12)
+    assert (two.number, two.sum) == (11, 21)
 
 
 def test_two_digits_that_touch_are_an_uncertain_one(predictor: Predictor, images: np.ndarray) -> None:
@@ -178,14 +244,11 @@ def test_two_digits_that_touch_are_an_uncertain_one(predictor: Predictor, images
     assert predictor.predict(page, 1).uncertain
 
 
-def test_a_digit_that_may_be_two_is_uncertain_however_probable(predictor: Predictor) -> None:
-    fence, one = np.zeros((2, 28, 28), np.uint8)
-    fence[10:18, 4:24:4] = one[4:24, 13:15] = 255
-    digits, sums = np.eye(10)[1], np.eye(19)[3]
-    for image, uncertain in ((fence, True), (one, False)):
-        answer = Prediction.of(digits, sums, image)
+def test_a_digit_that_may_be_two_is_uncertain_however_probable() -> None:
+    for two in (True, False):
+        answer = Prediction.of(np.eye(10)[1], np.eye(19)[3], 2, two)
         assert answer.digit_probability == answer.sum_probability == 1
-        assert answer.uncertain is answer.to_dict()["uncertain"] is uncertain
+        assert answer.uncertain is answer.to_dict()["uncertain"] is two
 
 
 def page_of(images: np.ndarray) -> np.ndarray:
@@ -205,26 +268,27 @@ def test_two_numbers_are_read_and_added(predictor: Predictor, images: np.ndarray
     assert said.keys() == {"top", "bottom", "sum", "probability", "uncertain"}
 
 
-def number_of(shares: list[dict[int, float]], image: np.ndarray) -> NumberPrediction:
+def number_of(shares: list[dict[int, float]], may_be_two: bool = False) -> NumberPrediction:
     """A number of which each digit is as probable as given."""
     digits = np.zeros((len(shares), 10))
     for row, share in zip(digits, shares, strict=True):
         row[list(share)] = list(share.values())
-    return NumberPrediction.of([Prediction.of(row, np.eye(19)[0], image) for row in digits], 0)
+    sums = np.pad(digits, ((0, 0), (0, 9)))
+    return NumberPrediction.of(
+        [Prediction.of(*row, 0, may_be_two) for row in zip(digits, sums, strict=True)], 0
+    )
 
 
-def test_probability_of_a_sum_is_that_of_all_pairs_that_make_it(images: np.ndarray) -> None:
-    top = number_of([{1: 0.6, 2: 0.4}], images[1])
-    bottom = number_of([{0: 1.0}, {1: 0.5, 2: 0.5}], images[1])
+def test_probability_of_a_sum_is_that_of_all_pairs_that_make_it() -> None:
+    top = number_of([{1: 0.6, 2: 0.4}])
+    bottom = number_of([{0: 1.0}, {1: 0.5, 2: 0.5}])
     answer = SumPrediction.of(top, bottom)  # 1 + 2 or 2 + 1; 1 + 1 is as probable as 1 + 2
     assert (answer.sum, answer.probability) == (3, pytest.approx(0.6 * 0.5 + 0.4 * 0.5))
     assert answer.uncertain
 
 
-def test_a_sum_is_uncertain_if_a_digit_may_be_two(images: np.ndarray) -> None:
-    fence = np.zeros((28, 28), np.uint8)
-    fence[10:18, 4:24:4] = 255
-    sure, two = number_of([{1: 1.0}], images[1]), number_of([{1: 1.0}], fence)
+def test_a_sum_is_uncertain_if_a_digit_may_be_two() -> None:
+    sure, two = number_of([{1: 1.0}]), number_of([{1: 1.0}], may_be_two=True)
     assert not SumPrediction.of(sure, sure).uncertain
     assert SumPrediction.of(sure, two).uncertain
 
@@ -233,8 +297,6 @@ def test_a_sum_is_uncertain_if_a_digit_may_be_two(images: np.ndarray) -> None:
 def test_a_number_takes_whole_addends_only(predictor: Predictor, images: np.ndarray, addend: Any) -> None:
     with pytest.raises(ValueError, match="a number's addend is a whole number from 0 on, not"):
         predictor.predict_number(images[0], addend)
-    with pytest.raises(ValueError, match="a number's addend is a whole number from 0 on, not"):
-        predictor.predict_digits(images[:1], addend)
 
 
 @pytest.mark.parametrize("addends", [3, np.arange(10), list(range(9, -1, -1))])

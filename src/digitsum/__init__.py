@@ -23,6 +23,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "augmentation": ["damage", "distort"],
         "calibration": ["calibrate"],
         "config": ["Config"],
+        "errors": ["InputError"],
         "diagram": ["draw", "layers"],
         "export": ["to_onnx"],
         "evaluation": ["Evaluation", "evaluate", "evaluate_tables"],

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from digitsum.errors import InputError
 from digitsum.mnist import Digits
 from digitsum.networks import NEVER, log_convolve
 from digitsum.search import most_probable_sum
@@ -139,7 +140,7 @@ class AdditionDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Raises
     ------
-    ValueError
+    InputError
         There are too few images for one sum.
 
     Examples
@@ -153,7 +154,7 @@ class AdditionDataset(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, digits: Digits, length: int, seed: int = 0) -> None:
         count = len(digits.images) // (2 * length)
         if count == 0:
-            raise ValueError(
+            raise InputError(
                 f"a sum of two numbers of {length} digits takes {2 * length} images, and there are only"
                 f" {len(digits.images)}"
             )

@@ -25,6 +25,7 @@ from cyclopts.validators import Number
 
 import digitsum
 from digitsum.config import PRESETS, Config, bounds, defaults
+from digitsum.errors import InputError
 from digitsum.files import NETWORKS
 
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
@@ -68,7 +69,7 @@ def main() -> None:
     except UnusedCliTokensError as error:
         words = " ".join(error.unused_tokens or [])
         fail(f"there is no place for {words}: see digitsum {' '.join(error.command_chain or [])} --help", 2)
-    except (CycloptsError, ValueError) as error:
+    except (CycloptsError, InputError) as error:
         fail(str(error), 2)
     except (OSError, ArithmeticError, ModuleNotFoundError) as error:
         fail(str(error), 1)
@@ -94,9 +95,9 @@ def _wholes(_: object, tokens: Sequence[Token]) -> list[int]:
     """Read whole numbers, each from an option of its own."""
     for token in tokens:
         if len(token.value) > LONGEST:
-            raise ValueError(f"a number has at most {LONGEST} digits, not {len(token.value)}")
+            raise InputError(f"a number has at most {LONGEST} digits, not {len(token.value)}")
         if not re.fullmatch("[+-]?[0-9]+", token.value):
-            raise ValueError(f"{token.value} isn't a whole number")
+            raise InputError(f"{token.value} isn't a whole number")
     return [int(token.value) for token in tokens]
 
 
@@ -278,7 +279,7 @@ def train(
     """
     if resume:
         if settings or preset or out:
-            raise ValueError("--resume takes every setting from the run: leave the other options out")
+            raise InputError("--resume takes every setting from the run: leave the other options out")
         _train(Config.load(resume), resume, log, devices, nodes)
         return
     start = PRESETS[preset] if preset else defaults(settings.get("start_from"))
@@ -290,9 +291,9 @@ def train(
     # a process that the first one started is told its folder
     run = out or Path(environ.get("DIGITSUM_RUN") or f"runs/{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
     if run.exists() and not run.is_dir():
-        raise ValueError(f"{run} isn't a folder: choose another --out")
+        raise InputError(f"{run} isn't a folder: choose another --out")
     if _is_first() and run.exists() and any(run.iterdir()):
-        raise ValueError(f"{run} isn't empty: choose another --out, or go on with --resume {run}")
+        raise InputError(f"{run} isn't empty: choose another --out, or go on with --resume {run}")
     _train(config, run, log, devices, nodes)
 
 
@@ -407,12 +408,12 @@ def evaluate(
     if data and data.endswith(".parquet"):
         found = _evaluate_tables(run_or_weights, data, split, given)
     elif given:
-        raise ValueError(f"--{next(iter(given))} is for Parquet files: --data should end in .parquet")
+        raise InputError(f"--{next(iter(given))} is for Parquet files: --data should end in .parquet")
     elif data:
         batches = loader(DigitSumDataset(mnist.load(data, split, data_dir)))
         found = evaluate(network, batches, data, split)
     elif run_or_weights in NETWORKS:
-        raise ValueError(
+        raise InputError(
             f"{run_or_weights} comes with the package: name the images, as in --data mnist --split test"
         )
     else:
@@ -436,7 +437,7 @@ def _evaluate_tables(run_or_weights: str, data: str, split: str, given: dict[str
     from digitsum.evaluation import evaluate_tables
 
     if split != "train":
-        raise ValueError("Parquet files have no splits: leave --split out")
+        raise InputError("Parquet files have no splits: leave --split out")
     try:
         return evaluate_tables(
             run_or_weights, data, **{name.replace("-", "_"): given[name] for name in given}
@@ -546,6 +547,10 @@ def predict(
 ) -> None:
     """Read the number in each picture, a digit or a row of digits, and add another to it.
 
+    For one digit and an addend from 0 to 9 the sum is the network's second output, with a probability of its
+    own; where the two outputs contradict each other, that is said. For a longer number or a larger addend the
+    sum is exact arithmetic on the number, and "exact" stands in place of its probability.
+
     A picture may be a drawing, a scan or a photo. One that can't be read is named, the others are read, and
     the exit code is 2. An answer that the network isn't sure of is called uncertain: perhaps the picture
     shows another number, perhaps none.
@@ -562,17 +567,17 @@ def predict(
     addends = one_each([check_any_addend(value) for value in addend], len(pictures))
     predictor = Predictor(model)
     if not json:
-        print(_PREDICTION.format("number", "sum", "probability", "picture"))
+        print(_PREDICTION.format("number", "probability", "sum", "probability", "picture"))
     failed = False
     for name, added in zip(pictures, addends, strict=True):
         try:
             answer = predictor.predict_number(_source(name), added)
-        except (ValueError, OSError) as error:
+        except (InputError, OSError) as error:
             print(f"digitsum: {error}", file=sys.stderr)
             failed = True
             continue
         if json:
-            print(dumps({"picture": name, "addend": added} | answer.to_dict()))
+            print(dumps({"picture": name} | answer.to_dict()))
         else:
             print(_line(name, answer))
     if failed:
@@ -583,17 +588,26 @@ def _source(name: str) -> "Picture":
     if name != "-":
         return name
     if sys.stdin is None:
-        raise ValueError("the standard input is closed: name a file")
+        raise InputError("the standard input is closed: name a file")
     return sys.stdin.buffer
 
 
 def _line(name: str, answer: "NumberPrediction") -> str:
-    return _PREDICTION.format(answer.number, answer.sum, _percent(answer.probability), name + _doubt(answer))
+    is_output = len(answer.digits) == 1 and answer.addend <= 9
+    of_sum = _percent(answer.sum_probability) if is_output else "exact"
+    probability = _percent(answer.probability)
+    return _PREDICTION.format(answer.number, probability, answer.sum, of_sum, name + _doubt(answer))
 
 
 def _doubt(answer: "NumberPrediction") -> str:
+    if not answer.consistent:
+        return f"  (uncertain: the two outputs contradict each other, as {_addition(answer)})"
     kind = "digit" if len(answer.digits) == 1 else "number"
     return f"  (uncertain: perhaps not a {kind})" if answer.uncertain else ""
+
+
+def _addition(answer: "NumberPrediction") -> str:
+    return f"{answer.number} + {answer.addend} is {answer.number + answer.addend}, not {answer.sum}"
 
 
 def _percent(probability: float) -> str:
@@ -605,7 +619,7 @@ def _percent(probability: float) -> str:
     return f"{100 * probability:.{0 if 0.01 <= probability <= 0.99 else 1}f} %"
 
 
-_PREDICTION = "{:>8}  {:>8}  {:>11}  {}"
+_PREDICTION = "{:>8}  {:>11}  {:>8}  {:>11}  {}"
 
 
 PICTURE = Parameter(converter=partial(_name, "add"), allow_leading_hyphen=True)

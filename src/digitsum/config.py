@@ -10,6 +10,7 @@ from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin
 
+from digitsum.errors import InputError
 from digitsum.files import read_json, replacing
 
 
@@ -30,14 +31,14 @@ class Config:
 
     Raises
     ------
-    ValueError
+    InputError
         A setting isn't what it may be.
 
     Examples
     --------
     >>> Config(width=0)
     Traceback (most recent call last):
-    ValueError: --width must be a whole number from 1 to 1024, not 0
+    digitsum.errors.InputError: --width must be a whole number from 1 to 1024, not 0
     """
 
     data: str = _setting(
@@ -132,9 +133,9 @@ class Config:
         for setting in fields(self):
             value = getattr(self, setting.name)
             if not _fits(value, setting):
-                raise ValueError(f"{option(setting)} must be {_expected(setting)}, not {value!r}")
+                raise InputError(f"{option(setting)} must be {_expected(setting)}, not {value!r}")
         if self.digit_weight == self.sum_weight == 0:
-            raise ValueError("--digit-weight and --sum-weight can't both be 0: nothing would be learnt")
+            raise InputError("--digit-weight and --sum-weight can't both be 0: nothing would be learnt")
 
     def save(self, run: Path) -> None:
         """Write `config.json`, whole or not at all, into the folder `run`."""
@@ -147,7 +148,7 @@ class Config:
 
         Raises
         ------
-        ValueError
+        InputError
             It isn't one.
         """
         try:
@@ -155,7 +156,7 @@ class Config:
             return cls(**{setting.name: values[setting.name] for setting in fields(cls)})
         except (OSError, KeyError, TypeError, ValueError) as error:
             why = f"it lacks {error}, as another version's does" if isinstance(error, KeyError) else error
-            raise ValueError(
+            raise InputError(
                 f"{run} isn't a run folder: its config.json is missing or damaged: {why}"
             ) from error
 

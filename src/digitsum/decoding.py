@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from digitsum.errors import InputError
+
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # what Pillow may decode: the fewer, the safer
 MAX_BYTES = 40_000_000
 MAX_PIXELS = 40_000_000
@@ -80,7 +82,7 @@ def decode(source: Source) -> Grey:
 
     Raises
     ------
-    ValueError
+    InputError
         It isn't such a picture, is damaged or too large.
 
     Examples
@@ -103,13 +105,13 @@ def decode(source: Source) -> Grey:
         ImageOps.exif_transpose(image, in_place=True)
         return _shrink(_grey(image), factor)
     except UnidentifiedImageError as error:
-        raise ValueError(f"it is none of {', '.join(FORMATS)}; save it as PNG or JPEG") from error
+        raise InputError(f"it is none of {', '.join(FORMATS)}; save it as PNG or JPEG") from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"it has more than {MAX_PIXELS} pixels; make it smaller") from error
-    except ValueError:
+        raise InputError(f"it has more than {MAX_PIXELS} pixels; make it smaller") from error
+    except InputError:
         raise
     except Exception as error:
-        raise ValueError(f"it is damaged: {error or type(error).__name__}") from error
+        raise InputError(f"it is damaged: {error or type(error).__name__}") from error
 
 
 @contextmanager
@@ -128,9 +130,9 @@ def _open(source: Source) -> Image.Image:
         _check_size(*source.size)
         return ImageOps.exif_transpose(source)
     if len(source) > MAX_BYTES:
-        raise ValueError(f"it has more than {MAX_BYTES} bytes; make it smaller")
+        raise InputError(f"it has more than {MAX_BYTES} bytes; make it smaller")
     if source.startswith(b"\xff\xd8") and max(map(source.count, REPEATED)) > MAX_REPEATED:
-        raise ValueError(f"it repeats a part of a JPEG more than {MAX_REPEATED} times; save it anew")
+        raise InputError(f"it repeats a part of a JPEG more than {MAX_REPEATED} times; save it anew")
     image = Image.open(io.BytesIO(source), formats=FORMATS)
     _check_size(*image.size)
     return image
@@ -138,28 +140,28 @@ def _open(source: Source) -> Image.Image:
 
 def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise ValueError(f"an array should be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
+        raise InputError(f"an array should be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
     _check_size(array.shape[1], array.shape[0])
     if array.dtype.kind == "f":
         _check_range(array, 1)
         colours = array.ndim == 3
         array = np.rint(255 * array).astype(np.uint8) if colours else array.astype(np.float32)
     elif array.dtype not in (np.bool, np.uint8) and (array.dtype != np.uint16 or array.ndim == 3):
-        raise ValueError(f"an array should be uint8 from 0 to 255 or float from 0 to 1, not {array.dtype}")
+        raise InputError(f"an array should be uint8 from 0 to 255 or float from 0 to 1, not {array.dtype}")
     return Image.fromarray(array)
 
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise ValueError(f"it has {width} x {height} pixels, more than {MAX_PIXELS}; make it smaller")
+        raise InputError(f"it has {width} x {height} pixels, more than {MAX_PIXELS}; make it smaller")
     if width * height == 0:
-        raise ValueError(f"it has {width} x {height} pixels, so it shows nothing")
+        raise InputError(f"it has {width} x {height} pixels, so it shows nothing")
 
 
 def _check_range(array: npt.NDArray[Any], most: int) -> None:
     low, high = array.min(), array.max()
     if not (low >= 0 and high <= most):  # which NaN isn't either
-        raise ValueError(
+        raise InputError(
             f"its {array.dtype} numbers should be scaled to 0 to {most}, but are {low} to {high}"
         )
 

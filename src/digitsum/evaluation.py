@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from digitsum.errors import InputError
 from digitsum.files import NETWORKS, read_json, replacing
 from digitsum.mnist import Digits
 from digitsum.networks import DigitSumNet, find, load
@@ -107,7 +108,7 @@ class Evaluation:
 
         Raises
         ------
-        ValueError
+        InputError
             It is missing or damaged.
         """
         try:
@@ -115,7 +116,7 @@ class Evaluation:
             evaluation._check()
             return evaluation
         except (OSError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} isn't the file of an evaluation: {error}") from error
+            raise InputError(f"{path} isn't the file of an evaluation: {error}") from error
 
     def _check(self) -> None:
         """Refuse what no evaluation holds."""
@@ -144,7 +145,7 @@ def evaluate(network: DigitSumNet, batches: Iterable[Item], data: str, split: st
 
     Raises
     ------
-    ValueError
+    InputError
         There is no image.
     FloatingPointError
         An answer isn't a finite number.
@@ -183,7 +184,7 @@ def evaluate_tables(
 
     Raises
     ------
-    ValueError
+    InputError
         There are no such files, columns or network, a label isn't a digit, or there is no image.
     OSError
         A file can't be read.
@@ -193,7 +194,7 @@ def evaluate_tables(
 
     start, network, parts = time.perf_counter(), load(name), tables.find(source)
     if not parts[0].is_table:
-        raise ValueError(f"there are no Parquet files at {source}")
+        raise InputError(f"there are no Parquet files at {source}")
     place = str(name) if name in NETWORKS else str(Path(name).resolve())  # the same for a process elsewhere
     sha256 = _weights_sha256(place)
     count = partial(count_file, name=place, sha256=sha256, column=column, label_column=label_column)
@@ -239,7 +240,7 @@ def _network(name: str, sha256: str) -> DigitSumNet:
     """Load a network, once in each process, which then keeps to one core."""
     got = _weights_sha256(name)
     if got != sha256:
-        raise ValueError(f"the network {name} isn't the same everywhere: expected sha256 {sha256}, got {got}")
+        raise InputError(f"the network {name} isn't the same everywhere: expected sha256 {sha256}, got {got}")
     torch.set_num_threads(1)
     return load(name)
 
@@ -261,7 +262,7 @@ def _labelled_images(
             rows, labels = tables.read_rows(batch[column]), batch[label_column].to_pylist()
             wrong = [label for label in labels if type(label) is not int or not 0 <= label <= 9]
             if wrong:
-                raise ValueError(f"{part}: a label should be a whole number from 0 to 9, not {wrong[0]!r}")
+                raise InputError(f"{part}: a label should be a whole number from 0 to 9, not {wrong[0]!r}")
             unread = {
                 i: row if isinstance(row, str) else f"it shows {len(row)} digits, not one"
                 for i, row in enumerate(rows)
@@ -322,7 +323,7 @@ def run_trials(network: DigitSumNet, batches: Iterable[Item]) -> Trials:
         rows.append([column.cpu().numpy() for column in row])
     network.train(training)
     if not rows:
-        raise ValueError("there is no image to evaluate")
+        raise InputError("there is no image to evaluate")
     trials = Trials(*map(np.concatenate, zip(*rows, strict=True)))
     if not (np.isfinite(trials.digit_nll).all() and np.isfinite(trials.sum_nll).all()):
         raise FloatingPointError("the network's answers aren't finite: train it with a lower --learning-rate")
@@ -412,7 +413,7 @@ class Tally(NamedTuple):
         """Make the evaluation, which began at `start` of `time.perf_counter`, of all images counted."""
         trials = int(self.confusion.sum())
         if not trials:
-            raise ValueError("there is no image to evaluate")
+            raise InputError("there is no image to evaluate")
         images, of_digit = trials // 10, self.confusion.sum(axis=1) // 10
         digit_accuracy, sum_accuracy = np.trace(self.confusion) / trials, self.sum_right.sum() / trials
         return Evaluation(

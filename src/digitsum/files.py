@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from digitsum.errors import InputError
+
 ASSETS = Path(__file__).parent / "assets"
 NETWORKS = ("exact", "concat")  # that come with the package, each in a folder of its name
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file
@@ -61,13 +63,13 @@ def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
 
     Raises
     ------
-    ValueError
+    InputError
         Something other than a file is there, as a folder or a device; or another process is writing the run.
     OSError
         The folder can't be written to, or the disk is full.
     """
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is a folder, a device or the like, not a file to replace: choose another")
+        raise InputError(f"{path} is a folder, a device or the like, not a file to replace: choose another")
     _check_parents(path)
     listed = path.name in SUMMED and (starts_run or (path.parent / SUMS).exists())
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,7 @@ def _check_parents(path: Path) -> None:
     """Refuse a path that goes through a file."""
     nearest = next(filter(Path.exists, path.parents), None)
     if nearest and not nearest.is_dir():
-        raise ValueError(f"{nearest} isn't a folder: choose another place for {path.name}")
+        raise InputError(f"{nearest} isn't a folder: choose another place for {path.name}")
 
 
 def _replace_and_list(new: Path, path: Path) -> None:
@@ -110,13 +112,13 @@ def read(path: Path) -> bytes:
 
     Raises
     ------
-    ValueError
+    InputError
         It isn't, `SHA256SUMS` itself is damaged, or there is no file but a device or the like.
     OSError
         It is missing, or can't be read.
     """
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is a folder, a device or the like, not a file")
+        raise InputError(f"{path} is a folder, a device or the like, not a file")
     while True:
         listed = _read_sums(path.parent).get(path.name)
         data = path.read_bytes()
@@ -124,7 +126,7 @@ def read(path: Path) -> bytes:
             return data
         # whoever replaces a file lists the new digest first: only a list that stays says that it is damaged
         if _read_sums(path.parent).get(path.name) == listed:
-            raise ValueError(
+            raise InputError(
                 f"{path} is damaged: its SHA-256 isn't the one in {SUMS} (put a good copy in its place, or"
                 " delete its line there if you changed it yourself)"
             )
@@ -135,7 +137,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
+    InputError
         As of `read`; or it isn't one.
     OSError
         It is missing, or can't be read.
@@ -143,9 +145,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read(path))
     except RecursionError:
-        raise ValueError(f"{path} isn't a JSON object: it is nested too deeply") from None
+        raise InputError(f"{path} isn't a JSON object: it is nested too deeply") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path} isn't a JSON object")
+        raise InputError(f"{path} isn't a JSON object")
     return found
 
 
@@ -162,7 +164,7 @@ def _read_sums(folder: Path) -> Sums:
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         match = re.fullmatch(rb"([0-9a-f]{64}) [ *]([^/]+)", line)
         if not match:
-            raise ValueError(
+            raise InputError(
                 f"{path} is damaged: its line {number} isn't a SHA-256 and a name; delete {SUMS} to use the"
                 " files unchecked"
             )
@@ -185,7 +187,7 @@ def locked(run: Path) -> Iterator[None]:
 
     Raises
     ------
-    ValueError
+    InputError
         Another process holds the lock, or the path goes through a file.
     """
     from filelock import FileLock, Timeout  # of the extra train
@@ -197,7 +199,7 @@ def locked(run: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise ValueError(
+        raise InputError(
             f"{run} is in use, by another training for instance: wait for its end, or choose another folder"
         ) from None
     try:

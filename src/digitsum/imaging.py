@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digitsum.decoding import Grey, Picture, decode, read
+from digitsum.errors import InputError
 from digitsum.morphology import close, over_squares
 from digitsum.pieces import Mask, find_digits
 from digitsum.ruling import erase_rules
@@ -66,7 +67,7 @@ def read_picture(picture: Picture) -> UInt8Array:
 
     Raises
     ------
-    ValueError
+    InputError
         It isn't such a picture, is damaged or too large, or shows no digit.
     OSError
         The path can't be read.
@@ -85,7 +86,7 @@ def read_picture(picture: Picture) -> UInt8Array:
     """
     images = read_number(picture)
     if len(images) > 1:
-        raise ValueError(
+        raise InputError(
             f"{_name(picture)} can't be read: it shows {len(images)} digits, not one;"
             " read_number, `digitsum predict` and POST /numbers read rows of digits"
         )
@@ -111,7 +112,7 @@ def read_number(picture: Picture) -> UInt8Array:
 
     Raises
     ------
-    ValueError
+    InputError
         As for `read_picture`, or the digits stand in several rows.
     OSError, TypeError
         As for `read_picture`.
@@ -126,8 +127,8 @@ def read_number(picture: Picture) -> UInt8Array:
     source = read(picture)
     try:
         return _prepare(decode(source))
-    except ValueError as error:
-        raise ValueError(f"{_name(picture)} can't be read: {error}") from error
+    except InputError as error:
+        raise InputError(f"{_name(picture)} can't be read: {error}") from error
 
 
 def fit_ink(ink: Ink) -> UInt8Array:
@@ -245,7 +246,7 @@ def _find_ink(grey: Grey, brightest: float) -> tuple[Ink, bool]:
     rest = erase_rules(erase_rules(whole).T).T
     ink = _strength(rest)
     if ink < max(FAINTEST, LEFT * _strength(whole)):
-        raise ValueError("no ink stands out from its background (what is transparent counts as white)")
+        raise InputError("no ink stands out from its background (what is transparent counts as white)")
     return np.minimum(rest / np.float32(ink), 1), not np.may_share_memory(rest, whole)
 
 

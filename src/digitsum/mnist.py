@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 from platformdirs import user_cache_path
 
+from digitsum.errors import InputError
 from digitsum.files import replacing
 from digitsum.imaging import read_picture
 
@@ -108,7 +109,7 @@ def load(name: StrPath = "mnist5k", split: str = "train", folder: StrPath | None
 
     Raises
     ------
-    ValueError
+    InputError
         An unknown name or split, or data that aren't what they should be.
     OSError
         A download failed from every mirror, or a file can't be read or written.
@@ -123,11 +124,11 @@ def load(name: StrPath = "mnist5k", split: str = "train", folder: StrPath | None
     ((5000, 1, 28, 28), (5000,))
     """
     if split not in FILES:
-        raise ValueError(f"the split is train or test, not {split!r}")
+        raise InputError(f"the split is train or test, not {split!r}")
     if name == "mnist":
         return _load_mnist(split, folder or os.environ.get("DIGITSUM_DATA"))
     if folder:
-        raise ValueError(f"--data-dir {folder} is a place to look for --data mnist, not for --data {name}")
+        raise InputError(f"--data-dir {folder} is a place to look for --data mnist, not for --data {name}")
     return _load_mnist5k(split) if name == "mnist5k" else _load_pictures(Path(name), split)
 
 
@@ -189,7 +190,7 @@ def read_idx(data: bytes, dimensions: int, source: object) -> UInt8Array:
 
     Raises
     ------
-    ValueError
+    InputError
         Anything but exactly such a file.
 
     Examples
@@ -200,19 +201,19 @@ def read_idx(data: bytes, dimensions: int, source: object) -> UInt8Array:
     """
     header = 4 + 4 * dimensions
     if data[:2] != b"\0\0":
-        raise ValueError(f"{source} isn't an IDX file: it starts with {data[:2]!r}, not two zero bytes")
+        raise InputError(f"{source} isn't an IDX file: it starts with {data[:2]!r}, not two zero bytes")
     if len(data) < header:
-        raise ValueError(f"{source} is cut short: an IDX header is {header} bytes, the file {len(data)}")
+        raise InputError(f"{source} is cut short: an IDX header is {header} bytes, the file {len(data)}")
     if data[2] != 0x08:
-        raise ValueError(f"{source} should hold unsigned bytes (IDX type 0x08), not type {data[2]:#04x}")
+        raise InputError(f"{source} should hold unsigned bytes (IDX type 0x08), not type {data[2]:#04x}")
     if data[3] != dimensions:
-        raise ValueError(f"{source} should have {dimensions} dimension(s), not {data[3]}")
+        raise InputError(f"{source} should have {dimensions} dimension(s), not {data[3]}")
     shape = struct.unpack_from(f">{dimensions}I", data, offset=4)
     expected, got = math.prod(shape), len(data) - header
     if got < expected:
-        raise ValueError(f"{source} is cut short: its header announces {expected} bytes, {got} follow it")
+        raise InputError(f"{source} is cut short: its header announces {expected} bytes, {got} follow it")
     if got > expected:
-        raise ValueError(f"{source} is too long: its header announces {expected} bytes, more follow it")
+        raise InputError(f"{source} is too long: its header announces {expected} bytes, more follow it")
     # a copy, because an array on top of bytes can't be written to and torch warns about those
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape).copy()
 
@@ -231,16 +232,16 @@ def _load_mnist(split: str, folder: StrPath | None) -> Digits:
 
 def _check_pair(images: UInt8Array, labels: UInt8Array, images_path: Path, labels_path: Path) -> None:
     if images.shape[1:] != (28, 28):
-        raise ValueError(f"{images_path} should hold images of (28, 28) pixels, not {images.shape[1:]}")
+        raise InputError(f"{images_path} should hold images of (28, 28) pixels, not {images.shape[1:]}")
     if np.any(labels > 9):
-        raise ValueError(f"{labels_path} should hold labels from 0 to 9, not {labels.max()}")
+        raise InputError(f"{labels_path} should hold labels from 0 to 9, not {labels.max()}")
     if len(images) != len(labels):
-        raise ValueError(f"{images_path} has {len(images)} images, but {labels_path} {len(labels)} labels")
+        raise InputError(f"{images_path} has {len(images)} images, but {labels_path} {len(labels)} labels")
 
 
 def _load_mnist5k(split: str) -> Digits:
     if split == "test":
-        raise ValueError(
+        raise InputError(
             "mnist5k has only a train split, as all of it comes from MNIST's training split:"
             " use --data mnist --split test"
         )
@@ -259,12 +260,12 @@ def _load_mnist5k(split: str) -> Digits:
 
 def _load_pictures(folder: Path, split: str) -> Digits:
     if not folder.is_dir():
-        raise ValueError(f"the data are mnist5k, mnist or a folder with sub-folders 0 to 9, not {folder}")
+        raise InputError(f"the data are mnist5k, mnist or a folder with sub-folders 0 to 9, not {folder}")
     if split == "test":
-        raise ValueError(f"{folder} is one set of pictures, it has no test split: use --split train")
+        raise InputError(f"{folder} is one set of pictures, it has no test split: use --split train")
     missing = [str(label) for label in range(10) if not (folder / str(label)).is_dir()]
     if missing:
-        raise ValueError(f"{folder} should have sub-folders 0 to 9, but lacks {', '.join(missing)}")
+        raise InputError(f"{folder} should have sub-folders 0 to 9, but lacks {', '.join(missing)}")
     paths = [path for path in sorted(folder.glob("[0-9]/*")) if not (path.is_dir() or path.name[0] == ".")]
     files = tuple((path, (state := path.lstat()).st_size, state.st_mtime_ns) for path in paths)
     return _shuffle(*_read_pictures(folder, files))
@@ -287,7 +288,7 @@ def _read_pictures(
         _warn_of(skipped, f"{len(skipped)} of {len(paths)} files in {folder}")
     empty = [str(label) for label in range(10) if label not in labels]
     if empty:
-        raise ValueError(f"{folder} should have pictures of each digit, but has none of {', '.join(empty)}")
+        raise InputError(f"{folder} should have pictures of each digit, but has none of {', '.join(empty)}")
     return np.stack(images)[:, np.newaxis], np.array(labels, np.int64)
 
 
@@ -314,7 +315,7 @@ def _read_all(paths: list[Path]) -> Iterable[UInt8Array | str]:
 def _read_or_say_why_not(path: Path) -> UInt8Array | str:
     try:
         return read_picture(path)
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         return str(error.__cause__ or error)  # the cause alone, as the file is named beside it
 
 
@@ -343,7 +344,7 @@ def _require(home: Path, name: str) -> Path:
     path = _find(home, name)
     if path is None:
         place = home if home.is_dir() else f"{home}, which is no folder"
-        raise ValueError(
+        raise InputError(
             f"no {name} or {name}.gz in {place}: leave out --data-dir and DIGITSUM_DATA to download MNIST"
         )
     return path
@@ -361,13 +362,13 @@ def _unpack(file: BinaryIO, source: object) -> bytes:
         # a byte more than any file has is enough to find it too long; a gzip bomb gets no further
         return (gzip.open(file) if packed else file).read(LARGEST + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{source} is a damaged gzip file: {error}") from error
+        raise InputError(f"{source} is a damaged gzip file: {error}") from error
 
 
 def _verify(data: bytes, sha256: str, source: object) -> None:
     got = hashlib.sha256(data).hexdigest()
     if got != sha256:
-        raise ValueError(f"{source} isn't MNIST's file: expected sha256 {sha256}, got {got}")
+        raise InputError(f"{source} isn't MNIST's file: expected sha256 {sha256}, got {got}")
 
 
 def _is_intact(home: Path, name: str, sha256: str) -> bool:
@@ -377,7 +378,7 @@ def _is_intact(home: Path, name: str, sha256: str) -> bool:
         return False
     try:
         _verify(_read(path), sha256, path)
-    except ValueError as error:
+    except InputError as error:
         log.warning("%s; it is set aside as %s.damaged and fetched again", error, path.name)
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             path.replace(f"{path}.damaged")
@@ -417,6 +418,6 @@ def _receive(url: str, name: str) -> BinaryIO:
             while chunk := file.read(2**16):
                 received.write(chunk)
                 if received.tell() > LARGEST:
-                    raise ValueError(f"it sends more than {LARGEST} bytes")
+                    raise InputError(f"it sends more than {LARGEST} bytes")
     received.seek(0)
     return received

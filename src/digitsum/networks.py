@@ -19,6 +19,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from digitsum.errors import InputError
 from digitsum.files import locate, read, read_json, replacing
 
 MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images, ink = 1
@@ -142,7 +143,7 @@ class DigitSumNet(nn.Module, ABC):
 
         Raises
         ------
-        ValueError
+        InputError
             A file is missing, damaged or of another network.
         """
         try:
@@ -152,7 +153,7 @@ class DigitSumNet(nn.Module, ABC):
             if not isinstance(network, cls):
                 raise TypeError(f"it is a {type(network).__name__}")
         except (OSError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{folder} doesn't hold a trained {cls.__name__}: {error}") from error
+            raise InputError(f"{folder} doesn't hold a trained {cls.__name__}: {error}") from error
         return network
 
 
@@ -160,20 +161,20 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return from_bytes(read(path))
     except (SafetensorError, KeyError) as error:  # of a type that torch hasn't
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise InputError(f"{path} is damaged: {error}") from error
 
 
 def _make(config: dict[str, Any], weights: dict[str, Tensor]) -> "ConcatNet | ExactNet":
     """Make the network that a `config.json` describes, with weights that must be of its kind."""
     name, width = config.get("network"), config.get("width")
     if name not in list(NETWORKS) or type(width) is not int or not 1 <= width <= WIDEST:
-        raise ValueError(f"its config.json speaks of a network {name!r} of width {width!r}")
+        raise InputError(f"its config.json speaks of a network {name!r} of width {width!r}")
     with torch.device("meta"):  # takes no memory, whatever the width
         expected = _shapes(NETWORKS[name](width).state_dict())
     found = _shapes(weights)
     if differing := sorted(key for key in expected | found if expected.get(key) != found.get(key)):
         shape, right = (shapes.get(differing[0], "none") for shapes in (found, expected))
-        raise ValueError(
+        raise InputError(
             f"its model.safetensors isn't of the network {name} of width {width}: {len(differing)} tensors"
             f" differ, as {differing[0]}, {shape} in place of {right}"
         )
@@ -375,7 +376,7 @@ def load(name: str | Path = "exact") -> DigitSumNet:
 
     Raises
     ------
-    ValueError
+    InputError
         There is no such network, or its files are damaged.
 
     Examples
@@ -394,13 +395,13 @@ def find(name: str | Path) -> Path:
 
     Raises
     ------
-    ValueError
+    InputError
         There is none.
     """
     folder = locate(name)
     if folder.is_dir():
         return folder
-    raise ValueError(f"there is no network {str(name)!r}: name exact, concat, or a folder that holds one")
+    raise InputError(f"there is no network {str(name)!r}: name exact, concat, or a folder that holds one")
 
 
 NETWORKS: dict[str, type[ConcatNet] | type[ExactNet]] = {

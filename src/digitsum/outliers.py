@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from digitsum.errors import InputError
 from digitsum.imaging import UInt8Array, fit_ink
 from digitsum.strokes import FORMS, draw, parse
 
@@ -60,7 +61,7 @@ def draw_outliers(count: int, chance: np.random.Generator) -> UInt8Array:
 
     Raises
     ------
-    ValueError
+    InputError
         matplotlib, whose fonts are drawn, isn't installed.
 
     Examples
@@ -136,7 +137,7 @@ def _font(name: str) -> ImageFont.FreeTypeFont:
     """Open a font's file, without importing matplotlib."""
     found = find_spec("matplotlib")
     if found is None or found.origin is None:
-        raise ValueError(
+        raise InputError(
             "the letters to train doubt with come with matplotlib: pip install 'digitsum[train]'"
         )
     return ImageFont.truetype(

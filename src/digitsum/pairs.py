@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, SubsetRandomSampler
 
+from digitsum.errors import InputError
 from digitsum.mnist import Digits
 
 Item = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]  # (image, addend), (digit, sum)
@@ -143,7 +144,7 @@ def split_loaders(
 
     Raises
     ------
-    ValueError
+    InputError
         A batch size below 1, or a part that would be empty.
 
     Examples
@@ -155,10 +156,10 @@ def split_loaders(
     (8, 2)
     """
     if batch_size < 1:
-        raise ValueError(f"the batch size must be at least 1, not {batch_size}")
+        raise InputError(f"the batch size must be at least 1, not {batch_size}")
     cut = round(train_fraction * len(dataset))
     if not 0 < cut < len(dataset):
-        raise ValueError(
+        raise InputError(
             f"a training fraction of {train_fraction} doesn't leave some of {len(dataset)} images on both"
         )
     generator = torch.Generator().manual_seed(seed)

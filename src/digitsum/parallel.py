@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from digitsum.errors import InputError
+
 SUSPECT = 2  # deaths of a process, while others work on other items: then an item is tried alone
 SECONDS = 10  # to wait for a scheduler's answer
 
@@ -58,7 +60,7 @@ def each(
     ------
     OSError
         The scheduler can't be reached any more.
-    ValueError
+    InputError
         The address isn't one, or comes with `workers`; or a worker of the cluster has another version of
         digitsum.
     """
@@ -66,7 +68,7 @@ def each(
     if scheduler is None:
         return _on_this_machine(function, items, workers or os.cpu_count() or 1)
     if workers is not None:
-        raise ValueError("a cluster has workers of its own: leave --workers out, or --scheduler")
+        raise InputError("a cluster has workers of its own: leave --workers out, or --scheduler")
     return _on_cluster(function, items, scheduler) if items else iter([])
 
 
@@ -164,7 +166,7 @@ def _outcome(future: Any) -> Any:
     """Give the result, or the error of the user's or the system's; any other is one of the program's."""
     try:
         return future.result()
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         return error
 
 
@@ -226,7 +228,7 @@ def _client(scheduler: str) -> Any:
     except OSError as error:
         raise OSError(f"no scheduler answers at {scheduler}: {error}") from error
     except ValueError as error:
-        raise ValueError(f"a scheduler's address is like tcp://10.0.0.1:8786, not {scheduler}") from error
+        raise InputError(f"a scheduler's address is like tcp://10.0.0.1:8786, not {scheduler}") from error
 
 
 def _check_versions(client: Any) -> None:
@@ -234,4 +236,4 @@ def _check_versions(client: Any) -> None:
     ours = version("digitsum")
     for worker, theirs in client.run(version, "digitsum").items():
         if theirs != ours:
-            raise ValueError(f"{worker} has digitsum {theirs}, not {ours}: install the same everywhere")
+            raise InputError(f"{worker} has digitsum {theirs}, not {ours}: install the same everywhere")

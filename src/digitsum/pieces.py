@@ -11,6 +11,7 @@ from typing import NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
+from digitsum.errors import InputError
 from digitsum.morphology import over_squares
 
 SPECK = 0.1  # of the largest piece's area: what is smaller and low is dust
@@ -49,7 +50,7 @@ def find_digits(mask: Mask, has_rules: bool) -> Owners:
 
     Raises
     ------
-    ValueError
+    InputError
         No digit stands out from specks, or the digits stand in several rows.
 
     Examples
@@ -128,7 +129,7 @@ def _choose(pieces: _Pieces, has_rules: bool) -> Ints:
         or max(areas[tall].sum(), 2 * areas.max()) < areas.sum() / 2
         or chosen.sum() > MOST
     ):
-        raise ValueError("no digit stands out from the specks on its background; write it larger and darker")
+        raise InputError("no digit stands out from the specks on its background; write it larger and darker")
     return np.flatnonzero(chosen)
 
 
@@ -158,7 +159,7 @@ def _number(pieces: _Pieces, chosen: Ints) -> Ints:
     order = (left + right).argsort(kind="stable")
     top, bottom = top[order], bottom[order]
     if np.any(_shared(top[1:], bottom[1:], top[:-1], bottom[:-1]) < LEVEL):
-        raise ValueError("its digits don't stand in one row; show one row at a time")
+        raise InputError("its digits don't stand in one row; show one row at a time")
     return np.where(is_dust, 0, order.argsort()[place] + 1)
 
 

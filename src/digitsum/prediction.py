@@ -4,7 +4,7 @@
     answer = predictor.predict("photo.png", addend=7)
     print(answer.digit, answer.sum, answer.sum_probability)
     answer = predictor.predict_number("row.png", addend=1234)
-    print(answer.number, answer.sum, answer.probability)
+    print(answer.number, answer.sum, answer.sum_probability)
     answer = predictor.add("row.png", "another.png")
     print(answer.top.number, answer.bottom.number, answer.sum, answer.probability)
 
@@ -16,6 +16,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from digitsum.decoding import Picture
+from digitsum.errors import InputError
 from digitsum.files import locate, read
 from digitsum.imaging import may_be_two, read_number, read_picture
 from digitsum.search import most_probable_sum
@@ -39,12 +41,13 @@ ENDS = [
     "sum tensor(float) [N, 19]",
 ]
 EXTERNAL = "session.model_external_initializers_file_folder_path"  # ONNX Runtime's
+HIGHEST = 1 + 1e-4  # of a probability, as float32 rounds
 CHUNK = 64  # images that go through the network at once: what lies between layers then stays in the cache
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Both answers for a picture and an addend.
+    """Both outputs of the network for one digit and an addend.
 
     Attributes
     ----------
@@ -54,6 +57,8 @@ class Prediction:
         How probable each is, 0 to 1.
     digit_probabilities, sum_probabilities
         Of all ten digits and all nineteen sums, float32 [10] and [19].
+    addend
+        What was to be added, 0 to 9.
     may_be_two
         Whether the image may show two digits that touch (`digitsum.imaging.may_be_two`).
     """
@@ -64,23 +69,29 @@ class Prediction:
     sum_probability: float
     digit_probabilities: Array
     sum_probabilities: Array
+    addend: int
     may_be_two: bool = False
 
     @classmethod
-    def of(cls, digits: Array, sums: Array, image: Array) -> Self:
-        """Make it from the probabilities of all digits, [10], and sums, [19], and the image, [28, 28]."""
+    def of(cls, digits: Array, sums: Array, addend: int, may_be_two: bool = False) -> Self:
+        """Make it from the probabilities of all digits, [10], and of all sums, [19]."""
         digit, sum_ = int(digits.argmax()), int(sums.argmax())
-        two = bool(may_be_two(image[np.newaxis], digits[[digit]])[0])
-        return cls(digit, sum_, float(digits[digit]), float(sums[sum_]), digits, sums, two)
+        return cls(digit, sum_, float(digits[digit]), float(sums[sum_]), digits, sums, addend, may_be_two)
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the sum is the digit plus the addend: two outputs may contradict each other."""
+        return self.sum == self.digit + self.addend
 
     @property
     def uncertain(self) -> bool:
-        """Whether one of the two answers is less probable than `CERTAIN`, or the digit may be two."""
-        return self.may_be_two or min(self.digit_probability, self.sum_probability) < CERTAIN
+        """Whether one of both is less probable than `CERTAIN`, they differ, or the digit may be two."""
+        certain = min(self.digit_probability, self.sum_probability) >= CERTAIN
+        return not certain or not self.consistent or self.may_be_two
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what JSON can hold: plain numbers, lists, and whether it is `uncertain`."""
-        single = ("digit", "sum", "digit_probability", "sum_probability", "uncertain")
+        """Return what JSON can hold: plain numbers, lists, and whether it is `consistent` and `uncertain`."""
+        single = ("digit", "sum", "digit_probability", "sum_probability", "consistent", "uncertain")
         lists = ("digit_probabilities", "sum_probabilities")
         return {name: getattr(self, name) for name in single} | {
             name: getattr(self, name).tolist() for name in lists
@@ -93,20 +104,22 @@ class NumberPrediction:
 
     Attributes
     ----------
-    number, sum
-        The most probable number, and what it and the addend give, of any size.
+    number, addend
+        The most probable number, and what was to be added to it, of any size.
     probability
-        How probable the number is, and so the sum, 0 to 1: the product of its digits' probabilities.
-    uncertain
-        Whether that is less than `CERTAIN`, or one of the digits may be two that touch.
+        How probable the number is, 0 to 1: the product of its digits' probabilities.
+    sum, sum_probability
+        For one digit and an addend from 0 to 9 the network's second output, with its own probability. For a
+        longer number or a larger addend exact arithmetic, number + addend, as probable as the number.
     digits
-        The prediction of each digit, from left to right, with the addend 0.
+        The prediction of each digit, from left to right, with the addend, or with 0 where that is over 9.
     """
 
     number: int
-    sum: int
+    addend: int
     probability: float
-    uncertain: bool
+    sum: int
+    sum_probability: float
     digits: list[Prediction]
 
     @classmethod
@@ -114,12 +127,30 @@ class NumberPrediction:
         """Make the prediction from those of the digits."""
         number = int("".join(str(digit.digit) for digit in digits))
         probability = math.prod(digit.digit_probability for digit in digits)
-        uncertain = probability < CERTAIN or any(digit.may_be_two for digit in digits)
-        return cls(number, number + addend, probability, uncertain, digits)
+        if len(digits) == 1 and addend <= 9:
+            return cls(number, addend, probability, digits[0].sum, digits[0].sum_probability, digits)
+        return cls(number, addend, probability, number + addend, probability, digits)
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the sum is the number plus the addend, as for one digit it needs not be."""
+        return self.sum == self.number + self.addend
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether one of both is less probable than `CERTAIN`, they differ, or a digit may be two."""
+        certain = min(self.probability, self.sum_probability) >= CERTAIN
+        return not certain or not self.consistent or any(digit.may_be_two for digit in self.digits)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what JSON can hold: plain numbers and lists."""
-        return vars(self) | {"digits": [digit.to_dict() for digit in self.digits]}
+        """Return what JSON can hold. Number, addend and sum are text: many a language rounds beyond 2^53."""
+        whole = {name: str(getattr(self, name)) for name in ("number", "addend", "sum")}
+        rest = ("probability", "sum_probability", "consistent", "uncertain")
+        return (
+            whole
+            | {name: getattr(self, name) for name in rest}
+            | {"digits": [digit.to_dict() for digit in self.digits]}
+        )
 
 
 @dataclass(frozen=True)
@@ -155,8 +186,9 @@ class SumPrediction:
         return cls(top, bottom, int("".join(map(str, digits))), probability, probability < CERTAIN or two)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what JSON can hold: plain numbers and lists."""
-        return vars(self) | {"top": self.top.to_dict(), "bottom": self.bottom.to_dict()}
+        """Return what JSON can hold; the numbers and the sum are text (`NumberPrediction.to_dict`)."""
+        parts = {"top": self.top.to_dict(), "bottom": self.bottom.to_dict(), "sum": str(self.sum)}
+        return vars(self) | parts
 
 
 def _columns(number: NumberPrediction, length: int) -> Array:
@@ -186,7 +218,7 @@ class Predictor:
 
     Raises
     ------
-    ValueError
+    InputError
         There is no such model, or the file isn't one.
 
     Examples
@@ -218,14 +250,14 @@ class Predictor:
             }
         except Exception as error:  # ONNX Runtime's own have no common class but this
             why = f"its metadata lacks {error}" if isinstance(error, KeyError) else f"{error}".split("\n")[0]
-            raise ValueError(f"{file} isn't an ONNX file of digitsum: {why}") from error
+            raise InputError(f"{file} isn't an ONNX file of digitsum: {why}") from error
 
     def predict(self, picture: Picture, addend: int) -> Prediction:
         """Read one picture, of any kind that `read_picture` takes, and add.
 
         Raises
         ------
-        ValueError
+        InputError
             A picture that can't be read, or an addend that isn't a whole number from 0 to 9.
         OSError
             A file that isn't there.
@@ -243,28 +275,27 @@ class Predictor:
         if not len(pictures):
             return []
         images = np.stack([read_picture(picture) for picture in pictures])
-        digits, sums = self.probabilities(images[:, None], addends)
-        return [Prediction.of(*each) for each in zip(digits, sums, images, strict=True)]
+        return self._answer(images, addends)
 
     def predict_number(self, picture: Picture, addend: int) -> NumberPrediction:
         """Read a picture of a number, of any kind that `read_number` takes, and add.
 
         Raises
         ------
-        ValueError
+        InputError
             A picture that can't be read, or an addend that isn't a whole number from 0 on.
         OSError
             A file that isn't there.
         """
-        check_any_addend(addend)
-        return self.predict_digits(read_number(picture), addend)
+        addend = check_any_addend(addend)
+        return self.predict_rows([read_number(picture)], [addend])[0]
 
     def add(self, top: Picture, bottom: Picture) -> SumPrediction:
         """Read two pictures of numbers, of any kind that `read_number` takes, and add them.
 
         Raises
         ------
-        ValueError
+        InputError
             A picture that can't be read.
         OSError
             A file that isn't there.
@@ -279,18 +310,31 @@ class Predictor:
         """
         return SumPrediction.of(*(self.predict_number(picture, 0) for picture in (top, bottom)))
 
-    def predict_digits(self, images: Array, addend: int) -> NumberPrediction:
-        """Answer for the images of a number's digits, uint8 [K, 28, 28], as `read_number` gives them.
+    def predict_rows(self, rows: Sequence[Array], addends: Sequence[int]) -> list[NumberPrediction]:
+        """Answer for many numbers at once, each the images of its digits.
 
-        Raises
-        ------
-        ValueError
-            The addend isn't a whole number from 0 on.
+        Parameters
+        ----------
+        rows
+            Of each number uint8 [K, 28, 28], as `read_number` gives them.
+        addends
+            What to add to each, 0 or more: unchecked (`check_any_addend`).
         """
-        addend = check_any_addend(addend)
-        answers = self.probabilities(images[:, np.newaxis], np.zeros(len(images), np.int64))
-        digits = [Prediction.of(*each) for each in zip(*answers, images, strict=True)]
-        return NumberPrediction.of(digits, addend)
+        if not rows:
+            return []
+        counts = [len(row) for row in rows]
+        asked = np.repeat([addend if addend <= 9 else 0 for addend in addends], counts)
+        digits = iter(self._answer(np.concatenate(rows), asked))
+        return [
+            NumberPrediction.of(list(islice(digits, count)), addend)
+            for count, addend in zip(counts, addends, strict=True)
+        ]
+
+    def _answer(self, images: Array, addends: Array) -> list[Prediction]:
+        """Answer for images, uint8 [N, 28, 28], and addends, int64 [N], 0 to 9."""
+        digits, sums = self.probabilities(images[:, np.newaxis], addends)
+        two = may_be_two(images, digits.max(axis=1)).tolist()
+        return [Prediction.of(*each) for each in zip(digits, sums, addends.tolist(), two, strict=True)]
 
     def probabilities(self, images: Array, addends: Array) -> tuple[Array, Array]:
         """Answer for images that are as MNIST's: the fast way for very many.
@@ -306,6 +350,11 @@ class Predictor:
         -------
         tuple
             P(digit), float32 [N, 10], and P(sum), float32 [N, 19].
+
+        Raises
+        ------
+        InputError
+            The model, a file from elsewhere perhaps, answers with what are no probabilities.
         """
         chunks = [
             self._session.run(
@@ -314,8 +363,14 @@ class Predictor:
             )
             for start in range(0, len(images), CHUNK)
         ]
-        digits, sums = zip(*chunks, strict=True)
-        return np.concatenate(digits), np.concatenate(sums)
+        digits, sums = map(np.concatenate, zip(*chunks, strict=True))
+        for found in (digits, sums):
+            if not (found.min() >= 0 and found.max() <= HIGHEST):  # which NaN isn't either
+                raise InputError(
+                    f"the model isn't one of digitsum: its probabilities are {found.min()} to {found.max()},"
+                    " not from 0 to 1; train or export it again"
+                )
+        return digits, sums
 
 
 def _check_ends(session: ort.InferenceSession) -> None:
@@ -325,7 +380,7 @@ def _check_ends(session: ort.InferenceSession) -> None:
         sizes = ["N" if isinstance(size, str) else f"{size}" for size in end.shape]
         ends.append(f"{end.name} {end.type} [{', '.join(sizes)}]")
     if sorted(ends) != sorted(ENDS):
-        raise ValueError(f"its inputs and outputs are {', '.join(ends)}, not {', '.join(ENDS)}")
+        raise InputError(f"its inputs and outputs are {', '.join(ends)}, not {', '.join(ENDS)}")
 
 
 def find_model(model: str | Path) -> Path:
@@ -333,14 +388,14 @@ def find_model(model: str | Path) -> Path:
 
     Raises
     ------
-    ValueError
+    InputError
         There is none.
     """
     place = locate(model)
     for file in (place / "model.onnx", place):
         if file.is_file():
             return file
-    raise ValueError(
+    raise InputError(
         f"there is no model {str(model)!r}: name exact, concat, an ONNX file, or a run folder that holds one"
     )
 
@@ -350,7 +405,7 @@ def one_each(addends: list[Any], count: int) -> list[Any]:
 
     Raises
     ------
-    ValueError
+    InputError
         There is neither one addend nor one for each picture.
 
     Examples
@@ -359,7 +414,7 @@ def one_each(addends: list[Any], count: int) -> list[Any]:
     [1200, 1200]
     """
     if len(addends) not in (1, count):
-        raise ValueError(f"{count} pictures need as many addends, or one for all, not {len(addends)}")
+        raise InputError(f"{count} pictures need as many addends, or one for all, not {len(addends)}")
     return addends * count if len(addends) == 1 else addends
 
 
@@ -368,7 +423,7 @@ def check_addends(addends: int | Sequence[int] | Array, count: int) -> Array:
 
     Raises
     ------
-    ValueError
+    InputError
         One isn't a whole number from 0 to 9, or there are not `count` of them.
 
     Examples
@@ -377,12 +432,12 @@ def check_addends(addends: int | Sequence[int] | Array, count: int) -> Array:
     array([7, 7, 7])
     >>> check_addends([2.5], count=1)
     Traceback (most recent call last):
-    ValueError: an addend is a whole number from 0 to 9, not 2.5
+    digitsum.errors.InputError: an addend is a whole number from 0 to 9, not 2.5
     """
     values = one_each(np.atleast_1d(np.asarray(addends, dtype=object)).tolist(), count)
     for value in values:
         if not (_is_whole(value) and 0 <= value <= 9):
-            raise ValueError(f"an addend is a whole number from 0 to 9, not {value!r}")
+            raise InputError(f"an addend is a whole number from 0 to 9, not {value!r}")
     return np.array(values, np.int64)
 
 
@@ -391,11 +446,11 @@ def check_any_addend(addend: int) -> int:
 
     Raises
     ------
-    ValueError
+    InputError
         It isn't a whole number from 0 on.
     """
     if not (_is_whole(addend) and addend >= 0):
-        raise ValueError(f"a number's addend is a whole number from 0 on, not {addend!r}")
+        raise InputError(f"a number's addend is a whole number from 0 on, not {addend!r}")
     return int(addend)
 
 

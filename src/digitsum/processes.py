@@ -27,6 +27,8 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import distributed
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
+from digitsum.errors import InputError
+
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 ARRIVAL = timedelta(minutes=10)  # the longest wait for the other processes before a training
@@ -47,7 +49,7 @@ def make_fabric(precision: Literal["bf16-mixed", "32-true"], devices: int = 1, n
 
     Raises
     ------
-    ValueError
+    InputError
         Several machines, and the environment doesn't say where they meet.
     """
     if distributed.is_torchelastic_launched():
@@ -60,7 +62,7 @@ def make_fabric(precision: Literal["bf16-mixed", "32-true"], devices: int = 1, n
     fabric = Fabric(strategy=strategy, devices=devices, num_nodes=nodes, precision=precision)
     missing = sorted({"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} - os.environ.keys())
     if nodes > 1 and missing and isinstance(strategy.cluster_environment, LightningEnvironment):
-        raise ValueError(
+        raise InputError(
             f"--nodes {nodes} needs {', '.join(missing)} in the environment of each machine: the address of"
             " the first, a free port there, and 0 on the first, 1 on the second and so on"
         )

@@ -29,6 +29,7 @@ from PIL import Image
 from digitsum import plots
 from digitsum.config import Config, defaults, option
 from digitsum.diagram import draw, layers
+from digitsum.errors import InputError
 from digitsum.evaluation import LARGEST, SHARES, Evaluation, Trials, run_trials
 from digitsum.files import ASSETS, read, read_json, replacing
 from digitsum.networks import NETWORKS, load
@@ -59,7 +60,7 @@ def write_report(run: str | Path, data_dir: str | None = None, pdf: bool = False
 
     Raises
     ------
-    ValueError
+    InputError
         The folder has none of the files that a run leaves behind.
     """
     source = _Run(Path(run), data_dir)
@@ -77,7 +78,7 @@ class _Run:
     def __init__(self, folder: Path, data_dir: str | None = None) -> None:
         files = ("config.json", "metrics.csv", "evaluation.json")
         if not any((folder / name).is_file() for name in files):
-            raise ValueError(f"{folder} isn't a run folder: it has none of {', '.join(files)}")
+            raise InputError(f"{folder} isn't a run folder: it has none of {', '.join(files)}")
         self.folder = folder
         self.data_dir = data_dir
         self.name = folder.resolve().name
@@ -91,7 +92,7 @@ class _Run:
         """What the run was made with; nothing while it isn't finished."""
         found = read_json(self.folder / "config.json").get("environment", {})
         if not isinstance(found, dict):
-            raise ValueError(f"{self.folder / 'config.json'} is damaged: its environment isn't an object")
+            raise InputError(f"{self.folder / 'config.json'} is damaged: its environment isn't an object")
         return found
 
     @cached_property
@@ -101,10 +102,10 @@ class _Run:
         try:
             table = pd.read_csv(io.BytesIO(read(path)), dtype=float)
             if list(table) != list(COLUMNS) or table.empty or not (table.abs() <= LARGEST).all(axis=None):
-                raise ValueError(f"expected rows of {', '.join(COLUMNS)}")
+                raise InputError(f"expected rows of {', '.join(COLUMNS)}")
             return table.astype({"epoch": int}).set_index("epoch")
         except (OSError, ValueError) as error:
-            raise ValueError(f"{path} is missing or damaged: {error}") from error
+            raise InputError(f"{path} is missing or damaged: {error}") from error
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -124,7 +125,7 @@ def _attempt(make: Callable[[_Run], Section], run: _Run) -> Section | str:
     """Make a section, or say which file is in the way."""
     try:
         return make(run)
-    except (OSError, ValueError) as error:
+    except (OSError, InputError) as error:
         return str(error)
 
 
@@ -282,7 +283,7 @@ def compare(runs: Sequence[str | Path], path: str | Path) -> pd.DataFrame:
 
     Raises
     ------
-    ValueError
+    InputError
         A run isn't finished, or a file of it is damaged.
     """
     sources = _named([_Run(Path(run)) for run in runs])

@@ -24,17 +24,16 @@ from typing import IO, Any, NamedTuple
 from uuid import uuid4
 
 import fsspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from digitsum import tables
+from digitsum.errors import InputError
 from digitsum.files import NETWORKS
-from digitsum.imaging import may_be_two
 from digitsum.parallel import each, progress
-from digitsum.prediction import CERTAIN, MAX_ADDEND, Predictor, check_any_addend, find_model
+from digitsum.prediction import MAX_ADDEND, Predictor, check_any_addend, find_model
 from digitsum.tables import Part, Row
 
 MANIFEST = "_digitsum.json"  # what reads a folder of Parquet leaves out names that start with _
@@ -143,7 +142,7 @@ def score(
 
     Raises
     ------
-    ValueError
+    InputError
         There is nothing to score; no such column or model; `out` has something else, or scores of other
         pictures, with another addend or by another model.
     OSError
@@ -184,7 +183,7 @@ def _job(
     out: str, addend: int | None, addend_column: str | None, column: str | None, model: str | Path, csv: bool
 ) -> Job:
     if (addend is None) == (addend_column is None):
-        raise ValueError("say what to add: give either --addend or --addend-column")
+        raise InputError("say what to add: give either --addend or --addend-column")
     addend = None if addend is None else check_any_addend(addend)
     Predictor(model)  # which refuses what is none
     found = model if model in NETWORKS else Path(model).resolve()  # the same for a process elsewhere
@@ -204,14 +203,14 @@ def _check(part: Part, job: Job) -> None:
         with suppress(OSError), tables.opened(part) as table:
             _columns(table.schema_arrow, part, job)
     elif job.addend_column or job.column:
-        raise ValueError("pictures have no columns: give --addend alone")
+        raise InputError("pictures have no columns: give --addend alone")
 
 
 def _begin(parts: list[Part], job: Job) -> list[Part]:
     """Write down what the scores are made of, and tell which parts have none yet."""
     fs, out = url_to_fs(job.out)
     if fs.exists(out) and not fs.isdir(out):
-        raise ValueError(f"{tables.shown(job.out)} is no folder: name one for the scores")
+        raise InputError(f"{tables.shown(job.out)} is no folder: name one for the scores")
     _sweep(job.out)
     there = {path.removeprefix(f"{out}/") for path in tables.listed(fs, out)}
     now = {"settings": job.settings(), "files": {part.name: part.state for part in parts}}
@@ -229,7 +228,7 @@ def _manifest(out: str, there: set[str]) -> dict[str, Any] | None:
     if not there:
         return None
     if MANIFEST not in there:
-        raise ValueError(f"{tables.shown(out)} isn't empty, and no scores of digitsum: name a new folder")
+        raise InputError(f"{tables.shown(out)} isn't empty, and no scores of digitsum: name a new folder")
     try:
         with fsspec.open(f"{out}/{MANIFEST}") as file:
             manifest: dict[str, Any] = json.load(file)
@@ -238,7 +237,7 @@ def _manifest(out: str, there: set[str]) -> dict[str, Any] | None:
         return manifest
     except (ValueError, TypeError, KeyError) as error:
         place = f"{tables.shown(out)}/{MANIFEST}"
-        raise ValueError(f"{place} is damaged: name a new folder for the scores") from error
+        raise InputError(f"{place} is damaged: name a new folder for the scores") from error
 
 
 def _compare(before: dict[str, Any], now: dict[str, Any], there: set[str], job: Job) -> None:
@@ -248,12 +247,12 @@ def _compare(before: dict[str, Any], now: dict[str, Any], there: set[str], job: 
         old = before["settings"].get(name)
         if old != value:
             what = name.replace("_", " ")
-            raise ValueError(f"{out} was written with {what} {old}, not {value}: name another folder")
+            raise InputError(f"{out} was written with {what} {old}, not {value}: name another folder")
     for name, state in before["files"].items():
         target = job.target(name)
         if target in there and now["files"].get(name) != state:
             what = "has changed since" if name in now["files"] else "isn't there any more"
-            raise ValueError(
+            raise InputError(
                 f"{out}/{target} was made of a file that {what}: remove it, or name a new folder"
             )
 
@@ -277,7 +276,7 @@ def score_file(part: Part, job: Job) -> Count:
     ------
     OSError
         It can't be read as Parquet, or its scores can't be written.
-    ValueError
+    InputError
         It hasn't the columns that it should have, CSV can't hold them, or this process finds another model
         than the job's.
     """
@@ -288,7 +287,7 @@ def score_file(part: Part, job: Job) -> Count:
         try:
             return _write(groups, file, pa.csv.CSVWriter if job.csv else pq.ParquetWriter)
         except pa.ArrowException as error:
-            raise ValueError(f"the scores of {part} can't be written: {error}") from error
+            raise InputError(f"the scores of {part} can't be written: {error}") from error
 
 
 def _write(groups: Iterator[pa.Table], file: IO[bytes], writer: Any) -> Count:
@@ -307,7 +306,7 @@ def _predictor(model: str, sha256: str) -> Predictor:
     """Load the model, once in each process."""
     got = _sha256(model)
     if got != sha256:
-        raise ValueError(f"the model {model} isn't the same everywhere: expected sha256 {sha256}, got {got}")
+        raise InputError(f"the model {model} isn't the same everywhere: expected sha256 {sha256}, got {got}")
     return Predictor(model, threads=1)
 
 
@@ -334,10 +333,10 @@ def _columns(schema: pa.Schema, part: Part, job: Job) -> str:
     tables.check_columns(schema, part, addend)
     if addend and not _is_addend(schema.field(addend).type):
         kind = schema.field(addend).type
-        raise ValueError(f"{part}: the column {addend} should be of whole numbers or of text, not of {kind}")
+        raise InputError(f"{part}: the column {addend} should be of whole numbers or of text, not of {kind}")
     taken = [name for name in RESULTS.names if name in schema.names and name != column]
     if taken:
-        raise ValueError(f"{part} has a column {taken[0]}, which its scores have as well: rename it")
+        raise InputError(f"{part} has a column {taken[0]}, which its scores have as well: rename it")
     return column
 
 
@@ -355,12 +354,11 @@ def _scored(predictor: Predictor, keys: pa.RecordBatch, rows: list[Row], addends
             columns["error"][i] = row if isinstance(row, str) else added
         else:
             readable[i] = row, added
-    answers = _answers(predictor, [row for row, _ in readable.values()])
-    for (i, (_, added)), number, probability, uncertain in zip(readable.items(), *answers, strict=True):
-        columns["number"][i] = str(number)
-        columns["sum"][i] = str(number + added)
-        columns["probability"][i] = probability
-        columns["uncertain"][i] = uncertain
+    answers = predictor.predict_rows(*map(list, zip(*readable.values(), strict=True))) if readable else []
+    for i, answer in zip(readable, answers, strict=True):
+        for name, value in answer.to_dict().items():
+            if name in columns:
+                columns[name][i] = value
     arrays = [pa.array(columns[field.name], field.type) for field in RESULTS]
     return pa.table([*keys.columns, *arrays], pa.schema([*keys.schema, *RESULTS]))
 
@@ -371,24 +369,8 @@ def _addend(value: Any) -> int | str:
         return int(value)
     try:
         return check_any_addend(value)
-    except ValueError as error:
+    except InputError as error:
         return str(error)
-
-
-def _answers(predictor: Predictor, rows: list[Any]) -> tuple[list[int], list[float], list[bool]]:
-    """Give each number, its probability and whether it is uncertain, as `NumberPrediction` has them."""
-    if not rows:
-        return [], [], []
-    counts = np.array([len(row) for row in rows])
-    ends = counts.cumsum()
-    starts, images = ends - counts, np.concatenate(rows)
-    digits, _ = predictor.probabilities(images[:, np.newaxis], np.zeros(len(images), np.int64))
-    sure = digits.max(axis=1).astype(float)
-    probability = np.multiply.reduceat(sure, starts)
-    uncertain = (probability < CERTAIN) | np.logical_or.reduceat(may_be_two(images, sure), starts)
-    text = "".join(map(str, digits.argmax(axis=1).tolist()))
-    numbers = [int(text[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    return numbers, probability.tolist(), uncertain.tolist()
 
 
 # Writing

@@ -55,9 +55,10 @@ from digitsum.bounds import (
     BoundedRoute,
     Connection,
 )
+from digitsum.errors import InputError
 from digitsum.files import ASSETS
-from digitsum.imaging import UInt8Array, read_number, read_picture
-from digitsum.prediction import CERTAIN, MAX_ADDEND, Array, Prediction, Predictor, one_each
+from digitsum.imaging import UInt8Array, may_be_two, read_number, read_picture
+from digitsum.prediction import CERTAIN, MAX_ADDEND, Array, NumberPrediction, Prediction, Predictor, one_each
 
 THREADS = os.cpu_count() or 1  # that decode pictures and predict
 
@@ -316,7 +317,7 @@ async def predict(
     digits, sums = await _run(
         request, request.app.state.predictor.probabilities, np.stack(images)[:, None], np.array(each)
     )
-    return _answered(request, [_answer(*one) for one in zip(images, digits, sums, strict=True)])
+    return _answered(request, [_answer(*one) for one in zip(images, digits, sums, each, strict=True)])
 
 
 @bounded.post("/numbers", response_model=Numbers, responses=REFUSALS)
@@ -351,7 +352,7 @@ async def _read_all(
             await _run(request, _read, read, await file.read(), i, len(pictures))
             for i, file in enumerate(pictures, 1)
         ]
-    except ValueError as error:
+    except InputError as error:
         raise HTTPException(422, str(error)) from error
     return images, each
 
@@ -364,32 +365,33 @@ async def _run(request: Request, function: Callable[..., Any], *arguments: Any) 
 def _read(read: Callable[[bytes], UInt8Array], picture: bytes, number: int, count: int) -> UInt8Array:
     try:
         return read(picture)
-    except ValueError as error:
+    except InputError as error:
         if count == 1:
             raise
-        raise ValueError(f"number {number} of {count}: {error}") from error
+        raise InputError(f"number {number} of {count}: {error}") from error
 
 
-def _answer(image: UInt8Array, digits: Array, sums: Array) -> dict[str, Any]:
-    return Prediction.of(digits, sums, image).to_dict() | {"image": _base64(image)}
+def _answer(image: UInt8Array, digits: Array, sums: Array, addend: int) -> dict[str, Any]:
+    two = bool(may_be_two(image[np.newaxis], digits[[digits.argmax()]])[0])
+    return Prediction.of(digits, sums, addend, two).to_dict() | {"image": _base64(image)}
 
 
 def _add(predictor: Predictor, rows: list[UInt8Array], addends: list[str]) -> list[dict[str, Any]]:
-    return [_number(predictor, row, int(addend)) for row, addend in zip(rows, addends, strict=True)]
+    answers = predictor.predict_rows(rows, list(map(int, addends)))
+    return [_number(row, answer) for row, answer in zip(rows, answers, strict=True)]
 
 
-def _number(predictor: Predictor, row: UInt8Array, addend: int) -> dict[str, Any]:
+def _number(row: UInt8Array, answer: NumberPrediction) -> dict[str, Any]:
     """Answer for the images of a number's digits, [K, 28, 28]."""
-    answer = predictor.predict_digits(row, addend)
-    sums = None
-    if len(row) == 1 and addend <= 9:
-        sums = predictor.probabilities(row[:, None], np.array([addend]))[1][0].tolist()
+    is_output = len(row) == 1 and answer.addend <= 9
     return {
         "number": str(answer.number),
         "sum": str(answer.sum),
         "probability": answer.probability,
+        "sum_probability": answer.sum_probability,
+        "consistent": answer.consistent,
         "uncertain": answer.uncertain,
-        "sum_probabilities": sums,
+        "sum_probabilities": answer.digits[0].sum_probabilities.tolist() if is_output else None,
         "digits": [_digit(*each) for each in zip(row, answer.digits, strict=True)],
     }
 
@@ -537,7 +539,7 @@ def serve(
 
     Raises
     ------
-    ValueError
+    InputError
         There is no such model, or a wrong origin.
     OSError
         The port is taken, or can't be listened at.
@@ -570,7 +572,7 @@ def _check_origins(origins: Sequence[str]) -> None:
     """Refuse what no browser would name as the origin of a page, such as an address with a path."""
     for origin in origins:
         if origin != "*" and not re.fullmatch(r"https?://[^/?#@\s]+", origin):
-            raise ValueError(f"an origin is like https://example.org, without a path, or *, not {origin}")
+            raise InputError(f"an origin is like https://example.org, without a path, or *, not {origin}")
 
 
 def _listen(host: str, port: int) -> socket.socket:

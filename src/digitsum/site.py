@@ -22,6 +22,7 @@ from typing import IO, cast
 
 from platformdirs import user_cache_path
 
+from digitsum.errors import InputError
 from digitsum.files import ASSETS, replacing
 from digitsum.prediction import Predictor, find_model
 
@@ -65,7 +66,7 @@ def write_site(folder: str | Path, model: str | Path = "exact") -> list[Path]:
 
     Raises
     ------
-    ValueError
+    InputError
         There is no such model, or the folder holds other files.
     OSError
         onnxruntime-web can't be had, or the folder can't be written.
@@ -94,7 +95,7 @@ def _check_folder(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise ValueError(f"{folder} isn't a folder: choose a new one")
+        raise InputError(f"{folder} isn't a folder: choose a new one")
     ours = {*RUNTIME, "model.onnx", "model.json", *PAGE}
     others = [
         path.name
@@ -102,7 +103,7 @@ def _check_folder(folder: Path) -> None:
         if not (path.name in ours and path.is_file()) and not path.name.startswith(UNFINISHED)
     ]
     if others:
-        raise ValueError(f"{folder} holds other files, as {min(others)}: choose a new folder")
+        raise InputError(f"{folder} holds other files, as {min(others)}: choose a new folder")
 
 
 # onnxruntime-web
@@ -136,9 +137,9 @@ def _download() -> bytes:
         with urllib.request.urlopen(url, timeout=SECONDS) as response:  # noqa: S310  # an address that the user names
             data: bytes = response.read(LARGEST + 1)
         if len(data) > LARGEST:
-            raise ValueError(f"it sends more than {LARGEST} bytes")
+            raise InputError(f"it sends more than {LARGEST} bytes")
         if _digest(data) != SHA512:
-            raise ValueError(f"expected sha512 {SHA512}, got {_digest(data)}")
+            raise InputError(f"expected sha512 {SHA512}, got {_digest(data)}")
     except (OSError, ValueError, HTTPException) as error:
         raise OSError(
             f"onnxruntime-web, which runs the network in the browser, couldn't be downloaded: {url} ({error})"

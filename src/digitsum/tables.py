@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from digitsum.decoding import Picture
+from digitsum.errors import InputError
 from digitsum.imaging import SIDE, UInt8Array, are_prepared, read_number
 
 PICTURES = 1_000  # of a folder: as many count as a file
@@ -91,7 +92,7 @@ def find(source: str, out: str | None = None) -> list[Part]:
 
     Raises
     ------
-    ValueError
+    InputError
         There is nothing, or the address isn't one that `address` takes.
     OSError
         The store can't be reached.
@@ -115,7 +116,7 @@ def find(source: str, out: str | None = None) -> list[Part]:
         and not f"{home}/{name}".startswith(f"{out}/")
     }
     if not files:
-        raise ValueError(f"there are no Parquet files or pictures at {source}")
+        raise InputError(f"there are no Parquet files or pictures at {source}")
     tables = [name for name in files if _is_table(name)]
     if tables:
         return [_part(name.removesuffix(".parquet"), home, files, [name]) for name in tables]
@@ -129,7 +130,7 @@ def reaching(place: object) -> Iterator[None]:
     """Make a StoreError of whatever a store fails with: each has errors of its own."""
     try:
         yield
-    except (ValueError, StoreError):
+    except (InputError, StoreError):
         raise
     except OSError as error:
         raise StoreError(str(error) if str(place) in str(error) else f"{place}: {error}") from error
@@ -173,7 +174,7 @@ def address(path: str) -> str:
 
     Raises
     ------
-    ValueError
+    InputError
         The address can't be given whole: it holds a host or another address, which fsspec keeps to itself.
 
     Examples
@@ -191,7 +192,7 @@ def _reach(source: str) -> tuple[Any, str]:
     host = urlsplit(source).netloc if "://" in source else ""
     fs, path = url_to_fs(source)
     if "::" in source or host not in fs.unstrip_protocol(path):
-        raise ValueError(
+        raise InputError(
             f"{source} holds a host or another address, which can't be kept: mount it or copy the files, or"
             " use a store whose addresses need neither, as s3://bucket/folder"
         )
@@ -244,12 +245,12 @@ def check_columns(schema: pa.Schema, part: Part, *columns: str | None) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         It does.
     """
     for column in columns:
         if column is not None and column not in schema.names:
-            raise ValueError(f"{part} has no column {column}, but {', '.join(schema.names)}")
+            raise InputError(f"{part} has no column {column}, but {', '.join(schema.names)}")
 
 
 def picture_column(schema: pa.Schema, part: Part, column: str | None = None) -> str:
@@ -257,22 +258,22 @@ def picture_column(schema: pa.Schema, part: Part, column: str | None = None) -> 
 
     Raises
     ------
-    ValueError
+    InputError
         There is none, or there are several, or two columns have one name.
     """
     check_columns(schema, part, column)
     twice = [name for name in schema.names if schema.names.count(name) > 1]
     if twice:
-        raise ValueError(f"{part} has several columns {twice[0]}: rename them")
+        raise InputError(f"{part} has several columns {twice[0]}: rename them")
     kinds: dict[str, Any] = {field.name: field.type for field in schema if column in (None, field.name)}
     found = [name for name, kind in kinds.items() if _is_picture(kind)]
     if len(found) > 1:
-        raise ValueError(
+        raise InputError(
             f"{part} has several columns of pictures, {', '.join(found)}: name one with --column"
         )
     if not found:
         there = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-        raise ValueError(
+        raise InputError(
             f"{part} should have a column of pictures, of bytes or of {PIXELS} uint8, not {there}"
         )
     (name,) = found
@@ -330,9 +331,9 @@ def read_file(fs: Any, path: str) -> Row:
 def _read(picture: Picture | None) -> Row:
     try:
         if picture is None:
-            raise ValueError("the picture can't be read: there is none")
+            raise InputError("the picture can't be read: there is none")
         return read_number(picture)
-    except ValueError as error:
+    except InputError as error:
         return str(error)
 
 

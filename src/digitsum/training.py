@@ -38,6 +38,7 @@ from digitsum import mnist
 from digitsum.augmentation import damage, distort
 from digitsum.calibration import calibrate
 from digitsum.config import Config
+from digitsum.errors import InputError
 from digitsum.evaluation import run_trials
 from digitsum.files import locked, read, replacing
 from digitsum.mnist import Digits
@@ -91,7 +92,7 @@ def fit(
 
     Raises
     ------
-    ValueError
+    InputError
         Data, settings or a checkpoint that can't be used; or another process is training in the folder.
     FloatingPointError
         The loss isn't finite any more.
@@ -129,7 +130,7 @@ def with_start(config: Config, given: Container[str] = ()) -> Config:
 
     Raises
     ------
-    ValueError
+    InputError
         There are no such weights, or another network or width was chosen.
 
     Examples
@@ -143,7 +144,7 @@ def with_start(config: Config, given: Container[str] = ()) -> Config:
     for name, value in own.items():
         chosen = getattr(config, name)
         if chosen != value and (name in given or chosen != getattr(Config, name)):
-            raise ValueError(
+            raise InputError(
                 f"--start-from {config.start_from} has the {name} {value}, not {chosen}: leave --{name} out"
             )
     return replace(config, **own)
@@ -161,7 +162,7 @@ def _begin(
         if fabric.is_global_zero:
             _write_metrics(log, state["log"])
     elif log.exists():
-        raise ValueError(f"{checkpoint} is missing, so {run} can't go on: train again into another folder")
+        raise InputError(f"{checkpoint} is missing, so {run} can't go on: train again into another folder")
     else:
         config = with_start(config)
         state = _start(fabric, config, config.start_from)
@@ -184,7 +185,7 @@ def _check_alike(fabric: Fabric, config: Config, dataset: Any, checkpoint: Path)
     total = own.clone()
     fabric.all_reduce(total, reduce_op="sum")
     if not torch.equal(total, fabric.world_size * own):
-        raise ValueError(
+        raise InputError(
             "the processes of this training don't have the same settings, data and checkpoint: give the same"
             " command on each machine, and on each the same files"
         )
@@ -488,7 +489,7 @@ def _resume(fabric: Fabric, state: dict[str, Any], checkpoint: Path) -> None:
     try:
         fabric.load(checkpoint, state, weights_only=True)
     except (EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{checkpoint} is damaged or of another network: {error}") from error
+        raise InputError(f"{checkpoint} is damaged or of another network: {error}") from error
 
 
 def _save(fabric: Fabric, state: dict[str, Any], run: Path) -> None:
