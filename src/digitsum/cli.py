@@ -7,6 +7,8 @@ import inspect
 import io
 import itertools
 import logging
+import math
+import os
 import re
 import signal
 import sys
@@ -16,12 +18,22 @@ from dataclasses import Field, asdict, fields, replace
 from datetime import datetime
 from functools import partial
 from json import dumps
-from os import environ
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-from cyclopts import App, CycloptsError, Group, Parameter, Token, UnknownOptionError, UnusedCliTokensError
-from cyclopts.validators import Number
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    Parameter,
+    RepeatArgumentError,
+    Token,
+    UnknownOptionError,
+    UnusedCliTokensError,
+    ValidationError,
+)
 
 import digitsum
 from digitsum.config import PRESETS, Config, bounds, defaults
@@ -65,16 +77,65 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as of stderr: a name of a file needn't be UTF-8
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
-    except UnusedCliTokensError as error:
-        words = " ".join(error.unused_tokens or [])
-        fail(f"there is no place for {words}: see digitsum {' '.join(error.command_chain or [])} --help", 2)
-    except (CycloptsError, InputError) as error:
+        app([_expanded(argument) for argument in sys.argv[1:]], exit_on_error=False, print_error=False)
+        if sys.stdout:
+            sys.stdout.flush()  # here a closed pipe can still be told from a failure
+    except CycloptsError as error:
+        fail(_explain(error), 2)
+    except InputError as error:
         fail(str(error), 2)
-    except (OSError, ArithmeticError, ModuleNotFoundError) as error:
+    except BrokenPipeError:  # whoever read what is printed has seen enough
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # else Python would flush, and fail, again
+        sys.exit(1)
+    except OSError as error:
+        fail(_reason(error), 1)
+    except FloatingPointError as error:
+        fail(str(error), 1)
+    except ModuleNotFoundError as error:
+        if "pip install" not in str(error):
+            raise
         fail(str(error), 1)
     except KeyboardInterrupt:
         fail("interrupted", 130)
+
+
+def _expanded(argument: str) -> str:
+    """Expand the ~ of --option=~/file, which shells leave as it is."""
+    name, equals, value = argument.partition("=")
+    if not name.startswith("--"):
+        return argument
+    return name + equals + os.path.expanduser(value)  # noqa: PTH111  # text it stays, and where there is no home
+
+
+def _explain(error: CycloptsError) -> str:
+    """Return the sentence of a mistake in the words of this program where the library's own are none."""
+    see = f"see digitsum {' '.join(error.command_chain or [])} --help".replace("  ", " ")
+    name = error.argument.name if error.argument else ""
+    match error:
+        case UnusedCliTokensError():
+            return f"there is no place for {' '.join(error.unused_tokens or [])}: {see}"
+        case MissingArgumentError():
+            given = error.keyword or (error.argument and error.argument.tokens)
+            return f"{name} {'needs a value' if given else 'is missing'}: {see}"
+        case RepeatArgumentError():
+            return f"{error.token.keyword} is given more than once: {see}"
+        case ValidationError():
+            return f"{name} {error.exception_message}"
+        case CoercionError(msg=None, target_type=kind, token=Token(value=value)) if kind is float:
+            return f"{name} must be a number, not {value}"
+        case CoercionError(msg=None, target_type=kind, token=Token(value=value)) if kind is bool:
+            return f"{name} takes no value, but got {value}: {see}"
+    return str(error)
+
+
+def _reason(error: OSError) -> str:
+    """Return the sentence of a failure of the system's, without the number that Python puts first."""
+    if error.strerror is None:
+        return str(error)
+    reason = error.strerror[:1].lower() + error.strerror[1:]
+    return reason if error.filename is None else f"{os.fsdecode(error.filename)} can't be used: {reason}"
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -99,6 +160,17 @@ def _wholes(_: object, tokens: Sequence[Token]) -> list[int]:
         if not re.fullmatch("[+-]?[0-9]+", token.value):
             raise InputError(f"{token.value} isn't a whole number")
     return [int(token.value) for token in tokens]
+
+
+def _between(least: int, most: float = math.inf) -> Callable[[object, int | None], None]:
+    """Make the validator of a whole number."""
+
+    def check(_: object, value: int | None) -> None:
+        if value is not None and not least <= value <= most:
+            span = f"from {least} up" if most == math.inf else f"from {least} to {most}"
+            raise InputError(f"must be a whole number {span}, not {value}")
+
+    return check
 
 
 def _names(command: str, _: object, tokens: Sequence[Token]) -> list[str]:
@@ -172,7 +244,7 @@ PictureColumn = Annotated[
 Workers = Annotated[
     Whole | None,
     Parameter(
-        validator=Number(gte=1),
+        validator=_between(1),
         help="Processes, each with one core and a file at a time. From 1 up.",
         show_default="one a core",
     ),
@@ -224,7 +296,7 @@ Devices = Annotated[
     Parameter(
         group=_GROUPS["Run"],
         metavar="N",
-        validator=Number(gte=1),
+        validator=_between(1),
         help="Processes on this machine, or GPUs, that share each batch; under torchrun, its numbers count.",
     ),
 ]
@@ -234,8 +306,8 @@ Nodes = Annotated[
     Parameter(
         group=_GROUPS["Run"],
         metavar="M",
-        validator=Number(gte=1),
-        help="Machines. Give each the same command, and in its environment MASTER_ADDR, the address of the"
+        validator=_between(1),
+        help="Machines. Give each the same command, and in its os.environment MASTER_ADDR, the address of the"
         " first, MASTER_PORT, a free port there, and NODE_RANK, 0 on the first, 1 on the second and so on.",
     ),
 ]
@@ -289,7 +361,9 @@ def train(
 
         config = with_start(config, given=settings)
     # a process that the first one started is told its folder
-    run = out or Path(environ.get("DIGITSUM_RUN") or f"runs/{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
+    run = out or Path(
+        os.environ.get("DIGITSUM_RUN") or f"runs/{config.network}-{datetime.now():%Y%m%d-%H%M%S}"
+    )
     if run.exists() and not run.is_dir():
         raise InputError(f"{run} isn't a folder: choose another --out")
     if _is_first() and run.exists() and any(run.iterdir()):
@@ -300,11 +374,11 @@ def train(
 def _is_first() -> bool:
     """Whether this is the process that writes, or the only one."""
     ranks = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return all(environ.get(rank, "0") == "0" for rank in ranks)
+    return all(os.environ.get(rank, "0") == "0" for rank in ranks)
 
 
 def _train(config: Config, run: Path, log: str, devices: int, nodes: int) -> None:
-    environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch warns of machines without a host name
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch warns of machines without a host name
     from digitsum import evaluate, load, to_onnx, write_report
     from digitsum.training import load_parts
 
@@ -565,22 +639,21 @@ def predict(
 
     # else each picture would be refused for its addend
     addends = one_each([check_any_addend(value) for value in addend], len(pictures))
-    predictor = Predictor(model)
-    if not json:
-        print(_PREDICTION.format("number", "probability", "sum", "probability", "picture"))
-    failed = False
+    predictor, answered = Predictor(model), 0
     for name, added in zip(pictures, addends, strict=True):
         try:
             answer = predictor.predict_number(_source(name), added)
         except (InputError, OSError) as error:
-            print(f"digitsum: {error}", file=sys.stderr)
-            failed = True
+            print(f"digitsum: {_refusal(error)}", file=sys.stderr)
             continue
         if json:
             print(dumps({"picture": name} | answer.to_dict()))
         else:
+            if not answered:
+                print(_PREDICTION.format("number", "probability", "sum", "probability", "picture"))
             print(_line(name, answer))
-    if failed:
+        answered += 1
+    if answered < len(pictures):
         sys.exit(2)
 
 
@@ -590,6 +663,13 @@ def _source(name: str) -> "Picture":
     if sys.stdin is None:
         raise InputError("the standard input is closed: name a file")
     return sys.stdin.buffer
+
+
+def _refusal(error: InputError | OSError) -> str:
+    """Return why a picture isn't read."""
+    if isinstance(error, IsADirectoryError):
+        return f"{error.filename} is a folder: digitsum score reads all pictures of a folder"
+    return _reason(error) if isinstance(error, OSError) else str(error)
 
 
 def _line(name: str, answer: "NumberPrediction") -> str:
@@ -651,7 +731,7 @@ def add(
     try:
         answer = predictor.add(_source(top), _source(bottom))
     except OSError as error:
-        fail(str(error), 2)
+        fail(_refusal(error), 2)
     if json:
         print(dumps({"pictures": [top, bottom]} | answer.to_dict()))
         return
@@ -783,12 +863,10 @@ def serve(
     port: Annotated[
         Whole,
         Parameter(
-            validator=Number(gte=0, lte=65535), help="The port to listen on; 0: a free one. From 0 to 65535."
+            validator=_between(0, 65535), help="The port to listen on; 0: a free one. From 0 to 65535."
         ),
     ] = 8000,
-    workers: Annotated[
-        Whole, Parameter(validator=Number(gte=1), help="Processes that answer. From 1 up.")
-    ] = 1,
+    workers: Annotated[Whole, Parameter(validator=_between(1), help="Processes that answer. From 1 up.")] = 1,
     allow_origin: Annotated[
         tuple[str, ...],
         Parameter(
