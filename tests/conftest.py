@@ -1,15 +1,18 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from platformdirs import user_cache_path
 
-from digitsum import cli
+from digitsum import cli, site
 from digitsum.mnist import Digits
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 # Threads that wait for each other on cores that another program wants take ten times as long as one alone.
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; also that of the commands that tests run
 
+# where a user's programs keep what is theirs, which tests neither read nor change
+USERS = re.compile(r"(XDG|JUPYTER)_.*|MPLCONFIGDIR|IPYTHONDIR")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -29,26 +34,52 @@ FLAGS = [
 ]
 
 
-LONG = [
-    *("test_readme.py", "test_cli.py", "test_report.py", "test_hosts.py", "test_tour.py", "test_training.py"),
-    *("test_scoring.py", "test_page.py", "test_service.py", "test_prediction.py", "test_export.py"),
-]
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests a home of their own, before anything of the user's is read.
+
+    All processes of a session share it, as parsing the embedded images takes 2 s.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # which has inherited all this
+    runtime = user_cache_path("digitsum") / site.ARCHIVE
+    home = TemporaryDirectory(prefix="digitsum-tests-")
+    config.add_cleanup(home.cleanup)
+    for name in filter(USERS.fullmatch, list(os.environ)):
+        del os.environ[name]
+    os.environ["HOME"] = home.name
+    if runtime.exists():
+        (cached := user_cache_path("digitsum")).mkdir(parents=True)
+        (cached / site.ARCHIVE).symlink_to(runtime)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, or one process would be left with one at the end."""
-    items.sort(key=lambda item: item.path.name not in LONG)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a skipped test fail on CI, but for one that says "only ...": of another system, or other rights."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and isinstance(report.longrepr, tuple):
+        *_, reason = report.longrepr
+        if not reason.startswith("Skipped: only "):
+            report.outcome, report.longrepr = "failed", f"{reason} (on CI whatever is skipped has failed)"
+    return report
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep tests out of the user's cache; they share one, as parsing the embedded images takes 2 s."""
-    folder = tmp_path_factory.getbasetemp()
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Let the first of a session's processes that needs a folder make it, for all of them to read."""
+    shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a folder in one that they share
-        folder = folder.parent
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        yield
+        shared = shared.parent
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        from filelock import FileLock
+
+        with FileLock(shared / f"{name}.lock"):
+            if not (shared / name).exists():
+                make(shared / f"{name}.part" / name)
+                (shared / f"{name}.part" / name).rename(shared / name)
+        return shared / name
+
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +102,22 @@ def run(
 ) -> Callable[..., tuple[int, str, str]]:
     """Run the command line in this process and give its exit code, output and errors."""
     return lambda *arguments: (digitsum_main(*arguments), *capfd.readouterr())
+
+
+@pytest.fixture(scope="session")
+def finished_run(digitsum_main: Callable[..., int], once: Callable[..., Path]) -> Path:
+    """The folder of a short training of `concat` on the embedded images with all in it, to read only."""
+    short = ("--epochs", 2, "--width", 4, "--no-augment", "--precision", "32-true")
+    return once("run", lambda folder: digitsum_main("train", *short, "--out", folder))
+
+
+@pytest.fixture(scope="session")
+def onnxruntime_web() -> None:
+    """Have onnxruntime-web in the tests' cache: the user's, or else a downloaded one."""
+    try:
+        site._archive()
+    except OSError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

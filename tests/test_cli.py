@@ -39,17 +39,10 @@ COMMANDS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def trained_once(digitsum_main: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    assert digitsum_main("train", "--epochs", 2, "--width", 4, "--no-augment", "--out", folder) == 0
-    return folder
-
-
 @pytest.fixture
-def trained(trained_once: Path, tmp_path: Path) -> Path:
+def trained(finished_run: Path, tmp_path: Path) -> Path:
     """A finished run, to change at will."""
-    return shutil.copytree(trained_once, tmp_path / "run")
+    return shutil.copytree(finished_run, tmp_path / "run")
 
 
 @pytest.fixture
