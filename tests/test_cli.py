@@ -8,8 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
+from errno import EACCES, ENOSPC
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from rich.console import Console
 import digitsum
 from digitsum import cli, mnist
 from digitsum.config import PRESETS, Config, bounds, option
+from digitsum.errors import InputError
 from digitsum.prediction import MAX_ADDEND, Predictor
 
 Run = Callable[..., tuple[int, str, str]]
@@ -53,6 +56,21 @@ def digit_pictures(tmp_path: Path) -> list[Path]:
     for digit, path in zip((0, 3, 7), paths, strict=True):
         Image.fromarray(digits.images[digits.labels == digit][9, 0]).save(path)
     return paths
+
+
+@pytest.fixture
+def contradicted(tmp_path: Path) -> Path:
+    """A 6 of which `concat` says 1 and, with the addend 5, 8."""
+    image = mnist.load().images[1406, 0]
+    Image.fromarray(image).save(tmp_path / "six.png")
+    (digits,), (sums,) = Predictor("concat", threads=1).probabilities(image[None, None], np.array([5]))
+    assert (digits.argmax(), sums.argmax()) == (1, 8)
+    assert (digits[1], sums[8]) == (pytest.approx(0.612, abs=0.001), pytest.approx(0.9934, abs=0.0004))
+    return tmp_path / "six.png"
+
+
+def cells(line: str) -> list[str]:
+    return re.split(r"  +", line.strip())
 
 
 # What is loaded
@@ -375,10 +393,10 @@ def test_predict_prints_a_line_a_picture(run: Run, digit_pictures: list[Path]) -
     code, output, errors = run("predict", *digit_pictures, "--addend", 9)
     assert (code, errors) == (0, "")
     lines = output.splitlines()
-    assert lines[0].split() == ["number", "sum", "probability", "picture"]
+    assert lines[0].split() == ["number", "probability", "sum", "probability", "picture"]
     answers = zip(("0", "3", "7"), ("9", "12", "16"), digit_pictures, strict=True)
-    assert [line.split() for line in lines[1:]] == [
-        [number, sum_, ">", "99.9", "%", str(path)] for number, sum_, path in answers
+    assert [cells(line) for line in lines[1:]] == [
+        [number, "> 99.9 %", sum_, "> 99.9 %", str(path)] for number, sum_, path in answers
     ]
 
 
@@ -386,11 +404,40 @@ def test_predict_json_prints_an_object_a_picture(run: Run, digit_pictures: list[
     code, output, _ = run("predict", *digit_pictures, "-a", 2, "--model", "concat", "--json")
     answers = [json.loads(line) for line in output.splitlines()]
     assert code == 0
-    assert [(answer["number"], answer["sum"]) for answer in answers] == [(0, 2), (3, 5), (7, 9)]
+    assert [(answer["number"], answer["sum"]) for answer in answers] == [("0", "2"), ("3", "5"), ("7", "9")]
     for answer, path in zip(answers, digit_pictures, strict=True):
-        assert (answer["picture"], answer["addend"], answer["uncertain"]) == (str(path), 2, False)
+        assert (answer["picture"], answer["addend"]) == (str(path), "2")
+        assert (answer["consistent"], answer["uncertain"]) == (True, False)
         (digit,) = answer["digits"]
-        assert answer["probability"] == digit["digit_probabilities"][answer["number"]]
+        assert answer["probability"] == digit["digit_probabilities"][int(answer["number"])]
+        assert answer["sum_probability"] == digit["sum_probabilities"][int(answer["sum"])]
+
+
+def test_where_the_two_outputs_contradict_each_other_predict_shows_both_and_says_so(
+    run: Run, contradicted: Path
+) -> None:
+    code, output, errors = run("predict", contradicted, "-a", 5, "--model", "concat")
+    assert (code, errors) == (0, "")
+    words = "(uncertain: the two outputs contradict each other, as 1 + 5 is 6, not 8)"
+    assert cells(output.splitlines()[1]) == ["1", "61 %", "8", "99.3 %", str(contradicted), words]
+
+
+def test_the_sum_of_an_addend_over_9_is_exact_also_where_the_outputs_contradict_each_other(
+    run: Run, contradicted: Path
+) -> None:
+    _, output, _ = run("predict", contradicted, "-a", 10, "--model", "concat")
+    words = "(uncertain: perhaps not a digit)"
+    assert cells(output.splitlines()[1]) == ["1", "61 %", "11", "exact", str(contradicted), words]
+
+
+def test_predict_json_says_that_the_outputs_contradict_each_other(run: Run, contradicted: Path) -> None:
+    _, output, _ = run("predict", contradicted, "-a", 5, "--model", "concat", "--json")
+    answer = json.loads(output)
+    assert (answer["number"], answer["addend"], answer["sum"]) == ("1", "5", "8")
+    assert (answer["consistent"], answer["uncertain"]) == (False, True)
+    (digit,) = answer["digits"]
+    assert (digit["digit"], digit["sum"], digit["consistent"]) == (1, 8, False)
+    assert digit["sum_probabilities"][8] == answer["sum_probability"] == pytest.approx(0.9934, abs=0.0004)
 
 
 def test_predict_reads_a_row_and_adds_any_number(run: Run, digit_pictures: list[Path]) -> None:
@@ -399,13 +446,19 @@ def test_predict_reads_a_row_and_adds_any_number(run: Run, digit_pictures: list[
     Image.fromarray(255 - row).resize((336, 112)).save(file)
     code, output, _ = run("predict", file, "-a", 10**20, "--json")
     answer = json.loads(output)
-    assert (code, answer["number"], answer["sum"]) == (0, 37, 10**20 + 37)  # 0, 3, 7
+    assert (code, answer["number"], answer["sum"]) == (0, "37", f"1{37:020}")  # 0, 3, 7
     assert [digit["digit"] for digit in answer["digits"]] == [0, 3, 7]
+    for addend, sum_ in ((7, "44"), (10**20, f"1{37:020}")):
+        _, output, _ = run("predict", file, "-a", addend)
+        number, _, *sum_and_picture = cells(output.splitlines()[1])
+        assert (number, *sum_and_picture) == ("37", sum_, "exact", str(file))
 
 
 def test_predict_takes_an_addend_for_each_picture(run: Run, digit_pictures: list[Path]) -> None:
     _, output, _ = run("predict", *digit_pictures, "-a", 1, "--addend", 0, "-a", 5000)
-    assert [line.split()[1] for line in output.splitlines()[1:]] == ["1", "3", "5007"]
+    assert [cells(line)[2:4] for line in output.splitlines()[1:]] == [
+        *(["1", "> 99.9 %"], ["3", "> 99.9 %"], ["5007", "exact"])
+    ]
 
 
 @pytest.mark.parametrize(
@@ -431,7 +484,8 @@ def test_predict_says_what_is_uncertain(run: Run, tmp_path: Path) -> None:
     for kind, page in (("digit", sharp), ("number", np.hstack([sharp, sharp]))):
         Image.fromarray(page).save(tmp_path / "page.png")
         _, output, _ = run("predict", tmp_path / "page.png", "-a", 1)
-        assert output.endswith(f" %  {tmp_path / 'page.png'}  (uncertain: perhaps not a {kind})\n")
+        words = [str(tmp_path / "page.png"), f"(uncertain: perhaps not a {kind})"]
+        assert cells(output.splitlines()[1])[-2:] == words
 
 
 def test_predict_names_a_bad_picture_and_reads_the_others(
@@ -451,7 +505,7 @@ def test_predict_reads_the_standard_input(digit_pictures: list[Path]) -> None:
     command = [sys.executable, "-m", "digitsum", "predict", "-", "-a", "5"]
     with digit_pictures[2].open("rb") as picture:
         done = subprocess.run(command, stdin=picture, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[1].split()[:2] == ["7", "12"]
+    assert cells(done.stdout.splitlines()[1])[::2] == ["7", "12", "-"]
 
 
 def test_predict_and_add_say_that_the_standard_input_is_closed(
@@ -518,7 +572,7 @@ def test_add_json_prints_an_object(run: Run, digit_pictures: list[Path]) -> None
     answer = json.loads(output)
     assert code == 0
     assert answer["pictures"] == [str(path) for path in digit_pictures[1:]]
-    assert (answer["top"]["number"], answer["bottom"]["number"], answer["sum"]) == (3, 7, 10)
+    assert (answer["top"]["number"], answer["bottom"]["number"], answer["sum"]) == ("3", "7", "10")
     assert answer["uncertain"] is False
 
 
@@ -559,7 +613,7 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         (["train", "--train-fraction", "1.5"], "--train-fraction must be a number from 0 to 1, not 1.5"),
         (["train", "--width", "20000"], "--width must be a whole number from 1 to 1024, not 20000"),
         (["train", "--seed=2.7"], "Invalid value for --seed: 2.7 isn't a whole number"),
-        (["train", "--learning-rate", "high"], 'Invalid value for --learning-rate: unable to convert "high"'),
+        (["train", "--learning-rate", "high"], "--learning-rate must be a number, not high"),
         (
             ["train", "--network", "exat"],
             'Invalid value "exat" for --network. Choose from: "concat", "exact"',
@@ -615,7 +669,7 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         (["score", "full", "out", "--addend-column", "n"], "pictures have no columns: give --addend alone"),
         (
             ["score", "full", "out", "-a", "7", "--workers", "0"],
-            'Invalid value "0" for --workers. Must be >=',
+            "--workers must be a whole number from 1 up, not 0",
         ),
         (["predict", "x.png", "-a", "-1"], "a number's addend is a whole number from 0 on, not -1"),
         (
@@ -625,8 +679,14 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         (["predict", "x.png", "-a", "7.5"], "Invalid value for -a: 7.5 isn't a whole number"),
         (["predict", "x.png", "--jsno", "-a", "7"], "Unknown option: --jsno. Did you mean --json?"),
         (["predict", "--modl", "exact", "x.png", "-a", "7"], "Unknown option: --modl. Did you mean --model?"),
-        (["predict", "x.png"], 'Command "predict" parameter --addend requires an argument.'),
-        (["predict", "-a", "7"], 'Command "predict" parameter PICTURES requires an argument.'),
+        (["predict", "x.png"], "--addend is missing: see digitsum predict --help"),
+        (["predict", "x.png", "--addend"], "--addend needs a value: see digitsum predict --help"),
+        (["predict", "-a", "7"], "PICTURES is missing: see digitsum predict --help"),
+        (
+            ["predict", "x.png", "-a", "7", "--json=3"],
+            "--json takes no value, but got 3: see digitsum predict",
+        ),
+        (["predict", "x.png", "-a", "7", "--model=a", "--model=b"], "--model is given more than once: see"),
         (["predict", "x.png", "-a", "1_000"], "Invalid value for -a: 1_000 isn't a whole number"),
         (["predict", "x.png", "-a", "9" * 1001], "for -a: a number has at most 1000 digits, not 1001"),
         (["add", "x.png", "--modl"], "Unknown option: --modl. Did you mean --model?"),
@@ -636,7 +696,7 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
             ["train", "--out", "full/thesis.txt/x"],
             "full/thesis.txt isn't a folder: choose another place for x",
         ),
-        (["serve", "--port", "70000"], 'Invalid value "70000" for --port. Must be <= 65535.'),
+        (["serve", "--port", "70000"], "--port must be a whole number from 0 to 65535, not 70000"),
         (["serve", "--workers", "1.5"], "Invalid value for --workers: 1.5 isn't a whole number"),
         (["report", "nowhere"], "nowhere isn't a run folder: it has none of config.json, metrics.csv, "),
         (["compare", "nowhere"], "nowhere isn't a run folder: it has none of config.json, metrics.csv, "),
@@ -707,12 +767,12 @@ def test_a_name_that_isn_t_utf_8_is_a_name(
     monkeypatch.chdir(tmp_path)
     name = os.fsdecode(b"\xff")
     digit_pictures[2].rename(f"{name}.png")
-    code, output, _ = run("export", "concat", "--to", name)
+    code, output, _ = run("export", "exact", "--to", name)
     assert code == 0
     assert output.startswith("\\udcff: probabilities within ")
     code, output, _ = run("predict", f"{name}.png", "-a", 7, "--model", name)
     assert code == 0
-    assert output.splitlines()[1].split() == ["7", "14", ">", "99.9", "%", "\\udcff.png"]
+    assert cells(output.splitlines()[1]) == ["7", "> 99.9 %", "14", "> 99.9 %", "\\udcff.png"]
 
 
 @pytest.mark.parametrize(
@@ -730,6 +790,79 @@ def test_an_output_that_is_no_ordinary_file_or_folder_is_refused(
     assert errors.count("\n") == 1
     assert pipe.is_fifo()
     assert sorted(path.name for path in trained.parent.iterdir()) == ["pipe", "run"]
+
+
+def failing(error: BaseException) -> Callable[..., NoReturn]:
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (InputError("expected this, got that: do so"), 2, "expected this, got that: do so"),
+        (OSError("no mirror answers: try later"), 1, "no mirror answers: try later"),
+        (OSError(ENOSPC, "No space left on device", "a/b"), 1, "a/b can't be used: no space left on device"),
+        (OSError(ENOSPC, "No space left on device"), 1, "no space left on device"),
+        (PermissionError(EACCES, "Permission denied", b"a"), 1, "a can't be used: permission denied"),
+        (FloatingPointError("the loss isn't finite"), 1, "the loss isn't finite"),
+        (ModuleNotFoundError("no torch: pip install 'digitsum[train]'"), 1, "no torch: pip install 'digits"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_is_foreseen_is_one_sentence_and_an_exit_code(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, sentence: str
+) -> None:
+    monkeypatch.setattr(mnist, "available", failing(error))
+    found, output, errors = run("data")
+    assert (found, output, errors.count("\n")) == (code, "", 1)
+    assert errors.startswith(f"digitsum: {sentence}")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"),
+        KeyError("x"),
+        RuntimeError("x"),
+        MemoryError(),
+        ModuleNotFoundError("No module named x"),
+    ],
+)
+def test_what_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setattr(mnist, "available", failing(error))
+    monkeypatch.setattr(sys, "argv", ["digitsum", "data"])
+    with pytest.raises(type(error)) as raised:
+        cli.main()
+    assert raised.value is error
+
+
+def test_what_nobody_foresaw_exits_with_1() -> None:
+    program = "from digitsum import cli, mnist; mnist.available = lambda _: int('x'); cli.main()"
+    done = subprocess.run([sys.executable, "-c", program, "data"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert done.stderr.endswith("\nValueError: invalid literal for int() with base 10: 'x'\n")
+
+
+@pytest.mark.parametrize("arguments", [["data"], ["--help"], ["data", "--help"]])
+def test_a_reader_that_has_seen_enough_ends_the_program_silently(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "digitsum", *arguments]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_tilde_that_the_shell_leaves_is_the_home(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _, _, errors = run("predict", "one.png", "-a", 7, "--model=~/x")
+    assert errors.startswith(f"digitsum: there is no model '{tmp_path}/x': name exact, concat, an ONNX file")
 
 
 def test_failed_download_prints_one_sentence_and_exits_with_1(
