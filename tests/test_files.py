@@ -7,11 +7,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 import pytest
 
-from digitsum.files import SUMMED, SUMS, locked, read, read_json, replacing
+from digitsum.files import SUMMED, SUMS, locked, read, read_json, reason, replacing, user_cache
 
 FOLDER_EVENTS = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir")  # that Python tells hooks of
 
@@ -322,3 +324,37 @@ for i in count():
         while int(read(tmp_path / "metrics.csv")) < 100:
             pass
         writer.kill()
+
+
+# The user's cache, and words for what failed
+
+
+def test_user_cache_is_a_folder_of_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache() == tmp_path / "digitsum"
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_user_cache_without_a_home_says_what_to_set(
+    no_home: None, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
+    if older:
+        monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path("~/.cache", name))
+    with pytest.raises(OSError, match=r"^there is no home folder for the cache: set HOME or XDG_CACHE_HOME"):
+        user_cache()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (URLError(ConnectionRefusedError(111, "Connection refused")), "Connection refused"),
+        (
+            HTTPError("http://x", 503, "Service Unavailable", Message(), None),
+            "HTTP Error 503: Service Unavailable",
+        ),
+        (TimeoutError("timed out"), "timed out"),
+        (OSError(28, "No space left on device", "/x"), "No space left on device"),
+    ],
+)
+def test_reason_is_in_words_alone(error: OSError, words: str) -> None:
+    assert reason(error) == words

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from digitsum import mnist
+from digitsum.errors import InputError
 from digitsum.imaging import read_picture
 
 REAL_MNIST = os.environ.get("DIGITSUM_DATA")
@@ -116,6 +118,22 @@ def test_mnist_is_read_from_a_folder(tmp_path: Path, layout: str, files: dict[st
     np.testing.assert_array_equal(digits.labels, LABELS)
     assert (digits.images.dtype, digits.labels.dtype) == (np.uint8, np.int64)
     np.testing.assert_array_equal(mnist.load("mnist", "test", folder=tmp_path).labels, LABELS[:2])
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.usefixtures("tiny")
+def test_mnist_is_read_as_kaggles_archive_has_it(tmp_path: Path, end: str) -> None:
+    names = [name.replace("-idx", ".idx") for name in TINY]  # train-images.idx3-ubyte
+    files = dict(zip(names, TINY.values(), strict=True))
+    write(tmp_path / "flat", gzipped(files) if end else files)
+    for name, data in files.items():
+        write(tmp_path / "folders" / name.replace(".", "-"), {name.replace(".", "-"): data})
+        write(tmp_path / "dotted" / name, {name: data})
+    for folder in ("flat", "folders", "dotted"):
+        for split, expected in (("train", [7, 2, 9]), ("test", [7, 2])):
+            assert mnist.load("mnist", split, folder=tmp_path / folder).labels.tolist() == expected
+        wheres = [source.where for source in mnist.available(tmp_path / folder)[1:]]
+        assert wheres == [str(tmp_path / folder)] * 2
 
 
 @pytest.mark.usefixtures("tiny")
@@ -309,7 +327,7 @@ def test_mnist_from_no_mirror_names_each_reason_and_the_ways_out(
     with pytest.raises(OSError, match=r"^train-images-idx3-ubyte.gz came from no mirror: ") as failure:
         mnist.load("mnist")
     file, message = "train-images-idx3-ubyte.gz", str(failure.value)
-    assert f"{closed}{file} (<urlopen error [Errno {errno.ECONNREFUSED}] Connection refused>), " in message
+    assert f"{closed}{file} (Connection refused), " in message
     assert f"{busy}{file} (HTTP Error 503: Service Unavailable), " in message
     assert f"{wrong}{file} (what it sent isn't MNIST's file: expected sha256 " in message
     assert f"{cut}{file} (what it sent is a damaged gzip file: Compressed file ended " in message
@@ -365,6 +383,54 @@ def test_mnist_damaged_in_the_cache_without_a_network_names_the_file(
     with pytest.raises(OSError, match=r"^t10k-images-idx3-ubyte.gz came from no mirror"):
         mnist.load("mnist", "test")
     assert str(cache / "mnist" / "t10k-images-idx3-ubyte") in caplog.text
+
+
+@pytest.mark.usefixtures("no_home")
+def test_mnist_without_a_home_folder_says_what_to_set() -> None:
+    sentence = "there is no home folder for the cache: set HOME or XDG_CACHE_HOME to a folder of yours"
+    with pytest.raises(OSError, match=f"^{sentence}$"):
+        mnist.load("mnist")
+    assert [source.where for source in mnist.available()[1:]] == [f"not here: {sentence}"] * 2
+
+
+def test_fetch_into_a_cache_that_can_not_be_written_says_so_in_words(
+    mirrors: Callable[..., list[str]], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    mirrors("good")
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    home = cache / "mnist"
+    sentence = f"{home} can't be written, XDG_CACHE_HOME can name another folder: Read-only file system"
+    with pytest.raises(OSError, match=f"^{sentence}$"):
+        mnist.fetch()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_can_not_be_read_is_said_in_words(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    write(pictures, TINY)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(
+            OSError, match=f"^{pictures}/train-images-idx3-ubyte can't be read: Permission denied$"
+        ):
+            mnist.load("mnist", folder=pictures)
+    for name, folder in (("mnist", pictures), (pictures, None)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "is_file", refuse)
+            patch.setattr(Path, "is_dir", refuse)
+            with pytest.raises(OSError, match=f"^{pictures} can't be read: Permission denied$"):
+                mnist.load(name, folder=folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        with pytest.raises(OSError, match=f"^{pictures} can't be read: Permission denied$"):
+            mnist.load(pictures)
+    with pytest.raises(OSError, match=r"^x+ can't be read: File name too long$"):
+        mnist.load(300 * "x")
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -463,6 +529,11 @@ def test_mnist5k_loads_where_the_cache_can_not_be_written_to(embedded: list[str]
     assert embedded == ["parsed"]
 
 
+def test_mnist5k_loads_without_a_home_folder(embedded: list[str], no_home: None) -> None:
+    assert [len(mnist.load().labels) for _ in range(2)] == [30, 30]
+    assert embedded == ["parsed"] * 2
+
+
 def test_mnist5k_has_no_test_split() -> None:
     with pytest.raises(
         ValueError, match=r"^mnist5k has only a train split, .*: use --data mnist --split test$"
@@ -557,6 +628,33 @@ def test_files_that_can_not_be_read_are_skipped_counted_and_the_first_named(
     assert message.endswith(f", 5/notes.txt ({formats}), and 2 more")
 
 
+def test_pictures_in_deeper_folders_have_the_label_of_the_first(
+    pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder, grey in (("3/anna", 251), ("3/anna/9/late", 252), ("7/10", 253), (".trash/7", 254)):
+        (pictures / folder).mkdir(parents=True)
+        bar(grey).save(pictures / folder / "2.png")
+    for hidden in ("3/.ipynb_checkpoints", "__MACOSX/3"):
+        write(pictures / hidden, {"2.png": b"no picture"})
+    digits = mnist.load(pictures)
+    found = dict(zip(digits.images.max(axis=(1, 2, 3)).tolist(), digits.labels.tolist(), strict=True))
+    usual = {150 + 10 * label + i: label for label in range(10) for i in range(2)}
+    assert found == usual | {251: 3, 252: 3, 253: 7}
+    assert caplog.messages == []
+
+
+def test_a_linked_label_is_read_and_links_to_deeper_folders_are_named(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (pictures / "4").rename(tmp_path / "fours")
+    (pictures / "4").symlink_to(tmp_path / "fours")
+    (pictures / "6" / "circle").symlink_to(pictures / "6")
+    assert np.bincount(mnist.load(pictures).labels).tolist() == [2] * 10
+    assert caplog.messages == [
+        f"1 of 21 files in {pictures} were skipped: 6/circle (a link to a folder, which isn't followed)"
+    ]
+
+
 def test_a_digit_without_a_picture_is_an_error(strays: Path) -> None:
     for label in (3, 5):
         for path in strays.glob(f"{label}/[01].*"):
@@ -581,6 +679,47 @@ def test_many_pictures_are_read_on_all_cores_with_a_progress_bar_on_a_terminal(
     np.testing.assert_array_equal(digits.images, expected.images)
     np.testing.assert_array_equal(digits.labels, expected.labels)
     assert ("pictures" in sys.stderr.getvalue()) == terminal
+
+
+SERIAL = """
+import _multiprocessing, errno, sys
+from digitsum import mnist
+
+def no_semaphore(*_, **__):
+    raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+if sys.argv[2] == "no shm":
+    _multiprocessing.SemLock = no_semaphore
+mnist.POOLED = 20
+print(len(mnist.load(sys.argv[1]).labels))
+"""
+
+
+@pytest.mark.parametrize("way", ["no shm", "forbidden"])
+def test_many_pictures_are_read_by_one_process_where_there_can_be_no_other(pictures: Path, way: str) -> None:
+    environment = os.environ | ({"JOBLIB_MULTIPROCESSING": "0"} if way == "forbidden" else {})
+    command = [sys.executable, "-W", "error", "-c", SERIAL, str(pictures), way]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("20\n", "", 0)
+
+
+def test_pictures_are_read_by_as_many_processes_as_there_are_cores(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def effective(jobs: int) -> int:
+        asked.append(jobs)
+        return 1
+
+    monkeypatch.setattr(mnist, "cores", lambda: 7)
+    monkeypatch.setattr("joblib.effective_n_jobs", effective)
+    mnist.load(pictures)
+    assert asked == []
+    monkeypatch.setattr(mnist, "POOLED", 20)
+    mnist._read_pictures.cache_clear()
+    mnist.load(pictures)
+    assert asked == [7]
 
 
 def test_pictures_are_read_again_only_when_they_have_changed(
@@ -621,8 +760,40 @@ def test_pictures_have_no_test_split(pictures: Path) -> None:
 
 
 def test_load_of_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(ValueError, match=r"^the data are mnist5k, mnist or a folder .* 0 to 9, not minst$"):
-        mnist.load("minst", "test")
+    with pytest.raises(InputError, match=r"^the data are mnist5k, mnist or a folder .* 0 to 9, not /minst$"):
+        mnist.load("/minst", "test")
+
+
+def test_load_of_a_relative_folder_that_is_not_there_says_from_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=rf" 0 to 9, not a/hand, looked for from {tmp_path}$"):
+        mnist.load("a/hand")
+    with pytest.raises(InputError, match=rf" in files, looked for from {tmp_path}, which is no folder: "):
+        mnist.load("mnist", folder="files")
+
+
+def test_locate_makes_a_folder_absolute_and_keeps_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/anna")
+    names = ("mnist", "mnist5k", "./mnist", "hand", "~/hand", "/data/hand")
+    expected = ["mnist", "mnist5k", f"{tmp_path}/mnist", f"{tmp_path}/hand", "/home/anna/hand", "/data/hand"]
+    assert [mnist.locate(name) for name in names] == expected
+
+
+def test_home_is_expanded_where_no_shell_does(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: None
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "files", TINY)
+    assert len(mnist.load("~/pictures").labels) == 20
+    assert mnist.load("mnist", folder="~/files").labels.tolist() == [7, 2, 9]
+    monkeypatch.setenv("DIGITSUM_DATA", "~/files")
+    assert mnist.load("mnist").labels.tolist() == [7, 2, 9]
+    assert mnist.available()[1].where == str(tmp_path / "files")
 
 
 def test_load_of_an_unknown_split_says_which_there_are() -> None:

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from platformdirs import user_cache_path
 
 from digitsum import decoding, imaging, pieces, prediction, ruling, site
-from digitsum.files import ASSETS
+from digitsum.files import ASSETS, user_cache
 from digitsum.service import create_app
 from digitsum.site import write_site
 
@@ -216,7 +215,7 @@ def test_the_archive_is_fetched_once(registry: http.server.HTTPServer, tmp_path:
 
 
 def test_a_damaged_archive_is_fetched_again(registry: http.server.HTTPServer, tmp_path: Path) -> None:
-    cached = user_cache_path("digitsum") / site.ARCHIVE
+    cached = user_cache() / site.ARCHIVE
     cached.parent.mkdir(parents=True)
     cached.write_bytes(ARCHIVE[:50])
     write_site(tmp_path / "site")
@@ -231,6 +230,15 @@ def test_a_cache_that_cant_be_written_costs_only_a_download(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     write_site(tmp_path / "site")
     assert contents(tmp_path / "site").keys() == NAMES
+
+
+def test_no_home_folder_costs_only_a_download(
+    registry: http.server.HTTPServer, no_home: None, tmp_path: Path
+) -> None:
+    write_site(tmp_path / "site")
+    write_site(tmp_path / "site")
+    assert contents(tmp_path / "site").keys() == NAMES
+    assert len(registry.requests) == 2  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -278,4 +286,5 @@ def test_the_command_fails_with_one_sentence_when_the_registry_isnt_there(
     code, output, errors = run("site", tmp_path / "site")
     assert (code, output) == (1, "")
     assert errors.startswith("digitsum: onnxruntime-web, which runs the network in the browser, couldn't be")
+    assert "tgz (Connection refused); " in errors
     assert errors.count("\n") == 1

