@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on ONNX Runtime reports its use to its maker
+# Threads of GNU's OpenMP, which torch uses on Linux, spin 300,000 turns for each other: beside busy ones a
+# training took seven times as long. It reads this when torch is loaded: a program that imports torch before
+# digitsum needs it in its environment. Intel's and LLVM's OpenMP let others run meanwhile.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 _load, __dir__, __all__ = lazy_loader.attach(
     __name__,
