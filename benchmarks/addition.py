@@ -30,7 +30,7 @@ from fusion import BF16
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from digitsum import mnist
 from digitsum.addition import AdditionDataset, log_likelihood, total
@@ -150,7 +150,8 @@ def train(
         network.parameters(), betas=(0.8, 0.95), weight_decay=recipe.weight_decay, fused=True
     )
     length = sums.totals.shape[1] - 1
-    loader = DataLoader(sums, max(1, IMAGES // (2 * length)), shuffle=True, collate_fn=lambda batch: batch)
+    batches = BatchSampler(RandomSampler(sums), max(1, IMAGES // (2 * length)), drop_last=False)
+    loader = DataLoader(sums, batch_size=None, sampler=batches)
     for epoch in range(epochs):
         losses = []
         for step, (images, totals) in enumerate(loader, start=epoch * len(loader)):

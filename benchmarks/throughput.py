@@ -6,7 +6,7 @@ Three ways to feed the same training step, in turn, the quickest of several roun
 
 - bare: batches are gathered from tensors, nothing else
 - loader: DigitSumDataset, SubsetRandomSampler and DataLoader, as `digitsum train` has them
-- per sample: a Dataset that gives one image at a time, which DataLoader collates; what is usual
+- per sample: torch's DataLoader alone, which asks for one image at a time and collates them
 
 "Share of the chip" is the time that the counted floating-point operations of the forward and backward pass
 would take at the rate of a large bfloat16 matrix product, over the time that training took. Then: loading
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from timing import quickest
 from torch.nn.functional import nll_loss, one_hot
-from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
+from torch.utils.data import DataLoader, SubsetRandomSampler
 from torch.utils.flop_counter import FlopCounterMode
 
 from digitsum import mnist
@@ -88,22 +88,9 @@ def bare(dataset: DigitSumDataset) -> Iterator[Item]:
         yield (dataset.images[batch], addends[batch]), (dataset.digits[batch], dataset.sums[batch])
 
 
-class OneByOne(Dataset[Item]):
-    """The usual data set: an item is one image with its addend."""
-
-    def __init__(self, dataset: DigitSumDataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Item:
-        return self.dataset[index]
-
-
 def per_sample(dataset: DigitSumDataset) -> DataLoader[Item]:
     """Load image by image."""
-    return DataLoader(OneByOne(dataset), BATCH, sampler=SubsetRandomSampler(range(IMAGES)))
+    return DataLoader(dataset, BATCH, sampler=SubsetRandomSampler(range(IMAGES)))
 
 
 def training_step(network: DigitSumNet) -> Callable[[Item], None]:

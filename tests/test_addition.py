@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from digitsum.addition import AdditionDataset, add, columns, known, log_likelihood, total
 from digitsum.mnist import Digits
@@ -207,6 +208,18 @@ def test_dataset_pairs_otherwise_with_another_seed() -> None:
 def test_dataset_of_too_few_images_is_refused() -> None:
     with pytest.raises(ValueError, match="of 5 digits takes 10 images, and there are only 9"):
         dataset(images=9, length=5)
+
+
+def test_dataset_works_with_torchs_own_loader_and_gives_batches_at_once() -> None:
+    sums = dataset(images=60, length=3)[1]
+    at_once = DataLoader(
+        sums, batch_size=None, sampler=BatchSampler(SequentialSampler(sums), 4, drop_last=False)
+    )
+    for batches in (DataLoader(sums, batch_size=4), at_once):
+        images, totals = zip(*batches, strict=True)
+        assert [len(part) for part in totals] == [4, 4, 2]
+        assert torch.equal(torch.cat(images), sums.images)
+        assert torch.equal(torch.cat(totals), sums.totals)
 
 
 def test_no_label_can_be_reached_from_the_dataset() -> None:

@@ -1,12 +1,26 @@
 import itertools
+import pickle
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.testing import assert_close
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Subset,
+    SubsetRandomSampler,
+    default_collate,
+    random_split,
+)
 
 from digitsum.mnist import Digits
 from digitsum.pairs import DigitSumDataset, deal, loader, pair_table, split_loaders
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+DTYPES = (torch.uint8, torch.float32, torch.int64, torch.int64)
 
 
 def test_pair_table_repeats_every_pair_with_its_sum() -> None:
@@ -68,6 +82,78 @@ def test_loader_gives_whole_batches_of_the_same_items(digits: Digits) -> None:
         assert torch.equal(images[index], image)
         assert torch.equal(addends[index], addend)
         assert (labels[index], sums[index]) == (digit, sum_)
+
+
+def test_loader_shuffles_as_torchs_own_does(digits: Digits) -> None:
+    dataset = DigitSumDataset(digits)
+
+    def seeded() -> tuple[SubsetRandomSampler, torch.Generator]:
+        generator = torch.Generator().manual_seed(3)
+        return SubsetRandomSampler(range(5, 40), generator), generator
+
+    (sampler, generator), (own_sampler, own_generator) = seeded(), seeded()
+    usual = DataLoader(dataset, batch_size=8, sampler=sampler, generator=generator)
+    fast = loader(dataset, 8, own_sampler, own_generator)
+    assert len(usual) == len(fast) == 5
+    for _ in range(2):  # epochs
+        for expected, found in zip(usual, fast, strict=True):
+            assert_close(found, tuple(tuple(pair) for pair in expected), rtol=0, atol=0)
+    assert (fast.sampler, fast.generator, fast.batch_size) == (own_sampler, own_generator, 8)
+
+
+def test_loader_of_a_dataset_that_is_dealt_anew_has_the_new_addends(digits: Digits) -> None:
+    dataset = DigitSumDataset(digits)
+    batches = loader(dataset)
+    for dealer in (dataset, batches.dataset):
+        dealer.deal(dealer.addends[0].item() + 1)
+        (((_, addends), (_, sums)),) = batches
+        assert torch.equal(addends.argmax(dim=1), dataset.addends)
+        assert torch.equal(sums, dataset.sums)
+
+
+def test_loader_of_no_number_loads_nothing(digits: Digits) -> None:
+    assert list(loader(DigitSumDataset(digits), sampler=[])) == []
+
+
+# The Dataset with torch's own loader
+
+
+def usual_batches(batches: DataLoader) -> list[tuple[int, int]]:
+    """Digit and sum of every item; each batch must have the right shapes."""
+    found = []
+    for (image, addend), (digit, sum_) in batches:
+        assert (image.dtype, addend.dtype, digit.dtype, sum_.dtype) == DTYPES
+        assert (image.shape[1:], addend.shape[1:]) == ((1, 28, 28), (10,))
+        assert torch.equal(addend.argmax(dim=1), sum_ - digit)
+        found += list(zip(digit.tolist(), sum_.tolist(), strict=True))
+    return found
+
+
+def test_dataset_works_with_torchs_own_loader_and_parts(digits: Digits) -> None:
+    dataset = DigitSumDataset(digits)
+    expected = list(zip(dataset.digits.tolist(), dataset.sums.tolist(), strict=True))
+    assert usual_batches(DataLoader(dataset, batch_size=3)) == expected
+    assert sorted(usual_batches(DataLoader(dataset, batch_size=3, shuffle=True))) == sorted(expected)
+    assert usual_batches(DataLoader(Subset(dataset, [7, 3]), batch_size=4)) == [expected[7], expected[3]]
+    parts = random_split(dataset, [0.75, 0.25], torch.Generator().manual_seed(0))
+    assert [len(part) for part in parts] == [30, 10]
+    both = usual_batches(DataLoader(ConcatDataset(parts), batch_size=7))
+    assert both == [expected[i] for part in parts for i in part.indices]
+    assert len(default_collate([dataset[0], dataset[1]])) == 2
+
+
+@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="torch's workers send tensors through /dev/shm")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_dataset_works_with_workers(digits: Digits) -> None:
+    dataset = DigitSumDataset(digits)
+    expected = list(zip(dataset.digits.tolist(), dataset.sums.tolist(), strict=True))
+    assert usual_batches(DataLoader(dataset, batch_size=6, num_workers=2)) == expected
+
+
+def test_dataset_survives_pickling(digits: Digits) -> None:
+    dataset = DigitSumDataset(digits, seed=4)
+    again = pickle.loads(pickle.dumps(dataset))  # noqa: S301  # as processes that are spawned get it
+    assert_close(again[3], dataset[3], rtol=0, atol=0)
 
 
 def test_split_loaders_are_disjoint_and_cover_the_data(digits: Digits) -> None:

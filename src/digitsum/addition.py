@@ -168,5 +168,3 @@ class AdditionDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int | list[int]) -> tuple[Tensor, Tensor]:
         return self.images[index], self.totals[index]
-
-    __getitems__ = __getitem__
