@@ -107,7 +107,7 @@ def run(
 @pytest.fixture(scope="session")
 def finished_run(digitsum_main: Callable[..., int], once: Callable[..., Path]) -> Path:
     """The folder of a short training of `concat` on the embedded images with all in it, to read only."""
-    short = ("--epochs", 2, "--width", 4, "--no-augment", "--precision", "32-true")
+    short = ("--epochs", 2, "--width", 4, "--no-augment", "--precision", "32-true", "--log", "tensorboard")
     return once("run", lambda folder: digitsum_main("train", *short, "--out", folder))
 
 
