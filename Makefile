@@ -4,27 +4,31 @@ PYTHON ?= python3
 BIN := .venv/bin
 API := docs/api
 # three at a time also on two cores: tests wait for programs that they start
-PYTEST = $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/pytest --numprocesses 3 --dist worksteal
 
-.PHONY: train test check docs tour weights package format clean
+.PHONY: train test test-docs check docs tour weights package format clean
 
 train: .venv/installed  ## train the reference network on the embedded images, then evaluate it
 	$(BIN)/digitsum train
 
-test: .venv/installed  ## run every test and every example in a docstring
-	$(PYTEST)
+test: .venv/installed  ## run the tests and every example in a docstring
+	$(PYTEST) -m "not docs and not weights"
+
+test-docs: .venv/installed  ## run every example of the README and the tour
+	$(PYTEST) -m docs
 
 check: .venv/installed  ## what a change must pass: format, lint, types, tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(PYTEST)
+	$(PYTEST) -m "not weights"
 
 docs: .venv/installed  ## write the API reference, made from the docstrings, into docs/api
 	$(BIN)/python -W error -m pdoc --docformat numpy --output-directory $(API) digitsum
 
 weights: .venv/installed  ## train the networks that come with the package, on MNIST: long
 	$(BIN)/python benchmarks/weights.py exact concat
+	$(PYTEST) -m weights
 
 tour: .venv/installed  ## execute the tour and store it with its outputs
 	$(BIN)/python examples/execute.py

@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
-from platformdirs import user_cache_path
 
 from digitsum import mnist
 from digitsum.config import Config
-from digitsum.site import ARCHIVE
 from digitsum.training import fit
 
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).parents[1]
-CACHE = user_cache_path("digitsum")  # the user's own, not the tests'
 DIGIT = 3  # on the pictures that the examples read
 
 BLOCKS = [token for token in MarkdownIt().parse((ROOT / "README.md").read_text()) if token.type == "fence"]
@@ -59,14 +58,12 @@ def interrupt(_: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def things(digitsum_main: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what examples name: pictures, a run interrupted after an epoch, and a finished one."""
+def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what examples name: pictures, and a run that was interrupted after an epoch."""
     folder = tmp_path_factory.mktemp("things")
     digits = mnist.load()
     with pytest.raises(KeyboardInterrupt):
-        fit(Config(epochs=2, width=4), folder / "interrupted", on_epoch=interrupt)
-    finished = shutil.copytree(folder / "interrupted", folder / "finished")
-    assert digitsum_main("train", "--resume", finished) == 0
+        fit(Config(epochs=2, width=4, precision="32-true"), folder / "interrupted", on_epoch=interrupt)
     for name, image in zip(("photo.jpg", "scan.png"), digits.images[digits.labels == DIGIT], strict=False):
         ink = Image.fromarray(image[0]).resize((280, 280), Image.Resampling.BICUBIC)
         page = np.full((400, 600), 230, np.uint8)
@@ -104,19 +101,17 @@ def test_command(
     command: str,
     run: Callable[..., tuple[int, str, str]],
     things: Path,
+    finished_run: Path,
     request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if re.search(r"--data mnist\b|--preset fast", command) and "DIGITSUM_DATA" not in os.environ:
         pytest.skip("needs all of MNIST: DIGITSUM_DATA names its folder")
     if "--pdf" in command:
         request.getfixturevalue("weasyprint")
     if command.startswith("digitsum site"):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(CACHE.parent))
-        if not (CACHE / ARCHIVE).exists():
-            pytest.skip("needs onnxruntime-web: `digitsum site DIR` puts it in the cache")
+        request.getfixturevalue("onnxruntime_web")
     for folder in re.findall(r"runs/[\w-]+", command):
-        shutil.copytree(things / ("interrupted" if "--resume" in command else "finished"), folder)
+        shutil.copytree(things / "interrupted" if "--resume" in command else finished_run, folder)
     program, *arguments = shlex.split(command)
     if program == "digitsum":  # in this process, as loading torch takes longer than most of them
         code, output, errors = run(*arguments)

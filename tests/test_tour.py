@@ -56,6 +56,7 @@ def code(tour: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in tour.cells if cell.cell_type == "code"]
 
 
+@pytest.mark.docs
 def test_the_tour_runs_and_says_what_is_stored(stored: NotebookNode, places: list[Path]) -> None:
     executed = execute.execute(places[0])  # a cell that fails or takes too long raises
     assert outputs(executed) == outputs(stored)
