@@ -773,7 +773,7 @@ def test_a_flipped_bit_is_noticed_by_whatever_reads_the_file(
     assert [path.name for path in trained.parent.iterdir()] == ["run"]
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="its names of files are UTF-8")
+@pytest.mark.skipif(sys.platform == "darwin", reason="only where names of files are bytes")
 def test_a_name_that_isn_t_utf_8_is_a_name(
     run: Run, digit_pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

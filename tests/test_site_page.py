@@ -13,20 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
-from platformdirs import user_cache_path
 from test_page import ONE, SEVEN, ZERO, Points, best, draw, draw_number, expect, expect_sentence, sync_api
 
 from digitsum import mnist
 from digitsum.imaging import may_be_two, read_number, read_picture
 from digitsum.prediction import Predictor
-from digitsum.site import ARCHIVE, write_site
+from digitsum.site import write_site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-CACHE = user_cache_path("digitsum")  # the user's own, not the tests'
-if not (CACHE / ARCHIVE).exists():
-    pytest.skip("needs onnxruntime-web: `digitsum site DIR` puts it in the cache", allow_module_level=True)
 
 READ = """async ([picture, addend]) => {
   const bytes = Uint8Array.from(atob(picture), letter => letter.charCodeAt(0));
@@ -64,11 +59,9 @@ class Files:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, onnxruntime_web: None) -> Path:
     folder = tmp_path_factory.mktemp("served")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(CACHE.parent))
-        write_site(folder / "sub" / "site")
+    write_site(folder / "sub" / "site")
     return folder
 
 
