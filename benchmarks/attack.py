@@ -35,7 +35,7 @@ from digitsum.prediction import Predictor
 FILES = 1024  # that the service may have open
 PAUSE = 0.05  # seconds between two requests of the others
 
-HEAD = b" HTTP/1.1\r\nHost: x\r\n"
+HEAD = b" HTTP/1.1\r\nHost: localhost\r\n"
 FORM = b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 10000\r\n\r\n"
 PART = b'--x\r\nContent-Disposition: form-data; name="addends"\r\n\r\n'
 

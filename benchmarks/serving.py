@@ -251,7 +251,9 @@ def is_right(answer: dict[str, Any], expected: Prediction | NumberPrediction) ->
     """Compare an answer with the predictor's."""
     if isinstance(expected, NumberPrediction):
         same = (answer["number"], answer["sum"]) == (str(expected.number), str(expected.sum))
-        return same and bool(np.isclose(answer["probability"], expected.probability, atol=TOLERANCE))
+        shares = ("probability", "sum_probability")
+        found, right = ([each[name] for name in shares] for each in (answer, vars(expected)))
+        return same and np.allclose(found, right, atol=TOLERANCE)
     return (answer["digit"], answer["sum"]) == (expected.digit, expected.sum) and np.allclose(
         answer["sum_probabilities"], expected.sum_probabilities, atol=TOLERANCE
     )

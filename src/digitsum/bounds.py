@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
+from starlette.formparsers import MultiPartParser
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -27,8 +28,12 @@ MAX_WAIT = 25.0  # seconds for a head, and again from there to the end of the an
 MAX_HEAD = 32_768  # bytes
 MAX_LINES = 100  # of a head, below its first
 BUFFER = 131_072  # bytes that the system keeps of a connection each way: its own bound is megabytes
-# A process may have 1,024 files open on most systems. Of the bodies, what is larger than 1 MB is a file too.
-MAX_CONNECTIONS = 800
+MAX_CONNECTIONS = 800  # a process may have 1,024 files open on most systems
+
+# Pictures stay in memory, within the bounds above: the system's folder for temporary files may be full, or be
+# one that can't be written to.
+MultiPartParser.spool_max_size = MAX_BODY
+FILE = b"filename="  # once in the head of each picture
 
 # these warn of every malformed head and body, and a client could fill the log
 logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno != logging.WARNING)
@@ -117,22 +122,33 @@ class _Body:
     def __init__(self, request: Request) -> None:
         self._receive = request.receive
         self._state = request.app.state
-        self._size = 0
+        self._size = self._pictures = 0
+        self._end = b""
         self.complete = False
+        # one that is a little too long is read up to the bound, to see whether it is a single picture
+        declared = request.headers.get("Content-Length", "")
+        if declared.isdecimal() and float(declared) > MAX_BODIES:
+            raise self._too_large()
 
     async def receive(self) -> Message:
         message = await self._receive()
-        size = len(message.get("body", b""))
-        self._size += size
-        self._state.bytes += size
+        body = message.get("body", b"")
+        self._size += len(body)
+        self._state.bytes += len(body)
+        self._pictures += (self._end + body).count(FILE)
+        self._end = (self._end + body)[1 - len(FILE) :]  # where a next one may begin
         if not message.get("more_body", False) and not self.complete:
             self.complete = True
             self._state.requests += 1
         if self._size > MAX_BODY:
-            raise HTTPException(413, f"the request has more than {MAX_BODY} bytes; send fewer pictures")
+            raise self._too_large()
         if self._state.bytes > MAX_BODIES or self._state.requests > MAX_REQUESTS:
             raise HTTPException(429, "too many requests at a time; try again soon", {"Retry-After": "1"})
         return message
+
+    def _too_large(self) -> HTTPException:
+        what, remedy = ("picture", "a smaller one") if self._pictures == 1 else ("request", "fewer pictures")
+        return HTTPException(413, f"the {what} has more than {MAX_BODY / 1e6:g} MB; send {remedy}")
 
     def let_go(self) -> None:
         self._state.bytes -= self._size

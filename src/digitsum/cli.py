@@ -859,7 +859,13 @@ def data(
 def serve(
     *,
     model: Model = "exact",
-    host: Annotated[str, Parameter(help="The address to listen on; 0.0.0.0: on all.")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        Parameter(
+            help="The address to listen on; 0.0.0.0: on all. A loopback address, as 127.0.0.1, answers only"
+            " to localhost and the like, and to the hosts of --allow-origin."
+        ),
+    ] = "127.0.0.1",
     port: Annotated[
         Whole,
         Parameter(

@@ -113,6 +113,8 @@ class NumberPrediction:
         longer number or a larger addend exact arithmetic, number + addend, as probable as the number.
     digits
         The prediction of each digit, from left to right, with the addend, or with 0 where that is over 9.
+    sum_probabilities
+        Of all nineteen sums, float32 [19]; None where the sum isn't the network's output.
     """
 
     number: int
@@ -121,6 +123,7 @@ class NumberPrediction:
     sum: int
     sum_probability: float
     digits: list[Prediction]
+    sum_probabilities: Array | None
 
     @classmethod
     def of(cls, digits: list[Prediction], addend: int) -> Self:
@@ -128,8 +131,11 @@ class NumberPrediction:
         number = int("".join(str(digit.digit) for digit in digits))
         probability = math.prod(digit.digit_probability for digit in digits)
         if len(digits) == 1 and addend <= 9:
-            return cls(number, addend, probability, digits[0].sum, digits[0].sum_probability, digits)
-        return cls(number, addend, probability, number + addend, probability, digits)
+            (one,) = digits
+            return cls(
+                number, addend, probability, one.sum, one.sum_probability, digits, one.sum_probabilities
+            )
+        return cls(number, addend, probability, number + addend, probability, digits, None)
 
     @property
     def consistent(self) -> bool:

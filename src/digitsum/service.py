@@ -12,23 +12,25 @@ refusal has the same shape, {"error": {"code": "invalid", "message": "one senten
 import asyncio
 import base64
 import errno
+import ipaddress
 import logging
 import math
 import os
 import re
 import signal
 import socket
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import uvicorn
@@ -39,6 +41,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel, Field, WithJsonSchema
 from pydantic_core import to_json
+from starlette.datastructures import FormData, Headers
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -55,12 +58,13 @@ from digitsum.bounds import (
     BoundedRoute,
     Connection,
 )
+from digitsum.cores import cores
 from digitsum.errors import InputError
 from digitsum.files import ASSETS
-from digitsum.imaging import UInt8Array, may_be_two, read_number, read_picture
-from digitsum.prediction import CERTAIN, MAX_ADDEND, Array, NumberPrediction, Prediction, Predictor, one_each
+from digitsum.imaging import UInt8Array, read_number, read_picture
+from digitsum.prediction import CERTAIN, MAX_ADDEND, NumberPrediction, Prediction, Predictor, one_each
 
-THREADS = os.cpu_count() or 1  # that decode pictures and predict
+THREADS = cores()  # that decode pictures and predict
 
 POLICY = (  # the page may load its own files and ask its own service, nothing else
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; connect-src 'self';"
@@ -89,6 +93,7 @@ CODES = {
     405: "method_not_allowed",
     408: "slow_upload",
     413: "too_large",
+    421: "misdirected",
     422: "invalid",
     429: "busy",
     500: "failed",
@@ -98,6 +103,10 @@ SENTENCES = {  # where the framework's own are none
     404: "there is nothing at this address",
     405: "this address doesn't take that method",
 }
+MISDIRECTED = (
+    "this service answers its own machine alone: ask it as localhost or 127.0.0.1 (or, as behind a proxy, by"
+    " a name that it is started with: --allow-origin https://that.name)"
+)
 
 # What goes in and out
 
@@ -133,13 +142,27 @@ Seen = Annotated[
 ]
 
 
+Consistent = Annotated[
+    bool,
+    Field(
+        description="Whether the sum is what was read plus the addend. Where both are outputs of the network,"
+        " they may contradict each other.",
+        examples=[True],
+    ),
+]
+
+
 class Answer(BaseModel):
     """What the network says about one picture and its addend."""
 
     digit: int = Field(description="The most probable digit, 0 to 9.", examples=[7])
-    sum: int = Field(description="The most probable sum, 0 to 18.", examples=[12])
+    sum: int = Field(
+        description="The most probable sum, 0 to 18: the network's second output.",
+        examples=[12],
+    )
     digit_probability: float = Field(examples=[0.75])
     sum_probability: float = Field(examples=[0.75])
+    consistent: Consistent
     digit_probabilities: Ten
     sum_probabilities: list[float] = Field(
         description="Of the sums 0 to 18.",
@@ -148,8 +171,8 @@ class Answer(BaseModel):
         examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4],
     )
     uncertain: bool = Field(
-        description=f"One of both answers is less probable than {CERTAIN}, or the digit may be two that"
-        " touch: perhaps the picture shows another digit, perhaps none.",
+        description=f"One of both answers is less probable than {CERTAIN}, they contradict each other, or the"
+        " digit may be two that touch: perhaps the picture shows another digit, perhaps none.",
         examples=[True],
     )
     image: Seen
@@ -179,16 +202,26 @@ class Number(BaseModel):
         pattern="^[0-9]+$",
         examples=["42"],
     )
-    sum: str = Field(description="The number plus the addend, likewise.", pattern="^[0-9]+$", examples=["47"])
-    probability: float = Field(description="Of the number, and so of the sum.", examples=[0.75])
+    sum: str = Field(
+        description="Likewise. For one digit and an addend from 0 to 9 the network's second output; for a"
+        " longer number or a larger addend exact arithmetic, the number plus the addend.",
+        pattern="^[0-9]+$",
+        examples=["47"],
+    )
+    probability: float = Field(description="Of the number.", examples=[0.75])
+    sum_probability: float = Field(
+        description="Of the sum: that of the network's second output, or, where the sum is arithmetic, of the"
+        " number.",
+        examples=[0.75],
+    )
+    consistent: Consistent
     uncertain: bool = Field(
-        description=f"The number is less probable than {CERTAIN}, or one of its digits may be two that touch:"
-        " perhaps the picture shows another number, perhaps none.",
+        description=f"The number or the sum is less probable than {CERTAIN}, they contradict each other, or"
+        " one of the digits may be two that touch: perhaps the picture shows another number, perhaps none.",
         examples=[True],
     )
     sum_probabilities: list[float] | None = Field(
-        description="Of the sums 0 to 18, the network's second output; null unless the picture shows one"
-        " digit and its addend is at most 9.",
+        description="Of the sums 0 to 18, the network's second output; null where the sum is arithmetic.",
         min_length=19,
         max_length=19,
         examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4, None],
@@ -281,6 +314,27 @@ class Observed:
             self.metrics.seconds.labels(route).observe(time.perf_counter() - start)
 
 
+class Named:
+    """Answers requests that ask for one of the given names alone, or, without any, for whatever name.
+
+    A page elsewhere can have its own name lead to an address that only this machine reaches, and its browser
+    then lets it read the answers: DNS rebinding. What names no host at all comes from no browser.
+    """
+
+    def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
+        self.app = app
+        self.names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if self.names and scope["type"] == "http":
+            host = Headers(scope=scope).get("host", self.names[0])
+            if re.sub(r":\d*$", "", host).lower() not in self.names:
+                await refuse(421, MISDIRECTED)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
 # Routes
 
 bounded = APIRouter(route_class=BoundedRoute)
@@ -291,6 +345,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "The body isn't a form."},
     408: {"model": Refusal, "description": f"The body didn't arrive in {MAX_SECONDS:g} seconds."},
     413: {"model": Refusal, "description": f"More than {MAX_BODY:,} bytes."},
+    421: {
+        "model": Refusal,
+        "description": "Asked by another name than localhost, which alone it serves.",
+    },
     422: {"model": Refusal, "description": "A picture that can't be read, or not an addend."},
     429: {
         "model": Refusal,
@@ -314,10 +372,8 @@ async def predict(
 ) -> Response:
     """Read the digit on each picture and add its addend."""
     images, each = await _read_all(request, pictures, addends, read_picture)
-    digits, sums = await _run(
-        request, request.app.state.predictor.probabilities, np.stack(images)[:, None], np.array(each)
-    )
-    return _answered(request, [_answer(*one) for one in zip(images, digits, sums, each, strict=True)])
+    answers = await _predict(request, [image[np.newaxis] for image in images], each)
+    return _answered(request, [_answer(*one) for one in zip(images, answers, strict=True)])
 
 
 @bounded.post("/numbers", response_model=Numbers, responses=REFUSALS)
@@ -339,7 +395,8 @@ async def numbers(
 ) -> Response:
     """Read the number on each picture and add its addend."""
     rows, each = await _read_all(request, pictures, addends, read_number)
-    return _answered(request, await _run(request, _add, request.app.state.predictor, rows, each))
+    answers = await _predict(request, rows, each)
+    return _answered(request, [_number(*one) for one in zip(rows, answers, strict=True)])
 
 
 async def _read_all(
@@ -371,19 +428,22 @@ def _read(read: Callable[[bytes], UInt8Array], picture: bytes, number: int, coun
         raise InputError(f"number {number} of {count}: {error}") from error
 
 
-def _answer(image: UInt8Array, digits: Array, sums: Array, addend: int) -> dict[str, Any]:
-    two = bool(may_be_two(image[np.newaxis], digits[[digits.argmax()]])[0])
-    return Prediction.of(digits, sums, addend, two).to_dict() | {"image": _base64(image)}
+async def _predict(
+    request: Request, rows: list[UInt8Array], addends: list[int] | list[str]
+) -> list[NumberPrediction]:
+    """Answer for the images of each number's digits, [K, 28, 28]."""
+    predict_rows = request.app.state.predictor.predict_rows
+    answers: list[NumberPrediction] = await _run(request, predict_rows, rows, list(map(int, addends)))
+    return answers
 
 
-def _add(predictor: Predictor, rows: list[UInt8Array], addends: list[str]) -> list[dict[str, Any]]:
-    answers = predictor.predict_rows(rows, list(map(int, addends)))
-    return [_number(row, answer) for row, answer in zip(rows, answers, strict=True)]
+def _answer(image: UInt8Array, answer: NumberPrediction) -> dict[str, Any]:
+    (digit,) = answer.digits
+    return digit.to_dict() | {"image": _base64(image)}
 
 
 def _number(row: UInt8Array, answer: NumberPrediction) -> dict[str, Any]:
-    """Answer for the images of a number's digits, [K, 28, 28]."""
-    is_output = len(row) == 1 and answer.addend <= 9
+    sums = answer.sum_probabilities
     return {
         "number": str(answer.number),
         "sum": str(answer.sum),
@@ -391,7 +451,7 @@ def _number(row: UInt8Array, answer: NumberPrediction) -> dict[str, Any]:
         "sum_probability": answer.sum_probability,
         "consistent": answer.consistent,
         "uncertain": answer.uncertain,
-        "sum_probabilities": answer.digits[0].sum_probabilities.tolist() if is_output else None,
+        "sum_probabilities": None if sums is None else sums.tolist(),
         "digits": [_digit(*each) for each in zip(row, answer.digits, strict=True)],
     }
 
@@ -463,11 +523,18 @@ async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResp
     _, field, *index = first["loc"]
     place = field + "".join(f"[{i}]" for i in index)
     said = first["msg"]
-    if first["type"] == "string_pattern_mismatch":
+    if first["type"] == "missing" and isinstance(error.body, FormData) and error.body:
+        said = f"field required; the form has {_listed(error.body)}"
+    elif first["type"] == "string_pattern_mismatch":
         said = "input should be a whole number"
     elif field == "pictures" and first["type"] == "value_error":  # text, or no file chosen
         said = "input should be a file, as curl sends it with pictures=@photo.jpg"
     return refuse(422, f"{place}: {said[0].lower()}{said[1:]}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return the first names, cut and quoted, as they come from a client."""
+    return ", ".join(repr(name[:30]) for name in islice(names, 3))
 
 
 async def _confess(_: Request, __: Exception) -> JSONResponse:
@@ -480,7 +547,9 @@ async def _confess(_: Request, __: Exception) -> JSONResponse:
 # The application
 
 
-def create_app(model: str | Path = "exact", allow_origins: Sequence[str] = ()) -> FastAPI:
+def create_app(
+    model: str | Path = "exact", allow_origins: Sequence[str] = (), names: Sequence[str] = ()
+) -> FastAPI:
     """Make the web application.
 
     Parameters
@@ -490,6 +559,9 @@ def create_app(model: str | Path = "exact", allow_origins: Sequence[str] = ()) -
     allow_origins
         Of the pages elsewhere that a browser lets ask and read the answers, as "https://example.org"; "*":
         of all pages.
+    names
+        By which it may be asked, in lower case and without a port, as "localhost" and "[::1]"; a request that
+        asks by another is answered with 421. Empty: any.
 
     Examples
     --------
@@ -502,9 +574,13 @@ def create_app(model: str | Path = "exact", allow_origins: Sequence[str] = ()) -
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.predictor = Predictor(model, threads=1)  # requests run side by side already
-        # beside them, numpy's own threads would only wait for each other, spinning
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(THREADS, "predict") as app.state.pool:
-            yield
+        app.state.pool = ThreadPoolExecutor(THREADS, "predict")
+        try:
+            # beside them, numpy's own threads would only wait for each other, spinning
+            with threadpool_limits(1, "blas"):
+                yield
+        finally:  # nobody waits for an answer any more, and a model whose loop never ends keeps its thread
+            app.state.pool.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(
         title="digitsum",
@@ -521,6 +597,7 @@ def create_app(model: str | Path = "exact", allow_origins: Sequence[str] = ()) -
     app.include_router(plain)
     if allow_origins:
         app.add_middleware(CORSMiddleware, allow_origins=allow_origins, allow_methods=["GET", "POST"])
+    app.add_middleware(Named, names)
     app.add_middleware(Observed, app.state.metrics)
     app.add_exception_handler(StarletteHTTPException, _refuse_http)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _refuse_invalid)  # type: ignore[arg-type]
@@ -537,6 +614,20 @@ def serve(
 ) -> None:
     """Serve until the process is told to stop (TERM or INT); what was accepted is answered first.
 
+    The process then ends, within `MAX_SECONDS`, whatever its threads still do: a model whose loop never ends
+    doesn't keep it.
+
+    Parameters
+    ----------
+    model, allow_origins
+        As for `create_app`.
+    host, port
+        Where to listen; port 0: a free one. A loopback address, as 127.0.0.1 is, answers only to `host`, to
+        localhost, 127.0.0.1 and [::1], and to the hosts of `allow_origins`, with any port: else a page
+        elsewhere could have its own name lead there, and read the answers. "*" among these allows any name.
+    workers
+        Processes that answer.
+
     Raises
     ------
     InputError
@@ -547,8 +638,9 @@ def serve(
     # what is wrong ends here, with one sentence, and not in each worker with a traceback
     Predictor(model)
     _check_origins(allow_origins)
+    listener = _listen(host, port)
     config = uvicorn.Config(
-        partial(create_app, model, allow_origins),
+        partial(create_app, model, allow_origins, _names(listener, host, allow_origins)),
         factory=True,
         http=Connection,
         ws="none",
@@ -557,10 +649,12 @@ def serve(
         workers=workers,
         timeout_graceful_shutdown=math.ceil(MAX_SECONDS),
     )
-    listener = _listen(host, port)
+    message = "Uvicorn running on http://%s:%d (Press CTRL+C to quit)"
+    logging.getLogger("uvicorn.error").info(message, _shown(host), listener.getsockname()[1])
     for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn raises the signal that stopped it again, and that would look like a failure
-        signal.signal(number, lambda *_: sys.exit(0))
+        # uvicorn raises the signal that stopped it again, and that would look like a failure; `sys.exit`
+        # would wait for threads
+        signal.signal(number, lambda *_: os._exit(0))
     if workers == 1:
         uvicorn.Server(config).run([listener])
         return
@@ -575,18 +669,29 @@ def _check_origins(origins: Sequence[str]) -> None:
             raise InputError(f"an origin is like https://example.org, without a path, or *, not {origin}")
 
 
+def _names(listener: socket.socket, host: str, origins: Sequence[str]) -> list[str]:
+    """Return the names to answer to: none, which allows any, where other machines reach the address."""
+    if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback or "*" in origins:
+        return []
+    hosts = [str(urlsplit(origin).hostname) for origin in origins]
+    return [_shown(name.lower()) for name in (host, "localhost", "127.0.0.1", "::1", *hosts)]
+
+
+def _shown(host: str) -> str:
+    """Return a host as an address of the web has it."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """Take the port: uvicorn, where it can't, says so in its log and ends the process."""
-    family, shown = (socket.AF_INET6, f"[{host}]") if ":" in host else (socket.AF_INET, host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         reason = f"can't be listened at: {error.strerror}; choose another --host or --port"
         if error.errno == errno.EADDRINUSE:
             reason = "is taken by another program: choose another --port"
-        raise OSError(f"{shown}:{port} {reason}") from error
+        raise OSError(f"{_shown(host)}:{port} {reason}") from error
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         listener.setsockopt(socket.SOL_SOCKET, option, BUFFER)  # which its connections inherit
-    message = "Uvicorn running on http://%s:%d (Press CTRL+C to quit)"
-    logging.getLogger("uvicorn.error").info(message, shown, listener.getsockname()[1])
     return listener
