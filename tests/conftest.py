@@ -27,6 +27,7 @@ FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
+    "--disable-dev-shm-usage",  # which not every machine has
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",

@@ -1,6 +1,5 @@
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from digitsum import mnist
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
 from digitsum.files import ASSETS
+from digitsum.mnist import Digits
 from digitsum.networks import load
 from digitsum.pairs import DigitSumDataset, loader
 from digitsum.prediction import (
@@ -45,18 +45,6 @@ def images() -> np.ndarray:
     return np.stack([digits.images[digits.labels == digit][9, 0] for digit in range(10)])
 
 
-@pytest.mark.parametrize("name", PACKAGED)
-def test_packaged_model_answers_as_the_packaged_weights_do(name: str) -> None:
-    images, addends = mnist.load().images[::10], np.arange(500) % 10
-    digits, sums = Predictor(name, threads=1).probabilities(images, addends)
-    with torch.no_grad():
-        log_digit, log_sum = load(name)(
-            torch.from_numpy(images.copy()), one_hot(torch.from_numpy(addends), 10).float()
-        )
-    np.testing.assert_allclose(digits, log_digit.exp(), atol=1e-5)
-    np.testing.assert_allclose(sums, log_sum.exp(), atol=1e-5)
-
-
 def cut(file: Path, name: str) -> list[ort.InferenceSession]:
     """Cut a model in two: up to what its exporter named `name`, and from there on."""
     extractor, options = onnx.utils.Extractor(onnx.load(file)), ort.SessionOptions()
@@ -66,28 +54,39 @@ def cut(file: Path, name: str) -> list[ort.InferenceSession]:
     return [ort.InferenceSession(model, options, providers=["CPUExecutionProvider"]) for model in models]
 
 
-@pytest.mark.skipif(not os.environ.get("DIGITSUM_DATA"), reason="needs MNIST's files: set DIGITSUM_DATA")
-@pytest.mark.parametrize("name", PACKAGED)
-def test_packaged_model_is_torchs_equal_on_every_trial_of_the_test_split(name: str) -> None:
+def assert_torchs_equal(name: str, digits: Digits, data: str, split: str) -> None:
     """Cut after the scores of the digits, the model reads an image once for ten addends; uncut, for one."""
-    test, network = mnist.load("mnist", "test"), load(name)
+    network, count = load(name), len(digits.images)
     read, answer = cut(find_model(name), "linear")
-    scores = np.concatenate([read.run(None, {"image": images})[0] for images in np.split(test.images, 100)])
-    every, dealt = np.indices((10, 10_000))[0], np.arange(10_000) % 10
+    scores = np.concatenate([read.run(None, {"image": images})[0] for images in np.split(digits.images, 10)])
+    every, dealt = np.indices((10, count))[0], np.arange(count) % 10
     found = [answer.run(["digit", "sum"], {"linear": scores, "addend": addend}) for addend in every]
-    uncut = Predictor(name, threads=1).probabilities(test.images, dealt)
+    uncut = Predictor(name, threads=1).probabilities(digits.images, dealt)
     with torch.no_grad():
-        encoded = torch.cat([network.encode(images) for images in torch.from_numpy(test.images).split(200)])
+        encoded = torch.cat([network.encode(images) for images in torch.from_numpy(digits.images).split(200)])
         expected = [network.answer(encoded, one_hot(torch.tensor(addend), 10).float()) for addend in every]
-    evaluation = evaluate(network, loader(DigitSumDataset(test)), "mnist", "test")
+    evaluation = evaluate(network, loader(DigitSumDataset(digits)), data, split)
     accuracies = evaluation.digit_accuracy, evaluation.sum_accuracy
-    rights = test.labels, test.labels + every
+    rights = digits.labels, digits.labels + every
     for i in (0, 1):
         ours, torchs = np.stack([each[i] for each in found]), np.stack([each[i].exp() for each in expected])
-        for output, reference in ((ours, torchs), (uncut[i], torchs[dealt, np.arange(10_000)])):
+        for output, reference in ((ours, torchs), (uncut[i], torchs[dealt, np.arange(count)])):
             np.testing.assert_allclose(output, reference, rtol=0, atol=1e-5)
             np.testing.assert_array_equal(output.argmax(-1), reference.argmax(-1))
         assert (ours.argmax(-1) == rights[i]).mean() == pytest.approx(accuracies[i], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_model_is_torchs_equal_on_every_trial_of_a_thousand_images(name: str) -> None:
+    digits = mnist.load()
+    assert_torchs_equal(name, Digits(digits.images[::5].copy(), digits.labels[::5]), "mnist5k", "train")
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("real_mnist")
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_model_is_torchs_equal_on_every_trial_of_the_test_split(name: str) -> None:
+    assert_torchs_equal(name, mnist.load("mnist", "test"), "mnist", "test")
 
 
 def test_model_says_what_it_is(predictor: Predictor) -> None:
