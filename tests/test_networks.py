@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 from torch.nn.functional import nll_loss, one_hot
 
 from digitsum import mnist, networks
+from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
 from digitsum.networks import (
     ConcatNet,
@@ -311,3 +313,46 @@ def test_load_of_another_name_says_which_there_are() -> None:
     message = "^there is no network 'best': name exact, concat, or a folder that holds one$"
     with pytest.raises(ValueError, match=message):
         load("best")
+
+
+@pytest.mark.parametrize("kind", [ConcatNet, ExactNet, FastNet])
+@pytest.mark.parametrize(
+    ("addend", "came"),
+    [
+        (torch.tensor([3, 4]), r"int64 \[2\]"),
+        (torch.arange(10), r"int64 \[10\]"),
+        (torch.eye(10)[:2, :9], r"float32 \[2, 9\]"),
+        (torch.eye(10)[:1], r"float32 \[1, 10\]"),
+        (torch.tensor(3), r"int64 \[\]"),
+    ],
+)
+def test_an_addend_that_is_not_one_hot_is_refused_in_words(
+    kind: type[DigitSumNet], addend: torch.Tensor, came: str
+) -> None:
+    network = kind(width=1).eval()
+    sentence = (
+        r"the addends of 2 images should be float32 \[2, 10\], one-hot"
+        rf" \(torch\.nn\.functional\.one_hot\(addend, 10\)\.float\(\)\), not {came}"
+    )
+    with pytest.raises(InputError, match=f"^{sentence}$"):
+        network(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), addend)
+
+
+@pytest.mark.parametrize(
+    "shape", [(28, 28), (1, 28, 28), (2, 28, 28), (2, 3, 28, 28), (2, 1, 32, 32), (2, 784)]
+)
+def test_an_image_of_another_shape_is_refused_in_words(shape: tuple[int, ...]) -> None:
+    sentence = rf"the images should be uint8 \[N, 1, 28, 28\], not uint8 {re.escape(str(list(shape)))}"
+    with pytest.raises(InputError, match=f"^{sentence}$"):
+        FastNet(width=1).eval()(torch.zeros(shape, dtype=torch.uint8), torch.eye(10)[:2])
+
+
+def test_a_batch_of_any_size_passes_the_checks_when_a_network_is_exported() -> None:
+    network, batch = ConcatNet(width=1).eval(), torch.export.Dim("batch")
+    image, addend = torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.eye(10)[:4]
+    program = torch.export.export(network, (image, addend), dynamic_shapes=({0: batch}, {0: batch})).module()
+    for count in (1, 3):
+        for ours, exported in zip(
+            network(image[:count], addend[:count]), program(image[:count], addend[:count]), strict=True
+        ):
+            torch.testing.assert_close(ours, exported)

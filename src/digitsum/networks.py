@@ -118,7 +118,19 @@ class DigitSumNet(nn.Module, ABC):
         -------
         tuple
             float32 [N, 10] and float32 [N, 19].
+
+        Raises
+        ------
+        InputError
+            Other shapes.
         """
+        if image.shape[1:] != (1, 28, 28):
+            raise InputError(f"the images should be uint8 [N, 1, 28, 28], not {_kind(image)}")
+        if addend.shape != (image.shape[0], 10):  # len would make N a constant of what is exported
+            raise InputError(
+                f"the addends of {len(image)} images should be float32 [{len(image)}, 10], one-hot"
+                f" (torch.nn.functional.one_hot(addend, 10).float()), not {_kind(addend)}"
+            )
         return self.answer(self.encode(image), addend)
 
     @abstractmethod
@@ -155,6 +167,10 @@ class DigitSumNet(nn.Module, ABC):
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{folder} doesn't hold a trained {cls.__name__}: {error}") from error
         return network
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
