@@ -1,5 +1,6 @@
 import itertools
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -13,7 +14,8 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from digitsum.files import SUMMED, SUMS, locked, read, read_json, reason, replacing, user_cache
+from digitsum.errors import InputError
+from digitsum.files import SUMMED, SUMS, locked, read, read_json, reason, remove, replacing, user_cache
 
 FOLDER_EVENTS = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir")  # that Python tells hooks of
 
@@ -125,29 +127,34 @@ def test_a_full_disk_keeps_the_last_good_file_and_nothing_else(small_disk: Path)
     ):
         fill(file)
     assert read(small_disk / "checkpoint.ckpt") == b"good"
-    assert check(small_disk) == "config.json: OK\ncheckpoint.ckpt: OK\n"
-    assert sorted(path.name for path in small_disk.iterdir()) == [SUMS, "checkpoint.ckpt", "config.json"]
+    assert check(small_disk) == "checkpoint.ckpt: OK\n"
+    assert sorted(path.name for path in small_disk.iterdir()) == [SUMS, "checkpoint.ckpt"]
 
 
 def test_a_disk_full_to_the_last_block_keeps_the_list(small_disk: Path) -> None:
     start_run(small_disk)
-    write(small_disk / "metrics.csv", "good")
+    write(small_disk / "evaluation.json", "good")
     for block in (100_000, 4096):
         with suppress(OSError), (small_disk / "other").open("ab") as other:
             while other.write(bytes(block)):
                 other.flush()
-    with pytest.raises(OSError, match=r"metrics.csv can't be written: No space left on device$"):
-        write(small_disk / "metrics.csv", "new")
-    assert read(small_disk / "metrics.csv") == b"good"
-    assert check(small_disk) == "config.json: OK\nmetrics.csv: OK\n"
+    with pytest.raises(OSError, match=r"evaluation.json can't be written: No space left on device$"):
+        write(small_disk / "evaluation.json", "new")
+    assert read(small_disk / "evaluation.json") == b"good"
+    assert check(small_disk) == "checkpoint.ckpt: OK\nevaluation.json: OK\n"
 
 
 def test_a_folder_that_can_t_be_written_to_stays_readable(small_disk: Path) -> None:
     start_run(small_disk)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)  # noqa: S607
-    with pytest.raises(OSError, match="Read-only file system"):
-        write(small_disk / "config.json", "new")
-    assert read(small_disk / "config.json") == b"{}"
+    with pytest.raises(OSError, match=rf"^{small_disk} can't be written to: Read-only file system$"):
+        write(small_disk / "checkpoint.ckpt", "new")
+    for place in (small_disk / "config.json", small_disk / "new" / "config.json"):
+        with pytest.raises(OSError, match=rf"^{place} can't be written: Read-only file system$"):
+            write(place, "new")
+    with pytest.raises(OSError, match=rf"^{small_disk / 'new'} can't be written to: Read-only file system$"):
+        locked(small_disk / "new").__enter__()
+    assert read(small_disk / "checkpoint.ckpt") == b"{}"
 
 
 # The sums of a run
@@ -166,7 +173,7 @@ def check(run: Path) -> str:
 
 
 def start_run(run: Path) -> None:
-    with replacing(run / "config.json", starts_run=True) as file:
+    with replacing(run / "checkpoint.ckpt", starts_run=True) as file:
         file.write_text("{}")
 
 
@@ -175,15 +182,63 @@ def write(path: Path, content: str) -> None:
         file.write_text(content)
 
 
-def test_the_files_of_a_run_are_listed_as_sha256sum_lists_them(tmp_path: Path) -> None:
+def test_the_files_of_a_run_that_nobody_edits_are_listed_as_sha256sum_lists_them(tmp_path: Path) -> None:
     start_run(tmp_path)
-    for name in SUMMED[1:]:
+    others = ["config.json", "metrics.csv", "report.html"]
+    for name in (*SUMMED, *others):
         for content in ("old", "new"):
             write(tmp_path / name, content)
-    write(tmp_path / "report.html", "a page, which is only looked at")
     assert check(tmp_path) == "".join(f"{name}: OK\n" for name in SUMMED)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([SUMS, *SUMMED, "report.html"])
-    assert read(tmp_path / "metrics.csv") == b"new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([SUMS, *SUMMED, *others])
+    assert read(tmp_path / "model.onnx") == b"new"
+
+
+def test_what_people_edit_is_never_damaged_whatever_an_earlier_version_listed(tmp_path: Path) -> None:
+    start_run(tmp_path)
+    with (tmp_path / SUMS).open("a") as file:
+        file.write(f"{'0' * 64}  config.json\n{'1' * 64}  metrics.csv\n")
+    for name in ("config.json", "metrics.csv"):
+        (tmp_path / name).write_text("by hand")
+        assert read(tmp_path / name) == b"by hand"
+    write(tmp_path / "model.onnx", "new")
+    assert check(tmp_path) == "checkpoint.ckpt: OK\nmodel.onnx: OK\n"
+
+
+def test_what_is_removed_is_no_longer_listed(tmp_path: Path) -> None:
+    start_run(tmp_path)
+    for name in ("model.onnx", "report.html"):
+        write(tmp_path / name, "old")
+    remove(tmp_path, "model.onnx", "report.html", "evaluation.json")
+    assert check(tmp_path) == "checkpoint.ckpt: OK\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [SUMS, "checkpoint.ckpt"]
+
+
+def test_a_file_is_on_the_disk_before_it_is_renamed_and_its_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reached the disk, by inode, and each rename, in the order in which the system was asked."""
+    asked: list[tuple[str, int | str]] = []
+    fsync, rename = os.fsync, Path.replace
+
+    def record_fsync(descriptor: int) -> None:
+        asked.append(("fsync", os.fstat(descriptor).st_ino))
+        fsync(descriptor)
+
+    def record_rename(old: Path, new: Path) -> Path:
+        asked.append(("rename", new.name))
+        return rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(Path, "replace", record_rename)
+    start_run(tmp_path)
+    write(tmp_path / "metrics.csv", "new")
+    inode = {path.name: path.stat().st_ino for path in (tmp_path, *tmp_path.iterdir())}
+    folder = ("fsync", inode[tmp_path.name])
+    ends = ["rename", "rename", "rename", "rename"]
+    assert [event for event, _ in asked] == [word for end in ends for word in ("fsync", end, "fsync")]
+    assert asked[3:6] == [("fsync", inode["checkpoint.ckpt"]), ("rename", "checkpoint.ckpt"), folder]
+    assert asked[7:9] == [("rename", SUMS), folder]
+    assert asked[9:] == [("fsync", inode["metrics.csv"]), ("rename", "metrics.csv"), folder]
 
 
 def test_files_elsewhere_are_not_listed(tmp_path: Path) -> None:
@@ -199,29 +254,31 @@ def test_a_file_that_is_not_listed_is_read_as_it_is(tmp_path: Path) -> None:
 
 
 def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
-    with replacing(tmp_path / "config.json", starts_run=True) as file:
-        file.write_bytes(bytes(range(100)))
-    for bit in range(800):
-        content = bytearray(range(100))
+    start_run(tmp_path)
+    with replacing(tmp_path / "checkpoint.ckpt") as file:
+        file.write_bytes(bytes(range(20)))
+    for bit in range(160):
+        content = bytearray(range(20))
         content[bit // 8] ^= 1 << bit % 8
-        (tmp_path / "config.json").write_bytes(content)
-        with pytest.raises(ValueError, match=r"config\.json is damaged"):
-            read(tmp_path / "config.json")
+        (tmp_path / "checkpoint.ckpt").write_bytes(content)
+        with pytest.raises(InputError, match=r"checkpoint\.ckpt is damaged"):
+            read(tmp_path / "checkpoint.ckpt")
 
 
 def test_a_changed_file_is_noticed_until_its_line_is_deleted(tmp_path: Path) -> None:
     start_run(tmp_path)
-    (tmp_path / "config.json").write_bytes(b"{]")
+    (tmp_path / "checkpoint.ckpt").write_bytes(b"{]")
     with pytest.raises(
-        ValueError, match=rf"^{tmp_path / 'config.json'} is damaged: its SHA-256 isn't the one in SHA256SUMS "
+        ValueError,
+        match=rf"^{tmp_path / 'checkpoint.ckpt'} is damaged: its SHA-256 isn't the one in SHA256SUMS ",
     ):
-        read(tmp_path / "config.json")
+        read(tmp_path / "checkpoint.ckpt")
     (tmp_path / SUMS).write_bytes(b"")
-    assert read(tmp_path / "config.json") == b"{]"
+    assert read(tmp_path / "checkpoint.ckpt") == b"{]"
 
 
 @pytest.mark.parametrize(
-    "line", [b"\0", b"no digest", b"0" * 63 + b"  config.json", b"0" * 64 + b"  ../file"]
+    "line", [b"\0", b"no digest", b"0" * 63 + b"  checkpoint.ckpt", b"0" * 64 + b"  ../file"]
 )
 def test_a_damaged_list_is_named(tmp_path: Path, line: bytes) -> None:
     start_run(tmp_path)
@@ -229,10 +286,10 @@ def test_a_damaged_list_is_named(tmp_path: Path, line: bytes) -> None:
         file.write(line + b"\n")
     message = rf"^{tmp_path / SUMS} is damaged: its line 2 isn't a SHA-256 and a name; delete SHA256SUMS"
     with pytest.raises(ValueError, match=message):
-        read(tmp_path / "config.json")
+        read(tmp_path / "checkpoint.ckpt")
     with pytest.raises(ValueError, match=message):
-        write(tmp_path / "config.json", "new")
-    assert (tmp_path / "config.json").read_bytes() == b"{}"
+        write(tmp_path / "checkpoint.ckpt", "new")
+    assert (tmp_path / "checkpoint.ckpt").read_bytes() == b"{}"
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -247,28 +304,30 @@ left = int(sys.argv[1])
 
 def count(event, arguments):
     global left
-    if event in {FOLDER_EVENTS}:
+    if event in {FOLDER_EVENTS} and (event != "open" or arguments[2] & os.O_CREAT):
         left -= 1
         if left < 0:
             os.kill(os.getpid(), 9)
 
-with replacing(Path("metrics.csv")) as file:
+with replacing(Path("evaluation.json")) as file:
     file.write_text("new")
     sys.addaudithook(count)
 """
+    start_run(tmp_path / "whole")
+    if listed:
+        write(tmp_path / "whole" / "evaluation.json", "old")
+    else:  # as in the folder of an earlier version
+        (tmp_path / "whole" / "evaluation.json").write_text("old")
     found = []
     for moment in itertools.count():
-        run = tmp_path / str(moment)
-        start_run(run)
-        if listed:
-            write(run / "metrics.csv", "old")
-        else:  # as in the folder of an earlier version
-            (run / "metrics.csv").write_text("old")
+        run = shutil.copytree(tmp_path / "whole", tmp_path / str(moment))
         ended = subprocess.run([sys.executable, "-c", script, str(moment)], cwd=run).returncode
-        found.append(read(run / "metrics.csv").decode())
-        write(run / "metrics.csv", "newer")
-        assert sorted(path.name for path in run.iterdir()) == sorted([SUMS, "config.json", "metrics.csv"])
-        assert check(run) == "config.json: OK\nmetrics.csv: OK\n"
+        found.append(read(run / "evaluation.json").decode())
+        write(run / "evaluation.json", "newer")
+        assert sorted(path.name for path in run.iterdir()) == sorted(
+            [SUMS, "checkpoint.ckpt", "evaluation.json"]
+        )
+        assert check(run) == "checkpoint.ckpt: OK\nevaluation.json: OK\n"
         if not ended:
             break
         assert ended == -signal.SIGKILL
@@ -302,26 +361,26 @@ def test_a_lock_is_kept_to_its_process_and_thread(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=rf"^{tmp_path} is in use, by another training for instance: "):
             write_there.result()
         start_run(tmp_path)
-    write(tmp_path / "config.json", "new")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [SUMS, "config.json"]
+    write(tmp_path / "checkpoint.ckpt", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [SUMS, "checkpoint.ckpt"]
 
 
 def test_a_reader_never_takes_a_file_that_is_being_replaced_for_damaged(tmp_path: Path) -> None:
     start_run(tmp_path)
-    write(tmp_path / "metrics.csv", "0")
+    write(tmp_path / "evaluation.json", "0")
     script = """
 from itertools import count
 from pathlib import Path
 from digitsum.files import replacing
 for i in count():
-    with replacing(Path("metrics.csv")) as file:
+    with replacing(Path("evaluation.json")) as file:
         file.write_text(str(i))
     print(i, flush=True)
 """
     with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
-        while int(read(tmp_path / "metrics.csv")) < 100:
+        while int(read(tmp_path / "evaluation.json")) < 20:
             pass
         writer.kill()
 

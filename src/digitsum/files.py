@@ -1,7 +1,7 @@
 """Where the package's own files are; files written whole or not at all, and noticed when damaged.
 
-A run folder's `SHA256SUMS` lists the digests of its files, as `sha256sum` writes them: `sha256sum --check
-SHA256SUMS` reads it too.
+A run folder's `SHA256SUMS` lists the digests of those of its files that nobody edits, as `sha256sum` writes
+them: `sha256sum --check SHA256SUMS` reads it too.
 """
 
 import errno
@@ -21,14 +21,8 @@ ASSETS = Path(__file__).parent / "assets"
 NETWORKS = ("exact", "concat")  # that come with the package, each in a folder of its name
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file
 SUMS = "SHA256SUMS"
-SUMMED = (  # the files of a run that are read again
-    "config.json",
-    "metrics.csv",
-    "checkpoint.ckpt",
-    "model.safetensors",
-    "model.onnx",
-    "evaluation.json",
-)
+SUMMED = ("checkpoint.ckpt", "model.safetensors", "model.onnx", "evaluation.json")
+EDITED = ("config.json", "metrics.csv")  # by people; earlier versions listed their digests too
 Sums = dict[str, list[str]]  # digests of each file, two while it is being replaced
 
 
@@ -89,7 +83,7 @@ def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
     Parameters
     ----------
     path
-        Of a file, new or old. A file of a run (`SUMMED`) is listed in `SHA256SUMS` where its folder has one.
+        Of a file, new or old. One of a run (`SUMMED`) is listed in `SHA256SUMS` where its folder has one.
     starts_run
         Whether to list it in any case: the folder becomes that of a run.
 
@@ -104,8 +98,8 @@ def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
         raise InputError(f"{path} is a folder, a device or the like, not a file to replace: choose another")
     _check_parents(path)
     listed = path.name in SUMMED and (starts_run or (path.parent / SUMS).exists())
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with (
             locked(path.parent) if listed else nullcontext(),
             TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder,
@@ -115,10 +109,11 @@ def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
             if listed:
                 _replace_and_list(temporary, path)
             else:
-                temporary.replace(path)
+                _replace(temporary, path)
     except OSError as error:
-        if error.errno in FULL:  # of which the system doesn't say where, or names the temporary file
-            raise OSError(f"{path} can't be written: {error.strerror}") from error
+        # the system names the temporary file, or none; what has no number has its sentence
+        if error.errno in FULL or (error.errno and error.filename):
+            raise OSError(f"{path} can't be written: {reason(error)}") from error
         raise
 
 
@@ -129,14 +124,39 @@ def _check_parents(path: Path) -> None:
         raise InputError(f"{nearest} isn't a folder: choose another place for {path.name}")
 
 
+def _replace(new: Path, path: Path) -> None:
+    """Rename a file when it is on the disk, so that a power cut too leaves the old one or the new one."""
+    _flush(new, os.O_RDWR)
+    new.replace(path)
+    with suppress(OSError):  # not every system lets a folder be opened
+        _flush(path.parent, os.O_RDONLY)
+
+
+def _flush(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _replace_and_list(new: Path, path: Path) -> None:
     """Replace a file of a run so that, whenever this is cut off, the digest of what is there is listed."""
     sums = _read_sums(path.parent)
     before = sums.get(path.name) or ([_digest(path)] if path.exists() else [])
     digest = _digest(new)
     _write_sums(path.parent, sums | {path.name: [*before, digest]})
-    new.replace(path)
+    _replace(new, path)
     _write_sums(path.parent, sums | {path.name: [digest]})
+
+
+def remove(run: Path, *names: str) -> None:
+    """Remove files of a run that are there, and what `SHA256SUMS` says of them."""
+    for name in names:
+        (run / name).unlink(missing_ok=True)
+    sums = _read_sums(run)
+    if sums.keys() & set(names):
+        _write_sums(run, {name: digests for name, digests in sums.items() if name not in names})
 
 
 def read(path: Path) -> bytes:
@@ -146,14 +166,19 @@ def read(path: Path) -> bytes:
     ------
     InputError
         It isn't, `SHA256SUMS` itself is damaged, or there is no file but a device or the like.
+    FileNotFoundError
+        It is missing.
     OSError
-        It is missing, or can't be read.
+        It can't be read.
     """
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is a folder, a device or the like, not a file")
     while True:
         listed = _read_sums(path.parent).get(path.name)
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise type(error)(f"{path} can't be read: {reason(error)}") from error
         if not listed or hashlib.sha256(data).hexdigest() in listed:
             return data
         # whoever replaces a file lists the new digest first: only a list that stays says that it is damaged
@@ -172,12 +197,15 @@ def read_json(path: Path) -> dict[str, Any]:
     InputError
         As of `read`; or it isn't one.
     OSError
-        It is missing, or can't be read.
+        As of `read`.
     """
+    data = read(path)
     try:
-        found = json.loads(read(path))
+        found = json.loads(data)
     except RecursionError:
         raise InputError(f"{path} isn't a JSON object: it is nested too deeply") from None
+    except ValueError as error:
+        raise InputError(f"{path} isn't a JSON object: {error}") from error
     if not isinstance(found, dict):
         raise InputError(f"{path} isn't a JSON object")
     return found
@@ -200,7 +228,8 @@ def _read_sums(folder: Path) -> Sums:
                 f"{path} is damaged: its line {number} isn't a SHA-256 and a name; delete {SUMS} to use the"
                 " files unchecked"
             )
-        sums.setdefault(os.fsdecode(match[2]), []).append(match[1].decode())
+        if (name := os.fsdecode(match[2])) not in EDITED:
+            sums.setdefault(name, []).append(match[1].decode())
     return sums
 
 
@@ -221,19 +250,23 @@ def locked(run: Path) -> Iterator[None]:
     ------
     InputError
         Another process holds the lock, or the path goes through a file.
+    OSError
+        The folder can't be written to.
     """
     from filelock import FileLock, Timeout  # of the extra train
 
     _check_parents(run)
-    run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.resolve() / ".lock", blocking=False, is_singleton=True)
     nested = lock.is_locked
     try:
+        run.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise InputError(
             f"{run} is in use, by another training for instance: wait for its end, or choose another folder"
         ) from None
+    except OSError as error:
+        raise OSError(f"{run} can't be written to: {reason(error)}") from error
     try:
         if not nested:
             _sweep(run)
@@ -247,7 +280,7 @@ def locked(run: Path) -> Iterator[None]:
 
 def _sweep(run: Path) -> None:
     """Remove the temporary folders of `replacing` whose process was killed."""
-    for name in (*SUMMED, SUMS):
+    for name in (*SUMMED, *EDITED, SUMS):
         for folder in run.glob(f".{name}.????????"):
             with suppress(OSError):  # it is another's
                 (folder / name).unlink(missing_ok=True)
