@@ -5,9 +5,11 @@ import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from digitsum.config import PRESETS, Config, bounds, option
+from digitsum.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,9 @@ from digitsum.config import PRESETS, Config, bounds, option
         ({"batch_size": 0}, "--batch-size must be a whole number from 1 to 1048576, not 0"),
         ({"seed": -1}, "--seed must be a whole number from 0 to 4294967295, not -1"),
         ({"seed": 2**32}, "--seed must be a whole number from 0 to 4294967295, not 4294967296"),
-        ({"train_fraction": 1.5}, "--train-fraction must be a number from 0 to 1, not 1.5"),
+        ({"train_fraction": 1.5}, "--train-fraction must be a number between 0 and 1, not 1.5"),
+        ({"train_fraction": 0}, "--train-fraction must be a number between 0 and 1, not 0"),
+        ({"train_fraction": 1.0}, "--train-fraction must be a number between 0 and 1, not 1.0"),
         ({"average": -0.1}, "--average must be a number from 0 to 1, not -0.1"),
         ({"learning_rate": math.nan}, "--learning-rate must be a number from 0 up, not nan"),
         ({"weight_decay": math.inf}, "--weight-decay must be a number from 0 up, not inf"),
@@ -50,7 +54,7 @@ def test_a_setting_out_of_bounds_is_refused_with_a_sentence(
 
 def test_the_ends_of_the_bounds_are_accepted() -> None:
     for setting in fields(Config):
-        if bounds(setting):
+        if bounds(setting).startswith("from"):
             assert Config(**{setting.name: setting.metadata["least"]})
             if setting.metadata["most"] < math.inf:
                 assert Config(**{setting.name: setting.metadata["most"]})
@@ -62,31 +66,77 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert Config.load(tmp_path) == config
 
 
-DAMAGED_CONFIGS = [
-    None,
-    "",
-    "[]",
-    '{"data": "mnist5k"}',
-    *(
-        json.dumps(asdict(Config()) | change)
-        for change in ({"network": "big"}, {"seed": "0"}, {"data": None}, {"width": 0})
-    ),
-]
+def test_scalars_of_numpy_are_stored_as_python_s(tmp_path: Path) -> None:
+    config = Config(
+        width=np.int64(8),
+        epochs=np.array(3),  # type: ignore[arg-type]
+        learning_rate=np.float32(0.5),  # type: ignore[arg-type]
+        average=np.float64(0.25),
+        damage=np.bool_(True),  # type: ignore[arg-type]
+        data=np.str_("mnist"),
+    )
+    chosen = {"width": 8, "epochs": 3, "learning_rate": 0.5, "average": 0.25, "damage": True, "data": "mnist"}
+    assert {name: getattr(config, name) for name in chosen} == chosen
+    for name, value in chosen.items():
+        assert type(getattr(config, name)) is type(value)
+    config.save(tmp_path)
+    assert Config.load(tmp_path) == config
+    with pytest.raises(InputError, match=r"^--width must be a whole number from 1 to 1024, not 2.0$"):
+        Config(width=np.float64(2))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("content", DAMAGED_CONFIGS)
-def test_config_that_is_missing_or_damaged_is_refused(tmp_path: Path, content: str | None) -> None:
+def test_a_run_is_named_as_text_or_as_a_path(tmp_path: Path) -> None:
+    Config(seed=7).save(str(tmp_path))
+    assert Config.load(str(tmp_path)) == Config.load(tmp_path) == Config(seed=7)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "{run} isn't a run folder: it has no config.json"),
+        ("", "{file} isn't a JSON object: Expecting value: line 1 column 1 (char 0)"),
+        ("[]", "{file} isn't a JSON object"),
+        (
+            '{"data": "mnist5k"}',
+            "{file} isn't that of a run of this version: it lacks train_fraction and 12 mo",
+        ),
+        ({"network": "big"}, "{file} is damaged: --network must be one of concat, exact, fast, not 'big'"),
+        ({"seed": "0"}, "{file} is damaged: --seed must be a whole number from 0 to 4294967295, not '0'"),
+        ({"data": None}, "{file} is damaged: --data must be text, not None"),
+        ({"width": 0}, "{file} is damaged: --width must be a whole number from 1 to 1024, not 0"),
+    ],
+)
+def test_config_that_is_missing_or_damaged_is_refused(
+    tmp_path: Path, content: str | dict[str, object] | None, why: str
+) -> None:
+    path = tmp_path / "config.json"
     if content is not None:
-        (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=rf"^{tmp_path} isn't a run folder: its config.json is missing or"):
+        path.write_text(content if isinstance(content, str) else json.dumps(asdict(Config()) | content))
+    with pytest.raises(InputError) as refusal:
         Config.load(tmp_path)
+    assert str(refusal.value).startswith(why.format(run=tmp_path, file=path))
 
 
-def test_config_of_another_version_is_refused_and_says_what_it_lacks(tmp_path: Path) -> None:
+def test_settings_that_an_earlier_version_had_not_are_completed_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config(width=8, seed=3)
+    settings = asdict(config)
+    for name in ("damage", "hands", "outliers", "label_smoothing", "start_from"):
+        del settings[name]
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert Config.load(tmp_path) == config
+    assert caplog.messages == [
+        f"{tmp_path / 'config.json'} is of an earlier version, its settings are completed: damage False,"
+        " hands 0.0, outliers 0.0, start_from None, label_smoothing 0.0"
+    ]
+
+
+def test_a_setting_whose_default_would_change_what_a_run_did_is_not_completed(tmp_path: Path) -> None:
     settings = asdict(Config())
     del settings["deal"]
     (tmp_path / "config.json").write_text(json.dumps(settings | {"addends": "table"}))
-    with pytest.raises(ValueError, match=r"damaged: it lacks 'deal', as another version's does$"):
+    with pytest.raises(InputError, match=r"config.json isn't that of a run of this version: it lacks deal$"):
         Config.load(tmp_path)
 
 

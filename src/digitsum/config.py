@@ -4,6 +4,7 @@ Torch-free: the command line shows all of it without loading torch.
 """
 
 import json
+import logging
 import math
 import sys
 from dataclasses import Field, asdict, dataclass, field, fields, replace
@@ -13,18 +14,31 @@ from typing import Any, Literal, Self, get_args, get_origin
 from digitsum.errors import InputError
 from digitsum.files import read_json, replacing
 
+log = logging.getLogger("digitsum")
+
 
 def _setting(
-    default: Any, group: str, help: str, least: float = -math.inf, most: float = math.inf, **shown: str
+    default: Any,
+    group: str,
+    help: str,
+    least: float = -math.inf,
+    most: float = math.inf,
+    open: bool = False,
+    **shown: str,
 ) -> Any:
-    """Declare a setting; `shown` is what its help page shows in place of the type or of the default."""
-    bounds = {"least": least, "most": most}
+    """Declare a setting; `shown` is what its help page shows in place of the type or of the default.
+
+    The bounds of an `open` one are none of its values.
+    """
+    bounds = {"least": least, "most": most, "open": open}
     return field(default=default, metadata=bounds | {"shown": {"group": group, "help": help} | shown})
 
 
 @dataclass(frozen=True)
 class Config:
     """The settings of a training run, as `config.json` holds them; `digitsum train --help` explains each.
+
+    A number of NumPy's is stored as Python's.
 
     The sum's loss weighs little because a sum that is off by k costs some 5 k^2 nats (`ConcatNet.GAP`),
     where a wrong digit costs a few: at equal weights its gradients would drown the digit's.
@@ -56,7 +70,7 @@ class Config:
         show_default="$DIGITSUM_DATA, else the user's cache, filled by a download",
     )
     train_fraction: float = _setting(
-        0.8, "Data", "The share of the images to train on; the rest is held out.", least=0, most=1
+        0.8, "Data", "The share of the images to train on; the rest is held out.", least=0, most=1, open=True
     )
     deal: Literal["once", "each-epoch"] = _setting(
         "once",
@@ -132,33 +146,48 @@ class Config:
     def __post_init__(self) -> None:
         for setting in fields(self):
             value = getattr(self, setting.name)
+            if getattr(value, "shape", None) == ():  # a scalar of NumPy's
+                value = value.item()
+                object.__setattr__(self, setting.name, value)
             if not _fits(value, setting):
                 raise InputError(f"{option(setting)} must be {_expected(setting)}, not {value!r}")
         if self.digit_weight == self.sum_weight == 0:
             raise InputError("--digit-weight and --sum-weight can't both be 0: nothing would be learnt")
 
-    def save(self, run: Path) -> None:
-        """Write `config.json`, whole or not at all, into the folder `run`."""
-        with replacing(run / "config.json", starts_run=True) as file:
-            file.write_text(json.dumps(asdict(self), indent=2) + "\n")
+    def save(self, run: str | Path, made: dict[str, Any] | None = None) -> None:
+        """Write `config.json`, whole or not at all, into the folder `run`; `made` says more of the run."""
+        with replacing(Path(run) / "config.json") as file:
+            file.write_text(json.dumps(asdict(self) | (made or {}), indent=2) + "\n")
 
     @classmethod
-    def load(cls, run: Path) -> Self:
+    def load(cls, run: str | Path) -> Self:
         """Read the `config.json` of a run folder.
+
+        A run of an earlier version may lack settings. Where the default adds nothing (0, no, none), the run
+        had none of it: it gets the default, and a warning says so.
 
         Raises
         ------
         InputError
             It isn't one.
         """
+        path = Path(run) / "config.json"
         try:
-            values = read_json(run / "config.json")
-            return cls(**{setting.name: values[setting.name] for setting in fields(cls)})
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            why = f"it lacks {error}, as another version's does" if isinstance(error, KeyError) else error
-            raise InputError(
-                f"{run} isn't a run folder: its config.json is missing or damaged: {why}"
-            ) from error
+            found = read_json(path)
+        except FileNotFoundError:
+            raise InputError(f"{run} isn't a run folder: it has no config.json") from None
+        lacking = [setting for setting in fields(cls) if setting.name not in found]
+        if essential := [setting.name for setting in lacking if setting.default]:
+            more = f" and {len(essential) - 1} more settings" if len(essential) > 1 else ""
+            raise InputError(f"{path} isn't that of a run of this version: it lacks {essential[0]}{more}")
+        if lacking:
+            added = ", ".join(f"{setting.name} {setting.default}" for setting in lacking)
+            log.warning("%s is of an earlier version, its settings are completed: %s", path, added)
+        names = {setting.name for setting in fields(cls)}
+        try:
+            return cls(**{name: value for name, value in found.items() if name in names})
+        except InputError as error:
+            raise InputError(f"{path} is damaged: {error}") from error
 
 
 def option(setting: "Field[Any]") -> str:
@@ -183,6 +212,8 @@ def bounds(setting: "Field[Any]") -> str:
     least, most = setting.metadata["least"], setting.metadata["most"]
     if least == -math.inf:
         return ""
+    if setting.metadata["open"]:
+        return f"between {least} and {most}"
     return f"from {least} up" if most == math.inf else f"from {least} to {most}"
 
 
@@ -196,8 +227,11 @@ def _fits(value: object, setting: "Field[Any]") -> bool:
         return False
     if not isinstance(value, int | float):
         return True
+    least, most = setting.metadata["least"], setting.metadata["most"]
+    if setting.metadata["open"] and value in (least, most):
+        return False
     # a whole number may be too large for a float
-    return abs(value) <= sys.float_info.max and setting.metadata["least"] <= value <= setting.metadata["most"]
+    return abs(value) <= sys.float_info.max and bool(least <= value <= most)
 
 
 def _expected(setting: "Field[Any]") -> str:
