@@ -240,20 +240,21 @@ def _only_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_only_settings")
 def test_train_preset_is_a_start_that_options_change(run: Run, tmp_path: Path) -> None:
     options = ("--data", "mnist5k", "--width", 4, "--batch-size", 8, "--train-fraction", 0.8)
+    options += ("--precision", "32-true")
     repeats_the_default = ("--learning-rate", Config.learning_rate, "--augment")
     code, _, _ = run("train", "--preset", "fast", *options, *repeats_the_default, "--out", tmp_path / "run")
     assert code == 130
     changed = {"data": "mnist5k", "width": 4, "batch_size": 8, "train_fraction": 0.8}
-    changed |= {"learning_rate": Config.learning_rate, "augment": True}
+    changed |= {"learning_rate": Config.learning_rate, "augment": True, "precision": "32-true"}
     assert Config.load(tmp_path / "run") == replace(PRESETS["fast"], **changed)
 
 
 @pytest.mark.usefixtures("_only_settings")
 def test_train_starts_from_trained_weights(run: Run, finished_run: Path, tmp_path: Path) -> None:
-    options = ("--data", "mnist5k", "--start-from", finished_run, "--epochs", 1, "--out", tmp_path / "mine")
-    code, _, _ = run("train", *options)
+    options = ("--start-from", finished_run, "--epochs", 1, "--precision", "32-true")
+    code, _, _ = run("train", *options, "--out", tmp_path / "mine")
     assert code == 130
-    changed = {"data": "mnist5k", "start_from": str(finished_run), "epochs": 1, "width": 4}
+    changed = {"start_from": str(finished_run), "epochs": 1, "width": 4, "precision": "32-true"}
     assert Config.load(tmp_path / "mine") == replace(PRESETS["adapt"], network="concat", **changed)
 
 
@@ -618,15 +619,12 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     ("arguments", "message"),
     [
         (["train", "--data", "nowhere"], "the data are mnist5k, mnist or a folder with sub-folders 0 to 9"),
-        (
-            ["train", "--data", "mnist", "--data-dir", "nowhere"],
-            "leave out --data-dir and DIGITSUM_DATA to do",
-        ),
+        (["train", "--data", "mnist", "--data-dir", "nowhere"], "in nowhere, which is no folder: leave out"),
         (
             ["train", "--train-fraction", "1.0"],
-            "a training fraction of 1.0 doesn't leave some of 5000 images",
+            "--train-fraction must be a number between 0 and 1, not 1.0",
         ),
-        (["train", "--train-fraction", "1.5"], "--train-fraction must be a number from 0 to 1, not 1.5"),
+        (["train", "--train-fraction", "1.5"], "--train-fraction must be a number between 0 and 1, not 1.5"),
         (["train", "--width", "20000"], "--width must be a whole number from 1 to 1024, not 20000"),
         (["train", "--seed=2.7"], "Invalid value for --seed: 2.7 isn't a whole number"),
         (["train", "--learning-rate", "high"], "--learning-rate must be a number, not high"),
@@ -652,7 +650,7 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
             ["train", "--start-from", "exact", "--width", "8"],
             "--start-from exact has the width 32, not 8: leave --width out",
         ),
-        (["train", "--resume", "nowhere"], "nowhere isn't a run folder: its config.json is missing or dam"),
+        (["train", "--resume", "nowhere"], "nowhere isn't a run folder: it has no config.json"),
         (["train", "--resume", "run", "--epochs", "9"], "--resume takes every setting from the run: leave"),
         (["train", "--resume", "run", "--epochs", "40"], "--resume takes every setting from the run: leave"),
         (
@@ -756,9 +754,6 @@ def test_mistakes_print_one_sentence_and_exit_with_2(
         ("evaluation.json", ["export", "run"], 2),
         ("evaluation.json", ["compare", "run"], 2),
         ("evaluation.json", ["report", "run"], 1),
-        ("metrics.csv", ["compare", "run"], 2),
-        ("metrics.csv", ["report", "run"], 1),
-        ("config.json", ["train", "--resume", "run"], 2),
     ],
 )
 def test_a_flipped_bit_is_noticed_by_whatever_reads_the_file(
@@ -861,16 +856,12 @@ def test_what_nobody_foresaw_exits_with_1() -> None:
     assert done.stderr.endswith("\nValueError: invalid literal for int() with base 10: 'x'\n")
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("arguments", [["data"], ["--help"]])
-def test_a_reader_that_has_seen_enough_ends_the_program_silently(
-    arguments: list[str], unbuffered: str
-) -> None:
+@pytest.mark.parametrize("arguments", [["data"], ["--help"], ["data", "--help"]])
+def test_a_reader_that_has_seen_enough_ends_the_program_silently(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "digitsum", *arguments]
-    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
 

@@ -34,7 +34,8 @@ def train(config: Config, run: Path) -> Path:
 
 @pytest.fixture(scope="module", params=["concat", "exact"])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = Config(network=request.param, epochs=2, width=4, augment=False, seed=3)
+    small = {"epochs": 2, "width": 4, "augment": False, "precision": "32-true"}
+    config = Config(network=request.param, seed=3, **small)
     return train(config, tmp_path_factory.mktemp("runs") / request.param)
 
 
@@ -107,7 +108,7 @@ def test_the_page_needs_nothing_else(written: Path) -> None:
 
 def test_the_command_repeats_the_run(run: Path) -> None:
     network = "" if run.name == "concat" else " --network exact"  # concat is the default
-    expected = f"digitsum train --no-augment{network} --width 4 --epochs 2 --seed 3"
+    expected = f"digitsum train --no-augment{network} --width 4 --epochs 2 --precision 32-true --seed 3"
     assert report.command(Config.load(run)) == expected
 
 

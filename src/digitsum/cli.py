@@ -77,11 +77,9 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as of stderr: a name of a file needn't be UTF-8
     try:
-        try:  # a command ends with SystemExit
-            app([_expanded(argument) for argument in sys.argv[1:]], exit_on_error=False, print_error=False)
-        finally:
-            if sys.stdout:
-                sys.stdout.flush()  # here a closed pipe can still be told from a failure
+        app([_expanded(argument) for argument in sys.argv[1:]], exit_on_error=False, print_error=False)
+        if sys.stdout:
+            sys.stdout.flush()  # here a closed pipe can still be told from a failure
     except CycloptsError as error:
         fail(_explain(error), 2)
     except InputError as error:
@@ -386,7 +384,7 @@ def _train(config: Config, run: Path, log: str, devices: int, nodes: int) -> Non
 
     _fit(config, run, log, devices, nodes)
     network = load(run)
-    _, held_out = load_parts(config)
+    _, held_out = load_parts(config, run)
     evaluation = evaluate(network, held_out, config.data, "held-out")
     evaluation.save(run / "evaluation.json")
     if log == "tensorboard":
@@ -505,7 +503,7 @@ def _evaluate_held_out(network: "DigitSumNet", run: Path, data_dir: str | None) 
     from digitsum.training import load_parts
 
     config = Config.load(run)
-    _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config)
+    _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config, run)
     return evaluate(network, held_out, config.data, "held-out")
 
 

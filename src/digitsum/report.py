@@ -114,7 +114,8 @@ class _Run:
     @cached_property
     def parts(self) -> tuple[DigitSumDataset, list[int], list[int]]:
         """The data, and which of its images are trained on and which are held out."""
-        train, held_out = load_parts(replace(self.config, data_dir=self.data_dir or self.config.data_dir))
+        config = replace(self.config, data_dir=self.data_dir or self.config.data_dir)
+        train, held_out = load_parts(config, self.folder)
         return train.dataset, list(train.sampler), list(held_out.sampler)  # type: ignore[return-value]
 
 
@@ -311,8 +312,11 @@ def _named(runs: list[_Run]) -> dict[str, _Run]:
 
 
 def _images(run: _Run) -> tuple[object, ...]:
-    """Give what decides which images a run holds out."""
-    return tuple(getattr(run.config, name) for name in ("data", "train_fraction", "seed"))
+    """Give what says which images a run holds out: the digest of its data, or what decided it earlier."""
+    known = read_json(run.folder / "config.json").get("data_sha256")
+    return (
+        (known,) if known else tuple(getattr(run.config, name) for name in ("data", "train_fraction", "seed"))
+    )
 
 
 COMPARED = [  # column of the log, label, scale, whether logarithmic

@@ -4,6 +4,9 @@
 
 One `state` dict is what is saved and what is resumed. Whatever is random in an epoch follows from the seed
 and the number of the epoch alone, so a resumed run repeats, bit for bit, what an uninterrupted one does.
+
+`config.json` says all that a run goes on with: its settings, of which "auto" precision is what it was found
+to be, and the digest of its data.
 """
 
 import contextlib
@@ -11,13 +14,14 @@ import csv
 import ctypes
 import hashlib
 import json
+import logging
 import math
 import pickle
 import platform
 import sys
 import time
 from collections.abc import Callable, Container
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -37,10 +41,10 @@ from torch.utils.data import DataLoader
 from digitsum import mnist
 from digitsum.augmentation import damage, distort
 from digitsum.calibration import calibrate
-from digitsum.config import Config
+from digitsum.config import Config, option
 from digitsum.errors import InputError
 from digitsum.evaluation import run_trials
-from digitsum.files import locked, read, replacing
+from digitsum.files import locked, read, read_json, remove, replacing
 from digitsum.mnist import Digits
 from digitsum.networks import NETWORKS, DigitSumNet, load
 from digitsum.outliers import draw_outliers, spoil
@@ -53,13 +57,17 @@ COLUMNS = ("epoch", "train_loss", *LOGGED, "learning_rate", "seconds")  # of met
 DRAWN = 20_000  # digits, and as many things that are none, are drawn once a run
 OUTLIER_WEIGHT = 0.5  # of their loss, beside the digits'
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+OF_WEIGHTS = ("model.safetensors", "model.onnx", "evaluation.json", "report.html", "report.pdf")
 Row = dict[str, float]
+Parts = tuple[DataLoader[Item], DataLoader[Item]]  # to train on, and held out
 Weights = tuple[Tensor, ...] | list[Tensor]
+
+log = logging.getLogger("digitsum")
 
 
 def fit(
     config: Config,
-    run: Path,
+    run: str | Path,
     on_epoch: Callable[[Row], object] | None = None,
     devices: int = 1,
     nodes: int = 1,
@@ -68,12 +76,14 @@ def fit(
 
     After each epoch `checkpoint.ckpt` and `metrics.csv` are on disk, and after the last `model.safetensors`,
     calibrated on the held-out images unless it reads all of them rightly; `config.json` is there from the
-    start.
+    start. A model that is there when a training goes on is removed, with its evaluation and its report: they
+    are of other weights. A finished run isn't trained on.
 
     Parameters
     ----------
     config, run
-        The settings, and the folder, new or of an interrupted run.
+        The settings, and the folder, new or of an interrupted run with these settings; `data_dir` may be
+        another.
     on_epoch
         Called after each epoch, when its checkpoint is on disk, with its row. What it raises ends the
         training, and the run can go on from there.
@@ -88,36 +98,63 @@ def fit(
     Returns
     -------
     list of dict
-        The rows of `metrics.csv`, one an epoch, that this call has added.
+        The rows of `metrics.csv`, one an epoch, those of earlier calls too.
 
     Raises
     ------
     InputError
-        Data, settings or a checkpoint that can't be used; or another process is training in the folder.
+        Data, settings or a checkpoint that can't be used, or other ones than the run's; or another process is
+        training in the folder.
     FloatingPointError
         The loss isn't finite any more.
     ConnectionError
         Another process of the training has ended, or can't be reached.
     """
+    run = Path(run)
     _keep_freed_memory()
+    config = _settle(config, run)
     fabric = make_fabric(_precision(config), devices, nodes)
-    train_loader, held_out_loader = load_parts(config)
+    train_loader, held_out_loader = load_parts(config, run if _goes_on(run) else None)
     with locked(run) if fabric.is_global_zero else contextlib.nullcontext():
         with together(fabric, run):
-            state, config = _begin(fabric, config, run, train_loader)
-            averaged, before = state["average"].module, state["epoch"]
-            for _ in range(before, config.epochs):
+            state = _begin(fabric, config, run, (train_loader, held_out_loader))
+            averaged = state["average"].module
+            for _ in range(state["epoch"], config.epochs):
                 row = _run_epoch(fabric, state, (train_loader, held_out_loader), config)
                 _save(fabric, state, run)
                 if on_epoch and fabric.is_global_zero:
                     on_epoch(row)
         if not fabric.is_global_zero:
             sys.exit()
-        if state["log"][-1]["joint_accuracy"] < 1:  # of right answers alone none could be too sure
-            calibrate(averaged, held_out_loader)
-        averaged.save_pretrained(run)
-    rows: list[Row] = state["log"][before:]
+        if not (run / "model.safetensors").exists():
+            if state["log"][-1]["joint_accuracy"] < 1:  # of right answers alone none could be too sure
+                calibrate(averaged, held_out_loader)
+            averaged.save_pretrained(run)
+    rows: list[Row] = state["log"]
     return rows
+
+
+def _goes_on(run: Path) -> bool:
+    return (run / "checkpoint.ckpt").exists()
+
+
+def _settle(config: Config, run: Path) -> Config:
+    """Give the settings with what they leave open: a run's own if it goes on, which all others must be."""
+    if not _goes_on(run):
+        config = with_start(config)
+        return replace(config, precision=_precision(config))
+    own = Config.load(run)
+    follows = {"data_dir": True, "precision": config.precision == "auto"}
+    for name in ("network", "width"):  # come with the weights to start from
+        follows[name] = bool(config.start_from) and getattr(config, name) == getattr(Config, name)
+    for setting in fields(Config):
+        ours, given = getattr(own, setting.name), getattr(config, setting.name)
+        if ours != given and not follows.get(setting.name):
+            raise InputError(
+                f"{run} is a run with {option(setting)} {ours}, not {given}: give it its own settings,"
+                " or choose another folder"
+            )
+    return replace(own, data_dir=config.data_dir, precision=_precision(own))
 
 
 def with_start(config: Config, given: Container[str] = ()) -> Config:
@@ -150,34 +187,35 @@ def with_start(config: Config, given: Container[str] = ()) -> Config:
     return replace(config, **own)
 
 
-def _begin(
-    fabric: Fabric, config: Config, run: Path, loader: DataLoader[Item]
-) -> tuple[dict[str, Any], Config]:
-    """Give the state that a run begins or goes on with, and its settings, which the run folder then holds."""
-    checkpoint, log = run / "checkpoint.ckpt", run / "metrics.csv"
-    _check_alike(fabric, config, loader.dataset, checkpoint)
-    if checkpoint.exists():
-        state = _start(fabric, config)
+def _begin(fabric: Fabric, config: Config, run: Path, parts: Parts) -> dict[str, Any]:
+    """Give the state that a run begins or goes on with; its folder then holds what belongs to it."""
+    checkpoint, metrics = run / "checkpoint.ckpt", run / "metrics.csv"
+    sha256 = _data_sha256(parts)
+    _check_alike(fabric, config, sha256, checkpoint)
+    made = {"data_sha256": sha256, "environment": _environment(fabric)}
+    if _goes_on(run):
+        state = _start(fabric, config, made)
         _resume(fabric, state, checkpoint)
         if fabric.is_global_zero:
-            _write_metrics(log, state["log"])
-    elif log.exists():
-        raise InputError(f"{checkpoint} is missing, so {run} can't go on: train again into another folder")
+            _write_metrics(metrics, state["log"])
+    elif lone := [path for path in (metrics, run / "model.safetensors") if path.exists()]:
+        raise InputError(
+            f"{checkpoint} is missing and {lone[0].name} is there, so {run} can't go on: train into another"
+            " folder"
+        )
     else:
-        config = with_start(config)
-        state = _start(fabric, config, config.start_from)
-    if fabric.is_global_zero:
-        config.save(run)
-    return state, config
+        state = _start(fabric, config, made, config.start_from)
+    if fabric.is_global_zero and state["epoch"] < config.epochs:
+        remove(run, *OF_WEIGHTS)
+        config.save(run, made)
+    return state
 
 
-def _check_alike(fabric: Fabric, config: Config, dataset: Any, checkpoint: Path) -> None:
-    """Refuse processes with other settings, other images or another checkpoint than the first's."""
+def _check_alike(fabric: Fabric, config: Config, data_sha256: str, checkpoint: Path) -> None:
+    """Refuse processes with other settings, other data or another checkpoint than the first's."""
     if fabric.world_size == 1:
         return
-    digest = hashlib.sha256(json.dumps(asdict(replace(config, data_dir=None))).encode())
-    digest.update(dataset.images.numpy())
-    digest.update(dataset.digits.numpy())
+    digest = hashlib.sha256(json.dumps([asdict(replace(config, data_dir=None)), data_sha256]).encode())
     if checkpoint.exists():
         with checkpoint.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -187,17 +225,20 @@ def _check_alike(fabric: Fabric, config: Config, dataset: Any, checkpoint: Path)
     if not torch.equal(total, fabric.world_size * own):
         raise InputError(
             "the processes of this training don't have the same settings, data and checkpoint: give the same"
-            " command on each machine, and on each the same files"
+            " command on each machine, and on each the same files (and a --precision, if only some of their"
+            " processors have bfloat16)"
         )
 
 
-def _start(fabric: Fabric, config: Config, weights: str | None = None) -> dict[str, Any]:
+def _start(
+    fabric: Fabric, config: Config, made: dict[str, Any], weights: str | None = None
+) -> dict[str, Any]:
     """Build everything that an epoch changes, of random weights or of trained ones."""
     torch.manual_seed(config.seed)
     network = NETWORKS[config.network](config.width)
     if weights:
         network.load_state_dict(load(weights).state_dict())
-    network.config = asdict(config) | {"environment": _environment(fabric, config)}
+    network.config = asdict(config) | made
     model, optimizer = fabric.setup(network, make_optimizer(network, config))
     model.mark_forward_method("encode")
     # made after the set-up, on the device; its batch statistics are averaged as the weights are
@@ -213,7 +254,7 @@ def _keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**29)
 
 
-def _environment(fabric: Fabric, config: Config) -> dict[str, str]:
+def _environment(fabric: Fabric) -> dict[str, str]:
     """Say what a run is made with."""
     cuda = fabric.device.type == "cuda"
     return {
@@ -222,7 +263,6 @@ def _environment(fabric: Fabric, config: Config) -> dict[str, str]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if cuda else f"cpu, threads: {torch.get_num_threads()}",
-        "precision": _precision(config),
     }
 
 
@@ -245,12 +285,48 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = group["pace"] * rate
 
 
-def load_parts(config: Config) -> tuple[DataLoader[Item], DataLoader[Item]]:
-    """Load the training part and the held-out part of a run's data."""
+def load_parts(config: Config, run: str | Path | None = None) -> Parts:
+    """Load the training part and the held-out part of the data that the settings name.
+
+    Parameters
+    ----------
+    run
+        The folder of the run whose parts they should be.
+
+    Raises
+    ------
+    InputError
+        There are no such data; or they aren't those that the run was trained on, so that what would be held
+        out now wasn't then.
+    """
     digits = mnist.load(config.data, folder=config.data_dir)
-    return split_loaders(
+    parts = split_loaders(
         DigitSumDataset(digits, config.seed), config.train_fraction, config.batch_size, config.seed
     )
+    if run is not None:
+        _check_data(config, Path(run), _data_sha256(parts))
+    return parts
+
+
+def _data_sha256(parts: Parts) -> str:
+    """Give the digest of images, labels, their order, and which are held out."""
+    data: Any = parts[0].dataset
+    digest = hashlib.sha256(data.images.numpy())
+    for numbers in (data.digits.numpy(), *(part.sampler.indices for part in parts)):  # type: ignore[attr-defined]
+        digest.update(np.asarray(numbers, "<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _check_data(config: Config, run: Path, sha256: str) -> None:
+    path = run / "config.json"
+    known = read_json(path).get("data_sha256")
+    if known is None:
+        log.warning("%s is of an earlier version: it doesn't say which data %s was trained on", path, run)
+    elif known != sha256:
+        raise InputError(
+            f"{config.data} isn't what {run} was trained on any more: other images, labels, order or split,"
+            " of which those held out now were partly trained on; put back what it was trained on"
+        )
 
 
 def one_cycle(step: int, steps: int, peak: float) -> float:
@@ -498,7 +574,7 @@ def _save(fabric: Fabric, state: dict[str, Any], run: Path) -> None:
     if not fabric.is_global_zero:
         fabric.save(checkpoint, state)  # writes nothing, but all must take part
         return
-    with replacing(checkpoint) as file:
+    with replacing(checkpoint, starts_run=True) as file:
         fabric.save(file, state)
     _write_metrics(run / "metrics.csv", state["log"])
 
