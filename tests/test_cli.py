@@ -619,7 +619,10 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     ("arguments", "message"),
     [
         (["train", "--data", "nowhere"], "the data are mnist5k, mnist or a folder with sub-folders 0 to 9"),
-        (["train", "--data", "mnist", "--data-dir", "nowhere"], "in nowhere, which is no folder: leave out"),
+        (
+            ["train", "--data", "mnist", "--data-dir", "nowhere"],
+            "leave out --data-dir and DIGITSUM_DATA to do",
+        ),
         (
             ["train", "--train-fraction", "1.0"],
             "--train-fraction must be a number between 0 and 1, not 1.0",
@@ -856,12 +859,16 @@ def test_what_nobody_foresaw_exits_with_1() -> None:
     assert done.stderr.endswith("\nValueError: invalid literal for int() with base 10: 'x'\n")
 
 
-@pytest.mark.parametrize("arguments", [["data"], ["--help"], ["data", "--help"]])
-def test_a_reader_that_has_seen_enough_ends_the_program_silently(arguments: list[str]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["data"], ["--help"]])
+def test_a_reader_that_has_seen_enough_ends_the_program_silently(
+    arguments: list[str], unbuffered: str
+) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "digitsum", *arguments]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
 

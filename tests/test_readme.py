@@ -35,9 +35,13 @@ OTHERS = [command for command in COMMANDS if command not in MAKE + SERVE + ASK]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """`digitsum` is the one of this environment and this checkout, and a library's warning is an error."""
+    """`digitsum` is the one of this environment and this checkout, and a library's warning is an error.
+
+    But for joblib's where /dev/shm isn't to be used.
+    """
+    warnings = "error,ignore::UserWarning:joblib._multiprocessing_helpers"
     path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT / "src"), "PYTHONWARNINGS": "error"} | more
+    return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT / "src"), "PYTHONWARNINGS": warnings} | more
 
 
 def shell(command: str, **more: str) -> subprocess.CompletedProcess[str]:

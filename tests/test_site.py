@@ -138,14 +138,21 @@ def test_what_the_network_is_stands_in_a_file_whatever_its_name(
 
 
 def test_prepare_js_has_the_constants_of_what_it_repeats() -> None:
-    script = (ASSETS / "prepare.js").read_text() + (ASSETS / "local.js").read_text()
-    found = re.findall(r"^const ([A-Z_]+) = ([\d_.]+)(?: / ([\d_.]+))?;", script, re.MULTILINE)
-    assert len(found) == 38
-    for name, above, below in found:
-        if name == "STRIP":  # of the canvas, which Python doesn't have
-            continue
-        modules = [prediction] if name == "CERTAIN" else [each for each in REPEATED if hasattr(each, name)]
-        assert [getattr(module, name) for module in modules] == [float(above) / float(below or 1)]
+    found = constants("prepare.js")
+    assert len(found) == 37
+    del found["STRIP"]  # of the canvas, which Python doesn't have
+    for name, value in found.items():
+        assert [getattr(module, name) for module in REPEATED if hasattr(module, name)] == [value]
+
+
+def test_local_js_has_the_constants_of_prediction_py() -> None:
+    assert constants("local.js") == {"CERTAIN": prediction.CERTAIN, "HIGHEST": prediction.HIGHEST}
+
+
+def constants(script: str) -> dict[str, float]:
+    text = (ASSETS / script).read_text()
+    found = re.findall(r"^const ([A-Z_]+) = ([\d_.]+)(?: / ([\d_.]+))?;", text, re.MULTILINE)
+    return {name: float(above) / float(below or 1) for name, above, below in found}
 
 
 def test_an_earlier_site_is_replaced(registry: object, tmp_path: Path) -> None:

@@ -13,7 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_page import ONE, SEVEN, ZERO, Points, best, draw, draw_number, expect, expect_sentence, sync_api
+from playwright import sync_api
+from test_page import (
+    ONE,
+    SEVEN,
+    ZERO,
+    Points,
+    best,
+    contradictory_image,
+    draw,
+    draw_number,
+    expect,
+    expect_contradiction,
+    expect_no_contradiction,
+    expect_sentence,
+)
 
 from digitsum import mnist
 from digitsum.imaging import may_be_two, read_number, read_picture
@@ -62,6 +76,7 @@ class Files:
 def folder(tmp_path_factory: pytest.TempPathFactory, onnxruntime_web: None) -> Path:
     folder = tmp_path_factory.mktemp("served")
     write_site(folder / "sub" / "site")
+    write_site(folder / "sub" / "concat", "concat")
     return folder
 
 
@@ -76,7 +91,7 @@ def files(folder: Path) -> Iterator[Files]:
 def page(files: Files, browser: "Browser") -> Iterator["Page"]:
     """One page for all tests, as loading the network takes a second; nothing may complain in it."""
     page = browser.new_page(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(50_000)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -205,6 +220,57 @@ def test_a_page_opened_as_a_file_says_what_it_needs(folder: Path, browser: "Brow
     expect(page.locator("#gone")).to_contain_text("python -m http.server")
     expect(page.locator("#gone")).to_be_visible()
     page.close()
+
+
+@pytest.fixture(scope="module")
+def concat(files: Files, browser: "Browser") -> Iterator["Page"]:
+    page = browser.new_page(reduced_motion="reduce")
+    page.goto(f"{files.url}../concat/")
+    expect(page.locator("#about")).to_contain_text("Model: concat, ")
+    yield page
+    page.close()
+
+
+def test_the_page_shows_the_networks_sum_and_says_where_it_contradicts_the_digit(
+    concat: "Page", tmp_path: Path
+) -> None:
+    expect_contradiction(concat, contradictory_image(tmp_path), 1, 3, 6)
+    expect_no_contradiction(concat, 1)
+
+
+@pytest.mark.usefixtures("real_mnist")
+def test_the_page_shows_the_networks_sum_of_an_image_of_mnists_test_split(
+    concat: "Page", tmp_path: Path
+) -> None:
+    Image.fromarray(mnist.load("mnist", "test").images[4571, 0]).save(tmp_path / "six.png")
+    expect_contradiction(concat, tmp_path / "six.png", 8, 3, 9)
+
+
+@pytest.mark.parametrize("addend", [*range(10), 10])
+def test_the_sites_sums_of_a_contradictory_digit_are_the_predictors(
+    concat: "Page", tmp_path: Path, addend: int
+) -> None:
+    picture = contradictory_image(tmp_path)
+    expected = Predictor("concat").predict_number(picture, addend)
+    answer = concat.evaluate(ANSWER, [base64.b64encode(picture.read_bytes()).decode(), str(addend)])
+    for name in ("number", "sum"):
+        assert answer[name] == str(getattr(expected, name))
+    for name in ("probability", "sum_probability"):
+        assert answer[name] == pytest.approx(getattr(expected, name), abs=1e-4)
+    for name in ("consistent", "uncertain"):
+        assert answer[name] == getattr(expected, name)
+    assert (answer["sum_probabilities"] is None) == (expected.sum_probabilities is None)
+
+
+ANSWER = """([picture, addend]) =>
+  predict(new Blob([Uint8Array.from(atob(picture), letter => letter.charCodeAt(0))]), addend)"""
+
+
+@pytest.mark.parametrize("probabilities", ["NaN", "-0.5", "1.5"])
+def test_a_model_whose_answers_are_no_probabilities_is_refused(page: "Page", probabilities: str) -> None:
+    with pytest.raises(sync_api.Error, match="the model isn't one of digitsum: its probabilities are not "):
+        page.evaluate(f"check([0, 1, 1 / 3, {probabilities}])")
+    page.evaluate("check([0, 1, 1.00001])")
 
 
 # The preparation beside imaging.py's

@@ -77,9 +77,11 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as of stderr: a name of a file needn't be UTF-8
     try:
-        app([_expanded(argument) for argument in sys.argv[1:]], exit_on_error=False, print_error=False)
-        if sys.stdout:
-            sys.stdout.flush()  # here a closed pipe can still be told from a failure
+        try:  # a command ends with SystemExit
+            app([_expanded(argument) for argument in sys.argv[1:]], exit_on_error=False, print_error=False)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # here a closed pipe can still be told from a failure
     except CycloptsError as error:
         fail(_explain(error), 2)
     except InputError as error:

@@ -6,6 +6,7 @@
 class Refused extends Error {}
 
 const CERTAIN = 0.92;  // an answer with a lower probability is called uncertain
+const HIGHEST = 1.0001;  // of a probability, as float32 rounds
 
 document.querySelector("#gone").textContent = location.protocol === "file:"
   ? "A browser loads the network from a server only, for example: python -m http.server -d FOLDER"
@@ -56,27 +57,45 @@ async function get(file) {
 
 async function predict(picture, addend) {
   const [images, {ort, session}] = await Promise.all([readNumber(picture), loaded()]);
-  const run = addend => session.run({
+  const n = BigInt(addend), isDigit = n <= 9n;
+  const {digit, sum} = await session.run({
     image: new ort.Tensor("uint8", images.flatMap(image => [...image]), [images.length, 1, 28, 28]),
-    addend: new ort.Tensor("int64", new BigInt64Array(images.length).fill(addend), [images.length]),
+    addend: new ort.Tensor("int64", new BigInt64Array(images.length).fill(isDigit ? n : 0n), [images.length]),
   });
-  const {digit} = await run(0n), n = BigInt(addend);
+  check([...digit.data, ...sum.data]);
   const digits = images.map((image, i) => answerOf(digit.data.slice(10 * i, 10 * i + 10), image));
   const number = BigInt(digits.map(each => each.digit).join(""));
   const probability = digits.reduce((product, each) => product * each.probability, 1);
+  const two = digits.some(each => mayBeTwo(each.image, each.probability));
+  const sums = images.length === 1 && isDigit ? sum.data : null;
+  const [total, sum_probability] = sums ? best(sums) : [number + n, probability];  // an output, or arithmetic
+  const consistent = BigInt(total) === number + n;
   return {
     number: String(number),
-    sum: String(number + n),
+    sum: String(total),
     probability,
-    uncertain: probability < CERTAIN || digits.some(each => mayBeTwo(each.image, each.probability)),
-    sum_probabilities: images.length === 1 && n <= 9n ? (await run(n)).sum.data : null,
+    sum_probability,
+    consistent,
+    uncertain: Math.min(probability, sum_probability) < CERTAIN || !consistent || two,
+    sum_probabilities: sums,
     digits,
   };
 }
 
+function check(probabilities) {
+  if (!probabilities.every(p => p >= 0 && p <= HIGHEST)) {  // which NaN isn't either
+    throw new Refused("the model isn't one of digitsum: its probabilities are not from 0 to 1");
+  }
+}
+
+function best(probabilities) {
+  const highest = Math.max(...probabilities);
+  return [probabilities.indexOf(highest), highest];
+}
+
 function answerOf(probabilities, image) {
-  const probability = Math.max(...probabilities);
-  return {digit: probabilities.indexOf(probability), probability, probabilities, image};
+  const [digit, probability] = best(probabilities);
+  return {digit, probability, probabilities, image};
 }
 
 const isThere = () => loaded().then(() => true, () => false);

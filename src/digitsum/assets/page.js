@@ -276,17 +276,23 @@ function tell(answer, addend) {
   answered = answer;
   const number = answer.digits.map(each => each.digit).join("");  // as it was drawn, with its zeros
   $("#result").classList.remove("empty");
-  say(number, addend, answer.sum);  // the addend of this answer, so that the sentence is never half old
-  const doubt = answer.uncertain ? `perhaps not a ${answer.digits.length === 1 ? "digit" : "number"}` : "";
+  say(number, addend, answer.sum, answer.consistent);  // the addend of this answer: the sentence is never half old
+  const doubt = doubtOf(answer);
   $("#uncertain span").textContent = doubt && `Uncertain: ${doubt}`;
   $("#refusal").textContent = "";
   see(answer.digits);
   const sums = answer.sum_probabilities;
   $("#sums").hidden = !sums;
   $("#whole").hidden = !!sums;
-  $("#whole").textContent = `${percent(answer.probability)}: the probability that the number, and so the sum, is right.`;
-  if (sums) fill("sums", sums, sums.indexOf(Math.max(...sums)));
-  speak(`${doubt && `Uncertain, ${doubt}: `}${number} plus ${addend} is ${answer.sum}`);
+  $("#whole").textContent = `${percent(answer.probability)}: the probability that the number is right. `
+    + "The sum is exact arithmetic on it, not an output of the network.";
+  if (sums) fill("sums", sums, Number(answer.sum));
+  speak(`${doubt && `Uncertain, ${doubt}: `}${number} plus ${addend} ${answer.consistent ? "is" : "isn't"} ${answer.sum}`);
+}
+
+function doubtOf({consistent, uncertain, digits}) {
+  if (!consistent) return "the two outputs contradict each other";
+  return uncertain ? `perhaps not a ${digits.length === 1 ? "digit" : "number"}` : "";
 }
 
 function empty(refusal = "") {
@@ -302,8 +308,9 @@ function empty(refusal = "") {
   speak(refusal);
 }
 
-function say(number, addend, sum) {
+function say(number, addend, sum, consistent = true) {
   $("#number").textContent = number;
+  $("#equals").textContent = consistent ? "=" : "≠";
   $("#addend").textContent = addend;
   $("#sum").textContent = sum;
   $("#sentence").style.setProperty("--digits", `${number}${addend}${sum}`.length);
