@@ -4,7 +4,7 @@ pip install atheris  # it has wheels for Python 3.11 to 3.13; no test needs it
 python benchmarks/fuzzing.py [--seconds 300] [--corpus FOLDER] [TARGET ...]
 
 Each target reads bytes that libFuzzer makes of good examples, led by what the package's own code does with
-them. The library may raise ValueError or OSError, the command line end with 0, 1 or 2 and a sentence. All
+them. The library may raise InputError or OSError, the command line end with 0, 1 or 2 and a sentence. All
 else is a finding, and so is more than 2 GB, or 100 s by the clock, which a busy machine needs for some: then
 libFuzzer tells of it, the bytes are kept in the corpus, and the target ends. `tests/test_fuzz.py` gives the
 same targets a few examples.
@@ -50,6 +50,7 @@ from digitsum import (
 )
 from digitsum.config import Config
 from digitsum.decoding import FORMATS
+from digitsum.errors import InputError
 from digitsum.files import SUMS, read
 from digitsum.imaging import read_number, read_picture
 from digitsum.networks import FastNet
@@ -58,7 +59,7 @@ from digitsum.prediction import find_model
 from digitsum.scoring import Job, score_file
 from digitsum.training import COLUMNS
 
-REFUSED = (ValueError, OSError)
+REFUSED = (InputError, OSError)
 # seconds, also of what libFuzzer calls slow, megabytes and bytes of a case
 LIMITS = ["-timeout=100", "-report_slow_units=100", "-rss_limit_mb=2000", "-max_len=60000"]
 KINDS = (np.uint8, np.bool, np.uint16, np.float16, np.float32, np.float64, np.int64, np.complex64)
@@ -170,8 +171,10 @@ def pixels(data: bytes) -> None:
     array = np.frombuffer(data[3:], np.uint8)
     array = array[: len(array) // 16 * 16].view(KINDS[kind % len(KINDS)])
     shape = (height, -1, colours) if colours else (height, -1)
+    with suppress(ValueError):  # where the bytes don't fill the shape
+        array = array.reshape(shape)
     with suppress(*REFUSED), np.errstate(invalid="ignore"):
-        images = read_number(array.reshape(shape))
+        images = read_number(array)
         assert (str(images.dtype), images.shape[1:]) == ("uint8", (28, 28))
 
 

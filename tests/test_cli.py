@@ -691,7 +691,7 @@ def test_data_lists_what_there_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         (["predict", "x.png", "-a", "-1"], "a number's addend is a whole number from 0 on, not -1"),
         (
             ["predict", "x.png", "-a", "1", "-a", "2"],
-            "1 pictures need as many addends, or one for all, not 2",
+            "one picture needs one addend, not 2",
         ),
         (["predict", "x.png", "-a", "7.5"], "Invalid value for -a: 7.5 isn't a whole number"),
         (["predict", "x.png", "--jsno", "-a", "7"], "Unknown option: --jsno. Did you mean --json?"),

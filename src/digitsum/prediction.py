@@ -420,7 +420,12 @@ def one_each(addends: list[Any], count: int) -> list[Any]:
     [1200, 1200]
     """
     if len(addends) not in (1, count):
-        raise InputError(f"{count} pictures need as many addends, or one for all, not {len(addends)}")
+        need = (
+            "one picture needs one addend"
+            if count == 1
+            else f"{count} pictures need as many addends, or one for all"
+        )
+        raise InputError(f"{need}, not {len(addends)}")
     return addends * count if len(addends) == 1 else addends
 
 

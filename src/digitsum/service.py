@@ -103,6 +103,15 @@ SENTENCES = {  # where the framework's own are none
     404: "there is nothing at this address",
     405: "this address doesn't take that method",
 }
+INVALID = {  # by pydantic's name of what is wrong, where its own words are odd
+    "too_long": f"there should be at most {MAX_PICTURES} in a request",
+    "string_too_long": f"input should have at most {MAX_ADDEND} digits",
+    "int_parsing_size": "input should be less than or equal to 9",
+    **dict.fromkeys(
+        ("int_parsing", "int_type", "string_type", "string_pattern_mismatch"),
+        "input should be a whole number",
+    ),
+}
 MISDIRECTED = (
     "this service answers its own machine alone: ask it as localhost or 127.0.0.1 (or, as behind a proxy, by"
     " a name that it is started with: --allow-origin https://that.name)"
@@ -525,8 +534,8 @@ async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResp
     said = first["msg"]
     if first["type"] == "missing" and isinstance(error.body, FormData) and error.body:
         said = f"field required; the form has {_listed(error.body)}"
-    elif first["type"] == "string_pattern_mismatch":
-        said = "input should be a whole number"
+    elif first["type"] in INVALID:
+        said = INVALID[first["type"]]
     elif field == "pictures" and first["type"] == "value_error":  # text, or no file chosen
         said = "input should be a file, as curl sends it with pictures=@photo.jpg"
     return refuse(422, f"{place}: {said[0].lower()}{said[1:]}")
