@@ -32,6 +32,7 @@ def test_of_the_package_it_uses_the_data_and_the_network_alone() -> None:
     assert used["digitsum"] == "mnist"
 
 
+@pytest.mark.docs
 def test_it_learns_both_outputs_and_prints_a_log(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
