@@ -1,6 +1,5 @@
 import csv
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,9 @@ from digitsum.config import Config
 from digitsum.evaluation import Evaluation
 
 
-@pytest.fixture
-def trained(digitsum_main: Callable[..., int], pictures: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "run"
-    arguments = f"train --data {pictures} --epochs 3 --width 4 --log tensorboard --out {folder}"
-    assert digitsum_main(*arguments.split()) == 0
-    return folder
-
-
-def test_tensorboard_reads_the_log_the_settings_and_the_confusion_matrix(trained: Path) -> None:
-    events = EventAccumulator(str(trained)).Reload()
-    with (trained / "metrics.csv").open() as file:
+def test_tensorboard_reads_the_log_the_settings_and_the_confusion_matrix(finished_run: Path) -> None:
+    events = EventAccumulator(str(finished_run)).Reload()
+    with (finished_run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     for tag, column in [
         ("loss/training", "train_loss"),
@@ -41,8 +32,8 @@ def test_tensorboard_reads_the_log_the_settings_and_the_confusion_matrix(trained
     started = HParamsPluginData.FromString(
         events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     ).session_start_info
-    config = Config.load(trained)
+    config = Config.load(finished_run)
     assert started.hparams["width"].number_value == config.width == 4
     assert started.hparams["network"].string_value == "concat"
-    found = Evaluation.load(trained / "evaluation.json")
+    found = Evaluation.load(finished_run / "evaluation.json")
     assert events.Scalars("held-out/sum_accuracy")[0].value == pytest.approx(found.sum_accuracy)
