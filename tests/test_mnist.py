@@ -401,9 +401,23 @@ def test_fetch_into_a_cache_that_can_not_be_written_says_so_in_words(
 
     mirrors("good")
     monkeypatch.setattr(Path, "mkdir", refuse)
-    home = cache / "mnist"
-    sentence = f"{home} can't be written, XDG_CACHE_HOME can name another folder: Read-only file system"
-    with pytest.raises(OSError, match=f"^{sentence}$"):
+    path = cache / "mnist" / "train-images-idx3-ubyte"
+    hint = "XDG_CACHE_HOME can name another folder for the cache"
+    with pytest.raises(OSError, match=f"^{path} can't be written: Read-only file system; {hint}$"):
+        mnist.fetch()
+
+
+def test_a_damaged_file_that_can_not_be_set_aside_is_named(
+    mirrors: Callable[..., list[str]], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    mirrors("good")
+    write(cache / "mnist", TINY | {"train-images-idx3-ubyte": b"?"})
+    monkeypatch.setattr(Path, "replace", refuse)
+    path = cache / "mnist" / "train-images-idx3-ubyte"
+    with pytest.raises(OSError, match=f"^{path} can't be set aside: Permission denied$"):
         mnist.fetch()
 
 

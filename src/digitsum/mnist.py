@@ -186,14 +186,19 @@ def fetch(splits: Iterable[str] = ("train", "test")) -> Path:
         A file came from no mirror, or the cache can't be written to.
     """
     home = user_cache() / "mnist"
-    with _failing(f"{home} can't be written, XDG_CACHE_HOME can name another folder"):
-        for split in splits:
-            for name, sha256 in FILES[split].items():
-                if not _is_intact(home, name, sha256):
-                    data = _download(name, sha256)
-                    with replacing(home / name) as part:
-                        part.write_bytes(data)
+    for split in splits:
+        for name, sha256 in FILES[split].items():
+            if not _is_intact(home, name, sha256):
+                _keep(home / name, _download(name, sha256))
     return home
+
+
+def _keep(path: Path, data: bytes) -> None:
+    try:
+        with replacing(path) as part:
+            part.write_bytes(data)
+    except OSError as error:
+        raise OSError(f"{reason(error)}; XDG_CACHE_HOME can name another folder for the cache") from error
 
 
 def read_idx(data: bytes, dimensions: int, source: object) -> UInt8Array:
@@ -419,7 +424,7 @@ def _failing(what: str) -> Iterator[None]:
     except OSError as error:
         if error.strerror is None:  # it is a sentence
             raise
-        raise OSError(f"{what}: {error.strerror}") from error
+        raise type(error)(f"{what}: {error.strerror}") from error
 
 
 def _read(path: Path) -> bytes:
@@ -452,7 +457,8 @@ def _is_intact(home: Path, name: str, sha256: str) -> bool:
         _verify(_read(path), sha256, path)
     except InputError as error:
         log.warning("%s; it is set aside as %s.damaged and fetched again", error, path.name)
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
+        # another process may be faster
+        with contextlib.suppress(FileNotFoundError), _failing(f"{path} can't be set aside"):
             path.replace(f"{path}.damaged")
         return False
     return True
