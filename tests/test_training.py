@@ -22,6 +22,7 @@ from digitsum.config import PRESETS, Config
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
 from digitsum.files import replacing
+from digitsum.mnist import Digits
 from digitsum.networks import ConcatNet, DigitSumNet, load
 from digitsum.outliers import draw_outliers
 from digitsum.report import write_report
@@ -447,8 +448,8 @@ def test_a_run_goes_on_with_its_data_elsewhere_and_with_what_was_left_open(
     train_an_epoch(config, tmp_path / "run")
     own = Config.load(tmp_path / "run")
     assert (own.width, own.precision) != (config.width, config.precision)
-    assert len(fit(replace(config, data_dir="elsewhere"), tmp_path / "run")) == 2
-    assert Config.load(tmp_path / "run") == replace(own, data_dir="elsewhere")
+    assert len(fit(replace(config, data_dir="/elsewhere"), tmp_path / "run")) == 2
+    assert Config.load(tmp_path / "run") == replace(own, data_dir="/elsewhere")
 
 
 def test_precision_is_decided_once_a_run(
@@ -600,3 +601,42 @@ fit({config!r}, Path({str(tmp_path / "run")!r}))
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("", "")
+
+
+def test_a_run_finds_its_data_from_everywhere(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = replace(config, data="pictures", data_dir=None, epochs=1)
+    rows = fit(relative, "run")
+    assert fit(replace(relative, data="./pictures"), "run") == rows  # the same folder
+    monkeypatch.chdir("/")
+    _, held_out = load_parts(Config.load(tmp_path / "run"), tmp_path / "run")
+    assert len(held_out.sampler) == 8
+    assert fit(Config.load(tmp_path / "run"), tmp_path / "run") == rows
+    with pytest.raises(InputError, match=r"is a run with --data .*/pictures, not /pictures: "):
+        fit(relative, tmp_path / "run")
+
+
+def test_a_run_of_an_earlier_version_goes_on_where_its_relative_data_are(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = replace(config, data="pictures", epochs=1)
+    rows = fit(relative, "run")
+    path = tmp_path / "run" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": "pictures"}))
+    assert fit(Config.load("run"), "run") == rows
+    monkeypatch.chdir("/")
+    with pytest.raises(InputError, match=r" 0 to 9, not pictures, looked for from /$"):
+        load_parts(Config.load(tmp_path / "run"))
+
+
+def test_a_run_keeps_the_folder_of_mnists_files_absolute(
+    digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mnist, "load", lambda name, folder: digits)
+    fit(Config(data="mnist", data_dir="mnist", epochs=1, width=4, precision="32-true"), "run")
+    settings = Config.load("run")
+    assert (settings.data, settings.data_dir) == ("mnist", str(tmp_path / "mnist"))

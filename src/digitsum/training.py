@@ -140,10 +140,11 @@ def _goes_on(run: Path) -> bool:
 
 def _settle(config: Config, run: Path) -> Config:
     """Give the settings with what they leave open: a run's own if it goes on, which all others must be."""
+    config = _place(config)
     if not _goes_on(run):
         config = with_start(config)
         return replace(config, precision=_precision(config))
-    own = Config.load(run)
+    own = _place(Config.load(run))
     follows = {"data_dir": True, "precision": config.precision == "auto"}
     for name in ("network", "width"):  # come with the weights to start from
         follows[name] = bool(config.start_from) and getattr(config, name) == getattr(Config, name)
@@ -155,6 +156,12 @@ def _settle(config: Config, run: Path) -> Config:
                 " or choose another folder"
             )
     return replace(own, data_dir=config.data_dir, precision=_precision(own))
+
+
+def _place(config: Config) -> Config:
+    """Return the settings with absolute paths of the data: a run finds them from everywhere."""
+    data_dir = config.data_dir and str(Path(config.data_dir).absolute())
+    return replace(config, data=mnist.locate(config.data), data_dir=data_dir)
 
 
 def with_start(config: Config, given: Container[str] = ()) -> Config:
@@ -215,7 +222,8 @@ def _check_alike(fabric: Fabric, config: Config, data_sha256: str, checkpoint: P
     """Refuse processes with other settings, other data or another checkpoint than the first's."""
     if fabric.world_size == 1:
         return
-    digest = hashlib.sha256(json.dumps([asdict(replace(config, data_dir=None)), data_sha256]).encode())
+    settings = asdict(replace(config, data="", data_dir=None))  # wherever the data are
+    digest = hashlib.sha256(json.dumps([settings, data_sha256]).encode())
     if checkpoint.exists():
         with checkpoint.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
