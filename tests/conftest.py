@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import re
 import shutil
@@ -165,6 +166,15 @@ def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", unknown)
+
+
+@pytest.fixture(scope="session")
+def semaphores() -> None:
+    """Skip where processes can share nothing, as there is no /dev/shm that can be written."""
+    try:
+        multiprocessing.Lock()
+    except (ImportError, OSError) as error:
+        pytest.skip(f"only where processes can share memory: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,7 @@ def test_dataset_works_with_torchs_own_loader_and_parts(digits: Digits) -> None:
 
 @pytest.mark.skipif(not SHARED_MEMORY, reason="torch's workers send tensors through /dev/shm")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.usefixtures("semaphores")
 def test_dataset_works_with_workers(digits: Digits) -> None:
     dataset = DigitSumDataset(digits)
     expected = list(zip(dataset.digits.tolist(), dataset.sums.tolist(), strict=True))
