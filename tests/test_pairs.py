@@ -1,5 +1,4 @@
 import itertools
-import os
 import pickle
 from collections import Counter
 
@@ -19,7 +18,6 @@ from torch.utils.data import (
 from digitsum.mnist import Digits
 from digitsum.pairs import DigitSumDataset, deal, loader, pair_table, split_loaders
 
-SHARED_MEMORY = os.access("/dev/shm", os.W_OK)  # noqa: S108
 DTYPES = (torch.uint8, torch.float32, torch.int64, torch.int64)
 
 
@@ -142,7 +140,6 @@ def test_dataset_works_with_torchs_own_loader_and_parts(digits: Digits) -> None:
     assert len(default_collate([dataset[0], dataset[1]])) == 2
 
 
-@pytest.mark.skipif(not SHARED_MEMORY, reason="torch's workers send tensors through /dev/shm")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.usefixtures("semaphores")
 def test_dataset_works_with_workers(digits: Digits) -> None:
