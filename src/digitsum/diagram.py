@@ -1,44 +1,49 @@
-"""A network as a picture and as a table: its modules and functions, with the shapes between them.
+"""A network as a picture and as a table: its layers and functions, with the shapes between them.
 
     svg = draw(load("exact"))
     table = layers(load("exact"))
 
-Both follow one image and one addend through the network itself, so they show what is computed.
+The pictures are drawn by hand, one a kind of network, in `assets/drawings`; their numbers are the network's
+own, found by one image and one addend that go through it.
 """
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from graphlib import TopologicalSorter
-from typing import Any, NamedTuple
+from copy import deepcopy
+from functools import partial
 
+import jinja2
 import pandas as pd
 import torch
-from pygraphviz import AGraph
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
-from torchview import draw_graph
 
-from digitsum.networks import DigitSumNet
+from digitsum.errors import InputError
+from digitsum.files import ASSETS
+from digitsum.networks import NETWORKS, DigitSumNet
 
-TENSORS = {28: "image", 10: "addend"}, {10: "log P(digit)", 19: "log P(sum)"}  # by the last dimension
-
-
-class Step(NamedTuple):
-    """A module or a function, or a tensor that goes in or comes out."""
-
-    name: str  # empty for a function
-    type: str
-    shape: str  # of what it gives, N the batch
-    parameters: int
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(ASSETS),
+    autoescape=True,
+    trim_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
+TEMPLATES.filters["thousands"] = "{:,}".format
 
 
 def draw(network: DigitSumNet) -> str:
-    """Draw the network from the inputs, at the top, to the outputs, with the shape that each step gives.
+    """Return a drawing of the network, from the inputs, at the top, to the outputs.
+
+    A box says its layers and functions in their order, the shape of what the last one gives, and how many
+    parameters they have.
 
     Returns
     -------
     str
-        An SVG element. The nodes have the class tensor, module or function.
+        An SVG element. The boxes have the class tensor, module or function.
+
+    Raises
+    ------
+    InputError
+        It is of no kind that there is a drawing of: a class of your own.
 
     Examples
     --------
@@ -46,34 +51,17 @@ def draw(network: DigitSumNet) -> str:
     >>> print(draw(ConcatNet())[:4])
     <svg
     """
-    steps, edges = _follow(network)
-    graph = AGraph(directed=True, nodesep=0.15, ranksep=0.22, bgcolor="transparent")
-    # boxes of one size: the fonts that measure a text here aren't those that show it
-    graph.node_attr.update(
-        shape="box",
-        fixedsize=True,
-        width=2.2,
-        height=0.45,
-        fontname="Helvetica,Arial,sans-serif",
-        fontsize=11,
+    if type(network) is not NETWORKS.get(network.name):
+        raise InputError(f"there is no drawing of a {type(network).__name__}, only of {', '.join(NETWORKS)}")
+    return TEMPLATES.get_template(f"drawings/{network.name}.svg").render(
+        network=network,
+        modules=dict(network.named_modules()),
+        layers={layer.name: layer for layer in layers(network).itertuples()},
     )
-    graph.edge_attr.update(arrowsize=0.6)
-    for key, step in enumerate(steps):
-        kind = "tensor" if not step.type else "module" if step.name else "function"
-        title = ": ".join(filter(None, [step.name, step.type]))
-        label = f"{title}\n{step.shape}"
-        graph.add_node(key, label=label, tooltip=title, **{"class": kind})
-    graph.add_edges_from(edges)
-    for key in [key for key, step in enumerate(steps) if step.type == "float"]:  # float32 it is already
-        graph.add_edges_from((a, b) for a in graph.predecessors(key) for b in graph.successors(key))
-        graph.delete_node(key)
-    with _no_stderr():
-        svg: str = graph.draw(format="svg", prog="dot").decode()
-    return svg[svg.index("<svg") :]
 
 
 def layers(network: DigitSumNet) -> pd.DataFrame:
-    """List the modules in the order in which the network declares them.
+    """Return the network's layers, in the order in which it declares them.
 
     Returns
     -------
@@ -86,51 +74,28 @@ def layers(network: DigitSumNet) -> pd.DataFrame:
     >>> layers(ConcatNet(16)).query("parameters > 0")["type"].tolist()
     ['Conv2d', 'Conv2d', 'Linear', 'Linear', 'Linear', 'Linear']
     """
-    steps, _ = _follow(network)
-    modules = {step.name: step for step in steps if step.name and step.type}
-    return pd.DataFrame([modules[name] for name, _ in network.named_modules() if name in modules])
-
-
-def _follow(network: DigitSumNet) -> tuple[list[Step], list[tuple[int, int]]]:
-    """Give the steps in order, and the pairs of one step and another that takes what the first one gives."""
+    followed = deepcopy(network).eval()  # hooks, and a mode of its own
+    shapes: dict[str, str] = {}
+    layers = {name: module for name, module in followed.named_modules() if not any(module.children())}
+    for name, layer in layers.items():
+        layer.register_forward_hook(partial(_note, shapes, name))
     device = next(network.parameters()).device
-    image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8, device=device)
-    addend = one_hot(torch.tensor([0], device=device), 10).float()
-    training = network.training
-    graph = draw_graph(network, (image, addend), depth=2, device=device, mode="eval")
-    network.train(training)
-    modules = {id(module): (name, module) for name, module in network.named_modules()}
-    nodes = {node.node_id: node for edge in graph.edge_list for node in edge}
-    givers: dict[str, list[str]] = {key: [] for key in nodes}
-    for giver, taker in graph.edge_list:
-        givers[taker.node_id].append(giver.node_id)
-    order = list(TopologicalSorter(givers).static_order())
-    takers = {giver for several in givers.values() for giver in several}
-    steps = [_step(nodes[key], modules, last=key not in takers) for key in order]
-    edges = [(order.index(a.node_id), order.index(b.node_id)) for a, b in graph.edge_list]
-    return steps, edges
+    with torch.no_grad():
+        followed(
+            torch.zeros(1, 1, 28, 28, dtype=torch.uint8, device=device),
+            one_hot(torch.tensor([0], device=device), 10).float(),
+        )
+    return pd.DataFrame(
+        {
+            "name": name,
+            "type": type(layer).__name__,
+            "shape": shapes[name],
+            "parameters": sum(parameter.numel() for parameter in layer.parameters()),
+        }
+        for name, layer in layers.items()
+    )
 
 
-def _step(node: Any, modules: dict[int, tuple[str, torch.nn.Module]], last: bool) -> Step:
-    if hasattr(node, "tensor_shape"):
-        return Step(TENSORS[last][node.tensor_shape[-1]], "", _shape(node.tensor_shape), 0)
-    name, module = modules.get(node.compute_unit_id, ("", None))
-    parameters = sum(parameter.numel() for parameter in module.parameters()) if module else 0
-    return Step(name, node.name, _shape(node.output_shape[0]), parameters)
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return f"[{', '.join(['N', *map(str, shape[1:])])}]"
-
-
-@contextmanager
-def _no_stderr() -> Iterator[None]:
-    """Keep the warnings of a C library about the system's fonts from the user; errors are exceptions."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+def _note(shapes: dict[str, str], name: str, _: nn.Module, inputs: object, output: Tensor) -> None:
+    """Keep the shape of what a layer gives."""
+    shapes[name] = f"[{', '.join(['N', *map(str, output.shape[1:])])}]"
