@@ -2,6 +2,7 @@ import csv
 import io
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -9,6 +10,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from digitsum.config import Config
 from digitsum.evaluation import Evaluation
+from digitsum.events import log_evaluation
 
 
 def test_tensorboard_reads_the_log_the_settings_and_the_confusion_matrix(finished_run: Path) -> None:
@@ -37,3 +39,18 @@ def test_tensorboard_reads_the_log_the_settings_and_the_confusion_matrix(finishe
     assert started.hparams["network"].string_value == "concat"
     found = Evaluation.load(finished_run / "evaluation.json")
     assert events.Scalars("held-out/sum_accuracy")[0].value == pytest.approx(found.sum_accuracy)
+
+
+def test_the_confusion_matrix_is_drawn_whatever_the_user_has_set(
+    finished_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluation, config = Evaluation.load(finished_run / "evaluation.json"), Config.load(finished_run)
+    log_evaluation(evaluation, config, tmp_path / "usual")
+    with mpl.rc_context({"text.usetex": True, "font.sans-serif": "Nowhere", "figure.dpi": 30}):
+        log_evaluation(evaluation, config, tmp_path / "users")
+    pictures = [
+        EventAccumulator(str(tmp_path / name)).Reload().Images("confusion")[0].encoded_image_string
+        for name in ("usual", "users")
+    ]
+    assert pictures[0] == pictures[1]
+    assert caplog.text == ""

@@ -1,5 +1,9 @@
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -105,6 +109,60 @@ def test_plots_leave_the_settings_of_matplotlib_alone() -> None:
     before = dict(mpl.rcParams)
     plots.svg(plots.confusion(EVALUATION))
     assert dict(mpl.rcParams) == before
+
+
+USERS = {
+    "text.usetex": True,
+    "font.family": "Nowhere",
+    "font.sans-serif": "Nowhere",
+    "font.size": 30,
+    "savefig.bbox": "tight",
+    "path.sketch": (1, 100, 2),
+    "axes.prop_cycle": mpl.cycler(color=["#ff0000"]),
+    "figure.autolayout": True,
+}
+
+
+def test_plots_are_the_same_whatever_the_user_has_set(caplog: pytest.LogCaptureFixture) -> None:
+    lines = {"one": pd.Series([1.0, 2.0])}
+    usual = plots.svg(plots.curves(lines, "loss", log=True))
+    with mpl.rc_context(USERS):
+        assert plots.svg(plots.curves(lines, "loss", log=True)) == usual
+    assert caplog.text == ""
+
+
+IMPORT = """
+import os
+before = dict(os.environ)
+from digitsum import plots
+assert os.environ == before
+import pandas as pd
+plots.svg(plots.curves({"one": pd.Series([1.0, 2.0])}, "loss"))
+import matplotlib
+print(matplotlib.get_backend(auto_select=False))
+"""
+
+
+@pytest.mark.parametrize("broken", ["backend", "settings"])
+def test_plots_need_neither_the_backend_that_the_environment_names_nor_the_users_settings(
+    broken: str, tmp_path: Path
+) -> None:
+    """Notebooks name theirs to what they start, and matplotlib isn't imported where that isn't installed."""
+    environment = os.environ | {"MPLCONFIGDIR": str(tmp_path)}
+    if broken == "backend":
+        environment["MPLBACKEND"] = "notinstalled"
+    else:
+        (tmp_path / "matplotlibrc").write_bytes(b"font.family: \xff")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
+    said = (
+        ""
+        if broken == "backend"
+        else f"Cannot decode configuration file '{tmp_path}/matplotlibrc' as utf-8.\n"
+    )
+    assert done.stderr == said
 
 
 def test_the_same_plot_is_the_same_file() -> None:

@@ -47,6 +47,7 @@ def log_rows(run: Path) -> Iterator[Callable[[Row], None]]:
         yield log_row
 
 
+@plots.styled
 def log_evaluation(evaluation: Evaluation, config: Config, run: Path) -> None:
     """Add the confusion matrix as an image and, for TensorBoard's table of runs, settings and figures."""
     settings = {name: value for name, value in asdict(config).items() if value is not None}

@@ -3,17 +3,30 @@
     svg(confusion(evaluation))
 
 Each plot is a Figure of some 400 pixels, so that a narrow page shows it whole. What colour tells apart,
-dashes, markers, hatches or numbers tell apart as well.
+dashes, markers, hatches or numbers tell apart as well. Plots have settings of their own, whatever the user's
+own ones for matplotlib say, and need no backend.
 """
 
 import io
+import os
 import re
+import sys
 from collections.abc import Mapping
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+try:
+    import matplotlib as mpl
+except ValueError:  # of a notebook's backend that isn't installed here, or of a broken matplotlibrc
+    from unittest.mock import patch  # which puts the environment back
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        del sys.modules[name]  # half made
+    with patch.dict(os.environ, MPLBACKEND="", MATPLOTLIBRC=os.devnull):
+        import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
@@ -26,31 +39,31 @@ LINES = [  # colour, dashes, marker
     *((DIGIT, "-", "o"), (SUM, "--", "s"), (INK, ":", "^")),
     *((DIGIT, "-.", "D"), (SUM, "-", "v"), (INK, "--", "x")),
 ]
-styled = mpl.rc_context(
-    {
-        "axes.edgecolor": INK,
-        "axes.labelcolor": INK,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "figure.constrained_layout.use": True,
-        "figure.figsize": (4.4, 3.0),  # inches, of which a page makes 72 to 96 pixels each
-        "font.size": 10,
-        "hatch.color": INK,
-        "legend.frameon": False,
-        "lines.linewidth": 1.4,
-        "lines.markersize": 4,
-        "svg.fonttype": "none",  # text stays text
-        "svg.hashsalt": "digitsum",  # the same plot is the same file
-        "text.color": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-    }
-)
+SETTINGS: dict[Any, Any] = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
+SETTINGS |= {
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "figure.figsize": (4.4, 3.0),  # inches, of which a page makes 72 to 96 pixels each
+    "font.size": 10,
+    "hatch.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "digitsum",  # the same plot is the same file
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+styled = mpl.rc_context(SETTINGS)  # around whatever makes a figure, or draws it
 
 
 @styled
 def svg(figure: Figure) -> str:
-    """Give a plot as an SVG element that a page can hold several of, in the page's own colours."""
+    """Return a plot as an SVG element that a page can hold several of, in the page's own colours."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     text = file.getvalue()
