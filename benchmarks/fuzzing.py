@@ -69,7 +69,7 @@ WORDS = re.findall(
     mnist5k run model.onnx digit.png pipe nowhere new / .. - -- = -a -h --help --version --shell bash 7 -1
     2.5 1e400 nan 999999999999999999999 0x7 test tensorboard --addend --json --model --to --data --data-dir
     --split --resume --out --preset --start-from --network --width --epochs --log --port --workers --host
-    --fetch --pdf --allow-origin --no-augment --seed --batch-size --learning-rate --deal --addend-column --csv
+    --fetch --allow-origin --no-augment --seed --batch-size --learning-rate --deal --addend-column --csv
     --column --scheduler""",
 )
 FUZZ = """

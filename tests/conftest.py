@@ -184,14 +184,6 @@ def real_mnist() -> None:
         pytest.skip("needs all of MNIST: DIGITSUM_DATA names its folder")
 
 
-@pytest.fixture(scope="session")
-def weasyprint() -> None:
-    """Skip where WeasyPrint lacks Pango, which pip can't install; asked, as it is run, in its own process."""
-    asked = [sys.executable, "-m", "weasyprint", "--info"]
-    if subprocess.run(asked, capture_output=True).returncode:
-        pytest.skip("WeasyPrint can't be run: it needs Pango, a library of the system's")
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """Debian's chromium, driven by playwright."""

@@ -110,8 +110,6 @@ def test_command(
 ) -> None:
     if re.search(r"--data mnist\b|--preset fast", command) and "DIGITSUM_DATA" not in os.environ:
         pytest.skip("needs all of MNIST: DIGITSUM_DATA names its folder")
-    if "--pdf" in command:
-        request.getfixturevalue("weasyprint")
     if command.startswith("digitsum site"):
         request.getfixturevalue("onnxruntime_web")
     for folder in re.findall(r"runs/[\w-]+", command):

@@ -546,9 +546,6 @@ def report(
     /,
     *,
     data_dir: DataDir = None,
-    pdf: Annotated[
-        bool, FLAG, Parameter(help="Write report.pdf as well: needs the extra pdf, and Pango.")
-    ] = False,
 ) -> None:
     """Write report.html, a page about a run, into its folder: train does so too.
 
@@ -557,7 +554,7 @@ def report(
     """
     from digitsum import write_report
 
-    problems = write_report(run, data_dir, pdf)
+    problems = write_report(run, data_dir)
     for problem in problems:
         print(f"digitsum: {problem}", file=sys.stderr)
     print(run / "report.html")

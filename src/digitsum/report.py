@@ -9,32 +9,30 @@ A section needs some of the run's files. One that is missing or damaged costs th
 import base64
 import io
 import shlex
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import fields, replace
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from PIL import Image
 
 from digitsum import plots
 from digitsum.config import Config, defaults, option
-from digitsum.diagram import draw, layers
+from digitsum.diagram import TEMPLATES, draw, layers
 from digitsum.errors import InputError
 from digitsum.evaluation import LARGEST, SHARES, Evaluation, Trials, run_trials
-from digitsum.files import ASSETS, read, read_json, replacing
+from digitsum.files import read, read_json, replacing
 from digitsum.networks import NETWORKS, load
 from digitsum.pairs import DigitSumDataset, loader, pair_table
 from digitsum.training import COLUMNS, load_parts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Section = dict[str, Any]
 
@@ -42,15 +40,13 @@ SAMPLES = 8  # images of the training part
 ERRORS = 12  # the most confident ones
 
 
-def write_report(run: str | Path, data_dir: str | None = None, pdf: bool = False) -> list[str]:
+def write_report(run: str | Path, data_dir: str | None = None) -> list[str]:
     """Write `report.html` into the folder of a run, whole or not at all.
 
     Parameters
     ----------
     data_dir
         Where MNIST's files are, if not where the run found them.
-    pdf
-        Whether to write `report.pdf` as well, by WeasyPrint.
 
     Returns
     -------
@@ -65,10 +61,7 @@ def write_report(run: str | Path, data_dir: str | None = None, pdf: bool = False
     """
     source = _Run(Path(run), data_dir)
     sections = {name: _attempt(make, source) for name, make in SECTIONS.items()}
-    path = source.folder / "report.html"
-    _render("report.html", path, name=source.name, sections=sections)
-    if pdf:
-        _print(path, path.with_suffix(".pdf"))
+    _render("report.html", source.folder / "report.html", name=source.name, sections=sections)
     return list(dict.fromkeys(section for section in sections.values() if isinstance(section, str)))
 
 
@@ -99,13 +92,14 @@ class _Run:
     def log(self) -> pd.DataFrame:
         """The training log, a row an epoch."""
         path = self.folder / "metrics.csv"
+        data = io.BytesIO(read(path))
         try:
-            table = pd.read_csv(io.BytesIO(read(path)), dtype=float)
+            table = pd.read_csv(data, dtype=float)
             if list(table) != list(COLUMNS) or table.empty or not (table.abs() <= LARGEST).all(axis=None):
                 raise InputError(f"expected rows of {', '.join(COLUMNS)}")
             return table.astype({"epoch": int}).set_index("epoch")
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} is missing or damaged: {error}") from error
+        except ValueError as error:
+            raise InputError(f"{path} is damaged: {error}") from error
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -274,7 +268,7 @@ def compare(runs: Sequence[str | Path], path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path
-        Of the page, which is written whole or not at all.
+        Of the page, which is written whole or not at all. An earlier comparison is replaced.
 
     Returns
     -------
@@ -285,16 +279,20 @@ def compare(runs: Sequence[str | Path], path: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        A run isn't finished, or a file of it is damaged.
+        A run isn't finished, is named twice, or a file of it is damaged; or `path` is a file of another kind.
     """
+    path = Path(path)
+    _check_replaceable(path)
     sources = _named([_Run(Path(run)) for run in runs])
-    settings = pd.DataFrame({name: asdict(source.config) for name, source in sources.items()})
+    configs = [run.config for run in sources.values()]
+    settings = {each.name: [getattr(config, each.name) for config in configs] for each in fields(Config)}
     _render(
         "comparison.html",
-        Path(path),
+        path,
+        mark=MARK.decode(),
         runs=sources,
-        same_images=len({_images(run) for run in sources.values()}) == 1,
-        differing=settings[settings.nunique(axis=1, dropna=False) > 1],
+        same_images=_hold_out_the_same(list(sources.values())),
+        differing={name: values for name, values in settings.items() if len(set(values)) > 1},
         plots=[
             _figure(
                 plots.curves({name: run.log[column] * scale for name, run in sources.items()}, label, log)
@@ -305,20 +303,33 @@ def compare(runs: Sequence[str | Path], path: str | Path) -> pd.DataFrame:
     return pd.DataFrame({name: _figures(source) for name, source in sources.items()}).T.infer_objects()
 
 
+def _check_replaceable(path: Path) -> None:
+    """Refuse to replace a file that isn't an earlier comparison."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if MARK not in file.read(1000):
+                raise InputError(f"{path} isn't an earlier comparison: choose another file for the page")
+
+
 def _named(runs: list[_Run]) -> dict[str, _Run]:
     """Call each run by the name of its folder, or by the whole path where folders have the same name."""
+    for i, run in enumerate(runs):
+        for earlier in runs[:i]:
+            if run.folder.samefile(earlier.folder):
+                raise InputError(f"{run.folder} and {earlier.folder} are one run: name each run once")
     short = {run.name: run for run in runs}
     return short if len(short) == len(runs) else {str(run.folder): run for run in runs}
 
 
-def _images(run: _Run) -> tuple[object, ...]:
-    """Give what says which images a run holds out: the digest of its data, or what decided it earlier."""
-    known = read_json(run.folder / "config.json").get("data_sha256")
-    return (
-        (known,) if known else tuple(getattr(run.config, name) for name in ("data", "train_fraction", "seed"))
-    )
+def _hold_out_the_same(runs: list[_Run]) -> bool:
+    """Whether all runs held out the same images."""
+    digests = [read_json(run.folder / "config.json").get("data_sha256") for run in runs]
+    if None in digests:  # of an earlier version, whose settings decide
+        digests = [[getattr(run.config, name) for name in ("data", "train_fraction", "seed")] for run in runs]
+    return all(digest == digests[0] for digest in digests)
 
 
+MARK = b"digitsum compare"  # near the start of a comparison, which may be replaced
 COMPARED = [  # column of the log, label, scale, whether logarithmic
     ("digit_accuracy", "digit right, %", 100, False),
     ("sum_accuracy", "sum right, %", 100, False),
@@ -350,7 +361,7 @@ def _picture(image: npt.NDArray[np.uint8]) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _figure(figure: Figure) -> Markup:
+def _figure(figure: "Figure") -> Markup:
     return _svg(plots.svg(figure))
 
 
@@ -360,28 +371,28 @@ def _svg(text: str) -> Markup:
 
 
 def _render(template: str, path: Path, **values: Any) -> None:
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ASSETS),
-        autoescape=True,
-        trim_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    pages.filters["percent"] = lambda share, places=2: f"{100 * share:.{places}f}\N{NO-BREAK SPACE}%"
-    pages.filters["interval"] = lambda ends: "{:.2f} to {:.2f}\N{NO-BREAK SPACE}%".format(
-        *(100 * end for end in ends)
-    )
-    pages.filters["thousands"] = lambda count: f"{count:,}"
-    pages.filters["count"] = lambda things, name: f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
     with replacing(path) as file:
-        file.write_text(pages.get_template(template).render(values), "utf-8", "backslashreplace")
+        file.write_text(TEMPLATES.get_template(template).render(values), "utf-8", "backslashreplace")
 
 
-def _print(page: Path, path: Path) -> None:
-    """Write a page as PDF, in a process of its own: WeasyPrint's Pango and Graphviz's can't share one."""
-    if find_spec("weasyprint") is None:
-        raise ModuleNotFoundError("No module named 'weasyprint': pip install 'digitsum[pdf]'")
-    with replacing(path) as file:
-        arguments = [sys.executable, "-m", "weasyprint", "--quiet", str(page), str(file)]
-        done = subprocess.run(arguments, capture_output=True, text=True)  # noqa: S603  # all of it is ours
-        if done.returncode:
-            raise OSError(f"{path} can't be written: WeasyPrint ends with {done.stderr.strip()[-200:]!r}")
+def _percent(share: float, places: int = 2) -> str:
+    return f"{100 * share:.{places}f}\N{NO-BREAK SPACE}%"
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    low, high = (100 * end for end in ends)
+    return f"{low:.2f} to {high:.2f}\N{NO-BREAK SPACE}%"
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _setting(value: object) -> object:
+    """Return what a page says for the value of a setting."""
+    if value is None:
+        return "none"
+    return ("yes" if value else "no") if isinstance(value, bool) else value
+
+
+TEMPLATES.filters.update(percent=_percent, interval=_interval, count=_count, setting=_setting)
