@@ -3,7 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 API := docs/api
-# three at a time also on two cores: tests wait for programs that they start
+# three at a time also on two cores: tests wait for programs that they start, all of which would compile again what
+# they import where Python is told to keep no bytecode
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(BIN)/pytest --numprocesses 3 --dist worksteal
 
 .PHONY: train test test-docs check docs tour weights package format clean
