@@ -441,7 +441,7 @@ def test_what_can_not_be_read_is_said_in_words(pictures: Path, monkeypatch: pyte
                 mnist.load(name, folder=folder)
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", refuse)
-        with pytest.raises(OSError, match=f"^{pictures} can't be read: Permission denied$"):
+        with pytest.raises(OSError, match=f"^{pictures}/0 can't be read: Permission denied$"):
             mnist.load(pictures)
     with pytest.raises(OSError, match=r"^x+ can't be read: File name too long$"):
         mnist.load(300 * "x")

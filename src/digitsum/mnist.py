@@ -311,7 +311,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     """Find all files, and links to folders, which aren't followed as they may lead in circles."""
 
     def fail(error: OSError) -> None:
-        raise error
+        raise type(error)(f"{error.filename} can't be read: {error.strerror}") from error
 
     for parent, folders, files in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if name[0] != "."]
