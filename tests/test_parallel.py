@@ -1,48 +1,100 @@
+import errno
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from digitsum import parallel
+from digitsum.errors import InputError
 from digitsum.parallel import each
 
 
 def square(number: int) -> int:
-    """What processes do here: 0 kills its own, always; 1 once, if it is told where to write that down."""
-    if number == 0 or (number == 1 and first_time()):
+    """What processes do here: at 0 theirs is killed, at 2 and 3 they say that they can't."""
+    if number == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     if number == 2:
-        raise ValueError("two is refused")
+        raise InputError("two is refused")
+    if number == 3:
+        raise OSError("three can't be read")
     return number * number
 
 
-def first_time() -> bool:
-    try:
-        Path(os.environ["TRIED"]).touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
+def test_a_killed_process_is_its_items_error_alone_and_so_is_what_one_raises() -> None:
+    outcomes = dict(each(square, [0, 1, 2, 3, 4, 5], workers=2))
+    killed, refused, unread = outcomes.pop(0), outcomes.pop(2), outcomes.pop(3)
+    assert outcomes == {1: 1, 4: 16, 5: 25}
+    assert type(killed) is OSError
+    assert str(killed) == "0: the process that did it was killed, ran out of memory or crashed: ask again"
+    assert (type(refused), str(refused)) == (InputError, "two is refused")
+    assert (type(unread), str(unread)) == (OSError, "three can't be read")
 
 
-def test_a_process_that_dies_once_costs_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRIED", str(tmp_path / "tried"))
-    assert sorted(each(square, [1, 3, 4, 5], workers=2)) == [(1, 1), (3, 9), (4, 16), (5, 25)]
-    assert (tmp_path / "tried").exists()
+def surprise(_: int) -> None:
+    raise ValueError("of a library")
 
 
-def test_an_item_that_kills_and_one_that_is_refused_stop_no_other() -> None:
-    outcomes = dict(each(square, [0, 2, 3, 4], workers=2))
-    assert (outcomes.pop(3), outcomes.pop(4)) == (9, 16)
-    assert str(outcomes.pop(2)) == "two is refused"
-    killed = outcomes.pop(0)
-    assert isinstance(killed, OSError)
-    assert str(killed).startswith("0: the process that did it was killed, ")
-    assert not outcomes
+def test_an_error_that_nobody_foresaw_keeps_its_traceback() -> None:
+    with pytest.raises(ValueError, match="^of a library$") as raised:
+        list(each(surprise, [1], workers=1))
+    assert "in surprise" in str(raised.value.__cause__)
+
+
+def process_of(_: int) -> int:
+    return os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(errno.ENOENT, "No such file or directory"), "No such file or directory"),
+        (ImportError("This platform lacks sem_open"), "This platform lacks sem_open"),
+    ],
+)
+def test_where_no_process_can_be_started_this_one_does_all_and_says_so(
+    error: Exception, why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("multiprocessing.synchronize.RLock", refuse)
+    assert dict(each(process_of, [1, 2], workers=2)) == {1: os.getpid(), 2: os.getpid()}
+    assert caplog.record_tuples == [
+        ("digitsum", logging.WARNING, f"no other process can be started ({why}): this one reads alone")
+    ]
+
+
+class Deadly:
+    """A function that ends each process that loads it, before it has an item, or only the first."""
+
+    def __init__(self, tried: Path | None) -> None:
+        self.tried = tried
+
+    def __call__(self, number: int) -> int:
+        return number * number
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        if self.tried is None or not self.tried.exists():
+            if self.tried:
+                self.tried.touch()
+            os._exit(1)
+
+
+def test_processes_that_end_before_they_begin_are_replaced_once(tmp_path: Path) -> None:
+    assert list(each(Deadly(tmp_path / "tried"), [3], workers=1)) == [(3, 9)]
+    with pytest.raises(OSError, match=r"^the processes that should read end before they begin: give them"):
+        list(each(Deadly(None), [3], workers=1))
 
 
 def test_nothing_to_do_starts_nothing() -> None:
@@ -50,26 +102,36 @@ def test_nothing_to_do_starts_nothing() -> None:
     assert list(each(square, [], scheduler="tcp://127.0.0.1:9")) == []
 
 
-def test_workers_of_this_machine_and_of_a_cluster_are_not_mixed() -> None:
-    with pytest.raises(ValueError, match=r"^a cluster has workers of its own: leave --workers out, or "):
-        each(square, [3], workers=2, scheduler="tcp://127.0.0.1:9")
+# The end of the first process
+
+PROGRAM = """
+import time
+from digitsum.parallel import each
+if __name__ == "__main__":
+    try:
+        list(each(time.sleep, [600, 600], workers=2))
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
 
 
-def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import time\nfrom digitsum.parallel import each\n"
-        "if __name__ == '__main__':\n    list(each(time.sleep, [600, 600], workers=2))\n"
-    )
-    with subprocess.Popen([sys.executable, program]) as started:
-        processes = wait_for_workers(started.pid, 2)
-        started.kill()
-    _, alive = psutil.wait_procs(processes, timeout=20)
-    assert not alive
+@contextmanager
+def started(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psutil.Process]]]:
+    """A program in a terminal of its own, and its two processes once they sleep."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    # a script's background jobs ignore this signal, and hand that on to what they start
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+    command, pipe = [sys.executable, tmp_path / "program.py"], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        signal.signal(signal.SIGINT, ours)
+        try:
+            yield process, wait_for_workers(process.pid, 2)
+        finally:
+            process.kill()
 
 
 def wait_for_workers(pid: int, count: int) -> list[psutil.Process]:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         children = psutil.Process(pid).children()
         workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
@@ -79,11 +141,32 @@ def wait_for_workers(pid: int, count: int) -> list[psutil.Process]:
     raise AssertionError("the workers didn't start")
 
 
+def test_processes_end_when_the_first_is_killed(tmp_path: Path) -> None:
+    with started(tmp_path) as (process, workers):
+        process.kill()
+        assert not psutil.wait_procs(workers, timeout=200)[1]
+
+
+def test_an_interrupt_reaches_the_first_process_alone_and_ends_all(tmp_path: Path) -> None:
+    with started(tmp_path) as (process, workers):
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.communicate(timeout=200) == ("interrupted\n", "")
+        assert not psutil.wait_procs(workers, timeout=200)[1]
+
+
+# A cluster
+
+
+def test_workers_of_this_machine_and_of_a_cluster_are_not_mixed() -> None:
+    with pytest.raises(InputError, match=r"^a cluster has workers of its own: leave --workers out, or "):
+        each(square, [3], workers=2, scheduler="tcp://127.0.0.1:9")
+
+
 @pytest.mark.parametrize(
     ("scheduler", "kind", "message"),
     [
         ("tcp://127.0.0.1:9", OSError, r"^no scheduler answers at tcp://127\.0\.0\.1:9: "),
-        ("nowhere", ValueError, r"^a scheduler's address is like tcp://10\.0\.0\.1:8786, not nowhere$"),
+        ("nowhere", InputError, r"^a scheduler's address is like tcp://10\.0\.0\.1:8786, not nowhere$"),
     ],
 )
 def test_a_scheduler_that_is_none_is_refused(
@@ -92,3 +175,26 @@ def test_a_scheduler_that_is_none_is_refused(
     monkeypatch.setattr(parallel, "SECONDS", 0.2)
     with pytest.raises(kind, match=message):
         list(each(square, [3], scheduler=scheduler))
+
+
+class Cluster:
+    """The client of a cluster of two workers, of which the second has other versions."""
+
+    def __init__(self, versions: dict[str, str | Exception]) -> None:
+        self.versions = versions
+
+    def run(self, _: object, name: str, on_error: str) -> dict[str, str | Exception]:
+        assert on_error == "return"
+        return {"tcp://one": version(name), "tcp://two": self.versions.get(name, version(name))}
+
+
+@pytest.mark.parametrize("name", ["digitsum", "numpy", "onnxruntime", "pillow"])
+def test_a_worker_with_another_version_of_what_reads_is_refused(name: str) -> None:
+    parallel._check_versions(Cluster({}))
+    for theirs, message in (
+        ("0.0.1", f"tcp://two has {name} 0.0.1, not {name} {version(name)}: install the same everywhere"),
+        (ImportError(name), f"tcp://two has no {name} {version(name)}: install the same everywhere"),
+    ):
+        with pytest.raises(InputError) as refused:
+            parallel._check_versions(Cluster({name: theirs}))
+        assert str(refused.value) == message

@@ -1,7 +1,7 @@
 """One function for many items, in processes of this machine or on a Dask cluster.
 
-Whoever does the work may die, once or twice: its items are done again. What an item ends with, a result or an
-error, is given with it, and the others go on.
+What an item ends with, a result or an error, is given with it, and the others go on: also where the process
+that does it dies, which is the item's error on this machine, and is done again on a cluster.
 """
 
 import logging
@@ -10,26 +10,30 @@ import os
 import signal
 import sys
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
-from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any, TypeVar
 
+from pebble import ProcessExpired, ProcessPool
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from digitsum.cores import cores
 from digitsum.errors import InputError
 
-SUSPECT = 2  # deaths of a process, while others work on other items: then an item is tried alone
+POOLS = 2  # in a row of which nothing comes: then their processes can't live
 SECONDS = 10  # to wait for a scheduler's answer
+LIBRARIES = ("digitsum", "numpy", "onnxruntime", "pillow")  # with others a picture may be read otherwise
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Outcome = Iterator[tuple[Item, Result | Exception]]
+
+log = logging.getLogger("digitsum")
 
 
 def each(
@@ -43,30 +47,30 @@ def each(
     Parameters
     ----------
     function
-        It can be pickled, as can the items, which can be hashed too, and the results. It is called again for
-        an item if the process that did it dies.
+        It can be pickled, as can the items and the results.
     workers
-        Processes on this machine; None: one a core. Each keeps to one core.
+        Processes on this machine; None: one a core. Each keeps to one core. Where none can be started, this
+        process does it all, and a warning says so.
     scheduler
         The address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers do it instead.
 
     Yields
     ------
     tuple
-        An item, and the function's result or the ValueError or OSError that it raised. One during which three
-        processes died has an OSError; in a cluster four, each busy with or about to do it.
+        An item, and the function's result or the InputError or OSError that it raised. One whose process
+        died has an OSError; in a cluster only after four, each busy with it or about to do it.
 
     Raises
     ------
     OSError
-        The scheduler can't be reached any more.
+        The processes end before they do anything, or the scheduler can't be reached any more.
     InputError
         The address isn't one, or comes with `workers`; or a worker of the cluster has another version of
-        digitsum.
+        digitsum or of a library that it reads with.
     """
     items = list(items)
     if scheduler is None:
-        return _on_this_machine(function, items, workers or os.cpu_count() or 1)
+        return _on_this_machine(function, items, workers or cores())
     if workers is not None:
         raise InputError("a cluster has workers of its own: leave --workers out, or --scheduler")
     return _on_cluster(function, items, scheduler) if items else iter([])
@@ -92,107 +96,93 @@ def progress(total: int) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
+def _outcome(call: Callable[[], Result]) -> Result | Exception:
+    """Return the result, or the error of the user's, the system's or the pool's; others are the program's."""
+    try:
+        return call()
+    except (InputError, OSError, BrokenProcessPool) as error:
+        return error
+
+
 # Processes of this machine
 
 
 def _on_this_machine(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+    function: Callable[[Item], Result], items: list[Item], workers: int
 ) -> Outcome[Item, Result]:
-    suspects = []
-    for item, outcome in _in_pools(function, items, workers, SUSPECT):
-        if isinstance(outcome, BrokenProcessPool):
-            suspects.append(item)
-        else:
-            yield item, outcome
-    # of several at work when a process died any may be the cause; one that is alone is
-    for item, outcome in _in_pools(function, suspects, 1, 1):
-        yield item, _given_up(item) if isinstance(outcome, BrokenProcessPool) else outcome
+    pools = 0  # in a row of which nothing came
+    while items:
+        left = []
+        for item, outcome in _in_pool(function, items, workers):
+            if isinstance(outcome, BrokenProcessPool):
+                left.append(item)
+            else:
+                yield item, outcome
+        pools = pools + 1 if len(left) == len(items) else 0
+        if pools == POOLS:
+            raise OSError(
+                "the processes that should read end before they begin: give them more memory, or have fewer"
+                " --workers; a program that calls this needs `if __name__ == '__main__':`"
+            )
+        items = left
 
 
-def _given_up(item: object) -> OSError:
-    return OSError(
-        f"{item}: the process that did it was killed, ran out of memory or crashed, again and again"
-    )
+def _in_pool(function: Callable[[Item], Result], items: list[Item], workers: int) -> Outcome[Item, Result]:
+    """Give each item's outcome: BrokenProcessPool if the pool broke before it was begun."""
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPool(min(workers, len(items)), 0, _begin, (function,), spawn)
+    try:
+        try:
+            running = _schedule(pool, function, items)
+        except (ImportError, OSError, RuntimeError) as error:  # no semaphores, no memory to share, no process
+            why = getattr(error, "strerror", None) or error
+            log.warning("no other process can be started (%s): this one reads alone", why)
+            yield from _in_this_process(function, items)
+            return
+        for future in as_completed(running):
+            item, outcome = running.pop(future), _outcome(future.result)
+            yield item, _given_up(item) if isinstance(outcome, ProcessExpired) else outcome
+    finally:
+        pool.stop()
+        pool.join()
 
 
-def _in_pools(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, deaths: int
-) -> Outcome[Item, Result]:
-    """Give each item's outcome, or BrokenProcessPool if as many processes died while it was being done."""
-    waiting, died = deque(items), Counter[Item]()
-    while waiting:
-        running: dict[Future[Result], Item] = {}
-        with _pool(min(workers, len(waiting))) as pool:
-            try:
-                yield from _in_pool(pool, function, waiting, running, workers)
-            except BrokenProcessPool as error:
-                for item in running.values():
-                    died[item] += 1
-                    if died[item] < deaths:
-                        waiting.append(item)
-                    else:
-                        yield item, error
-
-
-def _in_pool(
-    pool: ProcessPoolExecutor,
-    function: Callable[[Item], Result],
-    waiting: deque[Item],
-    running: dict["Future[Result]", Item],
-    workers: int,
-) -> Outcome[Item, Result]:
-    """Have as many items done at once as there are workers; those that `running` holds may be lost."""
-    while waiting or running:
-        while waiting and len(running) < workers:
-            running[_submit(pool, function, waiting[0])] = waiting[0]
-            waiting.popleft()
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            outcome = _outcome(future)
-            yield running.pop(future), outcome
-
-
-def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> "Future[Result]":
-    """Hand an item to the pool; a process that starts for it won't hear a terminal's interrupts."""
+def _schedule(
+    pool: ProcessPool, function: Callable[[Item], Result], items: list[Item]
+) -> dict[Future[Result], Item]:
+    """Hand the items to the pool, whose processes, also later ones, won't hear a terminal's interrupts."""
     if sys.platform == "win32":
-        return pool.submit(function, item)
+        return {pool.schedule(function, (item,)): item for item in items}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return pool.submit(function, item)
+        return {pool.schedule(function, (item,)): item for item in items}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _outcome(future: Any) -> Any:
-    """Give the result, or the error of the user's or the system's; any other is one of the program's."""
-    try:
-        return future.result()
-    except (InputError, OSError) as error:
-        return error
+def _in_this_process(function: Callable[[Item], Result], items: list[Item]) -> Outcome[Item, Result]:
+    with threadpool_limits(1, "blas"):
+        for item in items:
+            yield item, _outcome(partial(function, item))
 
 
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool whose processes end at once when the block does, or when this process is killed."""
-    spawn = multiprocessing.get_context("spawn")
-    alive, ours = spawn.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(workers, spawn, _begin, (alive,))
-    try:
-        yield pool
-    finally:
-        ours.close()
-        pool.shutdown(cancel_futures=True)
-        alive.close()
+def _given_up(item: object) -> OSError:
+    return OSError(f"{item}: the process that did it was killed, ran out of memory or crashed: ask again")
 
 
-def _begin(alive: Connection) -> None:
-    """Prepare a process of the pool: one thread, and an end that the first process decides."""
+def _begin(_: object) -> None:
+    """Prepare a process of the pool: one thread, and an end that the first process decides.
+
+    The function is handed over here as well, so that its modules are loaded before the pool's lock is held.
+    """
     threadpool_limits(1, "blas")
-    Thread(target=_end_with, args=(alive,), daemon=True).start()
+    Thread(target=_end_with_the_first, daemon=True).start()
 
 
-def _end_with(alive: Connection) -> None:
-    with suppress(EOFError):
-        alive.recv()
+def _end_with_the_first() -> None:
+    first = multiprocessing.parent_process()
+    if first is not None:
+        first.join()
     os._exit(1)
 
 
@@ -202,7 +192,8 @@ def _end_with(alive: Connection) -> None:
 def _on_cluster(
     function: Callable[[Item], Result], items: list[Item], scheduler: str
 ) -> Outcome[Item, Result]:
-    from distributed import KilledWorker, as_completed
+    from distributed import KilledWorker
+    from distributed import as_completed as completed
 
     logging.getLogger("distributed.client").setLevel(
         logging.CRITICAL
@@ -210,10 +201,10 @@ def _on_cluster(
     with _client(scheduler) as client:
         _check_versions(client)
         futures = dict(zip(client.map(function, items, pure=False), items, strict=True))
-        for future in as_completed(futures):
+        for future in completed(futures):
             item = futures.pop(future)
             try:
-                yield item, _outcome(future)
+                yield item, _outcome(future.result)
             except KilledWorker:
                 yield item, _given_up(item)
             except CancelledError as error:
@@ -233,7 +224,9 @@ def _client(scheduler: str) -> Any:
 
 def _check_versions(client: Any) -> None:
     """Refuse workers that would read pictures in another way."""
-    ours = version("digitsum")
-    for worker, theirs in client.run(version, "digitsum").items():
-        if theirs != ours:
-            raise InputError(f"{worker} has digitsum {theirs}, not {ours}: install the same everywhere")
+    for name in LIBRARIES:
+        ours = version(name)
+        for worker, theirs in client.run(version, name, on_error="return").items():
+            if theirs != ours:
+                other = "no" if isinstance(theirs, Exception) else f"{name} {theirs}, not"
+                raise InputError(f"{worker} has {other} {name} {ours}: install the same everywhere")
