@@ -45,7 +45,7 @@ def surprise(_: int) -> None:
 
 
 def test_an_error_that_nobody_foresaw_keeps_its_traceback() -> None:
-    with pytest.raises(ValueError, match="^of a library$") as raised:
+    with pytest.raises(ValueError, match=r"^of a library$") as raised:
         list(each(surprise, [1], workers=1))
     assert "in surprise" in str(raised.value.__cause__)
 

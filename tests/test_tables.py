@@ -1,20 +1,27 @@
+import errno
 import io
 import json
+import os
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
 import fsspec
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from digitsum import mnist, tables
+from digitsum.errors import InputError
 from digitsum.imaging import read_number
-from digitsum.tables import find, opened, picture_column, read_rows, record_batches
+from digitsum.parquet import record_batches
+from digitsum.tables import find, opened, picture_column, read_rows
 
 IMAGES = mnist.load().images[:3, 0]
 PIXELS = list(IMAGES.reshape(3, 784))
@@ -43,27 +50,87 @@ COLUMNS = {
     "a large list": pa.array(PIXELS, pa.large_list(pa.uint8())),
     "a list of fixed size": pa.array(PIXELS, pa.list_(pa.uint8(), 784)),
     "binary of fixed size": pa.array([image.tobytes() for image in IMAGES], pa.binary(784)),
+    "bytes in a dictionary": pa.array(FILES).dictionary_encode(),
+    "bytes in a view": pa.array(FILES, pa.binary_view()),
+    "bytes in views in a struct": pa.array(
+        [{"bytes": file, "path": "x.png"} for file in FILES],
+        pa.struct({"bytes": pa.binary_view(), "path": pa.string_view()}),
+    ),
 }
 
 
+def batches(path: Path, **columns: Any) -> list[pa.RecordBatch]:
+    """Write columns, and read them again."""
+    (part,) = find(str(write(path, columns)))
+    with opened(part) as table:
+        return list(record_batches(table))
+
+
 @pytest.mark.parametrize("kind", COLUMNS)
-def test_a_column_of_pictures_is_read_as_read_number_reads_each(kind: str) -> None:
-    column = COLUMNS[kind]
-    schema = pa.schema({"id": pa.int64(), "label": pa.string(), "image": column.type})
-    assert picture_column(schema, PART) == "image"
+def test_a_column_of_pictures_is_read_as_read_number_reads_each(kind: str, tmp_path: Path) -> None:
+    (batch,) = batches(tmp_path / "a.parquet", id=[1, 2, 3], label=["a", "b", "c"], image=COLUMNS[kind])
+    assert picture_column(batch.schema, PART) == "image"
     pictures = FILES if "bytes" in kind else list(IMAGES)
-    for rows in (read_rows(column), read_rows(column.slice(1))):
+    for rows in (read_rows(batch["image"]), read_rows(batch["image"].slice(1))):
         for row, picture in zip(rows, pictures[-len(rows) :], strict=True):
             np.testing.assert_array_equal(row, read_number(picture))
 
 
-@pytest.mark.parametrize("column", COLUMNS.values(), ids=COLUMNS)
-def test_a_row_without_a_picture_says_so_and_the_others_are_read(column: pa.Array) -> None:
-    first, missing, last = read_rows(pa.concat_arrays([column[:1], pa.nulls(1, column.type), column[2:]]))
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_a_row_without_a_picture_says_so_and_the_others_are_read(kind: str, tmp_path: Path) -> None:
+    column = COLUMNS[kind]
+    holes = pa.concat_arrays([column[:1], pa.nulls(1, column.type), column[2:]])
+    (batch,) = batches(tmp_path / "a.parquet", image=holes)
+    first, missing, last = read_rows(batch["image"])
     assert isinstance(missing, str)
     assert missing.startswith("the picture can't be read: ")
-    np.testing.assert_array_equal(first, read_rows(column[:1])[0])
-    np.testing.assert_array_equal(last, read_rows(column[2:])[0])
+    pictures = FILES if "bytes" in kind else list(IMAGES)
+    np.testing.assert_array_equal(first, read_number(pictures[0]))
+    np.testing.assert_array_equal(last, read_number(pictures[2]))
+
+
+# Columns of addends and labels
+
+NUMBERS = {
+    "float64, whole": (pa.array([7.0, 7.5, None, float("nan")]), [7, 7.5, None]),
+    "float16": (pa.array([7, 7.5, None], pa.float16()), [7, 7.5, None]),
+    "decimal": (pa.array([Decimal("7.00"), Decimal("7.50"), None]), [7, Decimal("7.50"), None]),
+    "a dictionary": (pa.array([7, 8, None]).dictionary_encode(), [7, 8, None]),
+    "text": (pa.array(["7", "-1", None]), ["7", "-1", None]),
+    "text in a view": (pa.array(["7", "-1", None], pa.string_view()), ["7", "-1", None]),
+    "text in a dictionary": (pa.array(["7", "-1", None]).dictionary_encode(), ["7", "-1", None]),
+    "large text": (pa.array(["7", "-1", None], pa.large_string()), ["7", "-1", None]),
+    "nulls": (pa.nulls(3), [None] * 3),
+    "uint64": (pa.array([2**64 - 1, 0, None], pa.uint64()), [2**64 - 1, 0, None]),
+    "pandas' categories": (pa.Array.from_pandas(pd.Categorical([7.0, 7.5, None])), [7, 7.5, None]),
+    "pandas' Int64": (pa.Array.from_pandas(pd.array([7, 8, None], "Int64")), [7, 8, None]),
+    "pandas' text": (pa.Array.from_pandas(pd.Series(["7", "-1", None])), ["7", "-1", None]),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_whole_numbers_are_whole_however_they_are_stored(kind: str, tmp_path: Path) -> None:
+    column, expected = NUMBERS[kind]
+    (batch,) = batches(tmp_path / "a.parquet", n=column)
+    found = tables.values(batch, PART, "n")[:3]
+    assert found == expected
+    assert list(map(type, found)) == list(map(type, expected))
+
+
+def test_a_frame_that_pandas_wrote_by_keys_has_them_from_its_folders(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"n": [7.0, 7.0, None], "k": ["a b", "c/d", "a b"], "image": FILES})
+    frame.to_parquet(tmp_path / "data", partition_cols=["n", "k"])
+    parts = find(str(tmp_path / "data"))
+    found = []
+    for part in parts:
+        with opened(part) as table:
+            (batch,) = record_batches(table)
+        found.append((batch.schema.names, *(tables.values(batch, part, name) for name in "nk")))
+    assert found == [
+        (["image"], ["7"], ["a b"]),
+        (["image"], ["7"], ["c/d"]),
+        (["image"], [None], ["a b"]),
+    ]
 
 
 def test_a_list_of_another_length_or_with_a_hole_is_no_picture() -> None:
@@ -137,13 +204,10 @@ def test_the_column_that_is_named_is_taken() -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
+    """Files whose content is their name."""
     for name in (
-        "b.parquet",
-        "a.parquet",
-        "deep/er/c.parquet",
-        ".hidden/d.parquet",
-        ".e.parquet",
-        "notes.txt",
+        *("b.parquet", "a.parquet", "deep/er/c.parquet", ".hidden/d.parquet", ".e.parquet"),
+        *("_SUCCESS", "_delta_log/0.parquet", "deep/_temporary/0/f.parquet", "_metadata"),
     ):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / name).write_text(name)
@@ -161,6 +225,73 @@ def test_a_folder_is_its_parquet_files_at_any_depth(files: Path) -> None:
     assert [part.size for part in parts] == [9, 9, 17]
     assert Path(parts[2].address.removeprefix("file://")).read_text() == "deep/er/c.parquet"
     assert find(f"file://{files}/") == parts
+
+
+def test_a_file_says_itself_that_it_is_parquet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kinds = (
+        "a.parquet",
+        "b.PARQUET",
+        "c.pq",
+        "d.parq",
+        "part-00000",
+        "f.snappy",
+        "x.png",
+        "notes.txt",
+        "empty",
+    )
+    for name in kinds:
+        write(tmp_path / "data" / name, {"image": FILES})
+    (tmp_path / "data" / "d.parq").write_text("damaged")
+    (tmp_path / "data" / "notes.txt").write_text("no table")
+    (tmp_path / "data" / "empty").write_text("")
+    asked: list[str] = []
+    cat_ranges = LocalFileSystem.cat_ranges
+
+    def noted(self: LocalFileSystem, paths: list[str], *rest: Any, **more: Any) -> list[bytes]:
+        asked.extend(Path(path).name for path in paths)
+        return list(cat_ranges(self, paths, *rest, **more))
+
+    monkeypatch.setattr(LocalFileSystem, "cat_ranges", noted)
+    parts = find(str(tmp_path / "data"))
+    assert names(parts) == ["a.parquet", "b.PARQUET", "c.pq", "d.parq", "f.snappy", "part-00000"]
+    assert [part.name for part in parts] == ["a", "b.PARQUET", "c.pq", "d.parq", "f.snappy", "part-00000"]
+    assert all(part.is_table for part in parts)
+    assert asked == ["f.snappy", "notes.txt", "part-00000"]
+    (record,) = caplog.records
+    what = f"{tmp_path}/data has Parquet files: what else is there is left out, empty and 2 more"
+    assert record.getMessage() == what
+
+
+def test_a_store_is_asked_what_its_files_are(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/store/one": b"PAR1....PAR1", "/store/two": b"GIF89a"})
+    assert names(find("memory://store")) == ["one"]
+    (part,) = find("memory://store/two")
+    assert (part.files, part.is_table) == (("two",), False)
+    memory.rm("/store", recursive=True)
+
+
+def test_a_photo_whose_name_begins_with_a_line_is_read_and_a_named_file_whatever_its_name(
+    tmp_path: Path,
+) -> None:
+    for name in ("_DSC0042.JPG", "_notes", "a.png", ".b.png"):
+        (tmp_path / name).write_text(name)
+    assert names(find(str(tmp_path))) == ["_DSC0042.JPG", "a.png"]
+    assert names(find(f"{tmp_path}/*")) == ["_DSC0042.JPG", "a.png"]
+    for name in ("_notes", ".b.png"):
+        assert names(find(f"{tmp_path}/{name}")) == [name]
+
+
+def test_two_files_whose_scores_would_have_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("a.pq", "a.pq.parquet"):
+        (tmp_path / name).write_text(name)
+    with pytest.raises(
+        InputError,
+        match=r"^the scores of .*/a\.pq and of .*/a\.pq\.parquet would have one name: rename one$",
+    ):
+        find(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -201,9 +332,97 @@ def test_links_to_files_are_followed_and_broken_ones_are_rows(tmp_path: Path, pa
     (tmp_path / "real" / "a.png").write_text("another one")
     (after,) = find(f"{tmp_path}/links{pattern}")
     assert after.state != before.state  # which is the file's, not the link's
-    fs = fsspec.filesystem("file")
-    row = tables.read_file(fs, str(tmp_path / "links" / "broken.png"))
+    row = tables.read_file(LOCAL, str(tmp_path / "links"), "broken.png")
     assert row == "the picture can't be read: No such file or directory"
+
+
+LOCAL = fsspec.filesystem("file")
+
+
+def test_a_file_that_can_not_be_read_is_a_row_that_says_why(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "whole.png").write_bytes(FILES[0])
+    (part,) = find(str(tmp_path))
+    assert part.files == ("loop.png", "pipe", "pipe.png", "whole.png")
+    rows = {
+        name: tables.read_file(LOCAL, str(tmp_path), name)
+        for name in (*part.files, "folder.png", f"{'n' * 300}.png", "gone.png", "whole.png/x.png")
+    }
+    np.testing.assert_array_equal(rows.pop("whole.png"), read_number(FILES[0]))
+    assert rows == {
+        "loop.png": "the picture can't be read: Too many levels of symbolic links",
+        "pipe": "the picture can't be read: it is a folder, a device or the like",
+        "pipe.png": "the picture can't be read: it is a folder, a device or the like",
+        "folder.png": "the picture can't be read: it is a folder, a device or the like",
+        f"{'n' * 300}.png": "the picture can't be read: File name too long",
+        "gone.png": "the picture can't be read: No such file or directory",
+        "whole.png/x.png": "the picture can't be read: Not a directory",
+    }
+
+
+def test_a_pipe_named_as_parquet_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.parquet")
+    (part,) = find(str(tmp_path))
+    with (
+        pytest.raises(
+            OSError, match=r"a\.parquet can't be read as Parquet: it is a folder, a device or the like$"
+        ),
+        opened(part),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "is_row"),
+    [
+        (OSError(errno.EIO, "Input/output error"), True),
+        (PermissionError(errno.EACCES, "Permission denied"), True),
+        (OSError("a library's own"), True),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), False),
+        (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), False),
+    ],
+)
+def test_an_error_of_a_file_is_its_rows_and_one_of_the_store_is_not(
+    error: OSError, is_row: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(FILES[0])
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(LOCAL, "open", refuse)
+    if is_row:
+        expected = f"the picture can't be read: {error.strerror or error}"
+        assert tables.read_file(LOCAL, str(tmp_path), "a.png") == expected
+    else:
+        with pytest.raises(type(error)):
+            tables.read_file(LOCAL, str(tmp_path), "a.png")
+
+
+def test_a_file_whose_folder_is_gone_too_is_the_stores_fault(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        tables.read_file(LOCAL, str(tmp_path / "unmounted"), "a.png")
+
+
+def test_what_a_remote_store_refuses_but_for_a_missing_file_is_the_stores_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/store/a.png", FILES[0])
+    row = tables.read_file(memory, "/store", "b.png")
+    assert isinstance(row, str)
+    assert row.startswith("the picture can't be read: ")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Please reduce your request rate")
+
+    monkeypatch.setattr(memory, "open", refuse)
+    with pytest.raises(OSError, match="reduce your request rate"):
+        tables.read_file(memory, "/store", "a.png")
+    memory.rm("/store", recursive=True)
 
 
 @pytest.mark.parametrize("source", ["zip://*.png::a.zip", "memory://one::a", "webhdfs://host:9870/pictures"])
@@ -265,18 +484,6 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_batches_have_fewer_rows_where_rows_are_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tables, "BATCH_BYTES", 100_000)
-    noise = np.random.default_rng(0).integers(0, 256, (40, 30_000), dtype=np.uint8)
-    columns = {"image": [row.tobytes() for row in noise]}
-    (part,) = find(str(write(tmp_path / "a.parquet", columns, row_group_size=17)))
-    with opened(part) as table:
-        lengths = [len(batch) for batch in record_batches(table)]
-    assert (sum(lengths), max(lengths)) == (40, 3)
-
-
 def test_an_address_says_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert json.loads(json.dumps(tables.address("scores/"))) == f"file://{tmp_path}/scores"
@@ -292,6 +499,7 @@ class OfTheStore(Exception):  # noqa: N818
         (OfTheStore("no credentials"), "s3://bucket can't be reached: no credentials"),
         (ImportError("Install s3fs"), "s3://bucket can't be reached: Install s3fs"),
         (PermissionError("denied"), "s3://bucket: denied"),
+        (OSError(errno.ENOSPC, "No space left on device", ".a.part"), "s3://bucket: No space left on device"),
         (OSError("s3://bucket is full"), "s3://bucket is full"),
     ],
 )

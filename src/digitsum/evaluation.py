@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import operator
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -253,16 +254,17 @@ def _labelled_images(
     part: "Part", column: str | None, label_column: str
 ) -> Iterator[tuple[Array, Array, dict[int, str]]]:
     """Read images [N, 1, 28, 28], labels [N], and why rows, by their number in the batch, can't be read."""
-    from digitsum import tables
+    from digitsum import parquet, tables
 
     with tables.opened(part) as table:
-        column = tables.picture_column(table.schema_arrow, part, column)
-        tables.check_columns(table.schema_arrow, part, label_column)
-        for batch in tables.record_batches(table, [column, label_column]):
-            rows, labels = tables.read_rows(batch[column]), batch[label_column].to_pylist()
-            wrong = [label for label in labels if type(label) is not int or not 0 <= label <= 9]
-            if wrong:
-                raise InputError(f"{part}: a label should be a whole number from 0 to 9, not {wrong[0]!r}")
+        column = tables.picture_column(table.schema, part, column)
+        tables.check_column(table.schema, part, label_column, *part.keys)
+        names = [name for name in (column, label_column) if name in table.schema.names]
+        first = 0
+        for batch in parquet.record_batches(table, names):
+            rows, labels = tables.read_rows(batch[column]), tables.values(batch, part, label_column)
+            labels = [_label(label, f"row {first + i} of {part}") for i, label in enumerate(labels)]
+            first += len(batch)
             unread = {
                 i: row if isinstance(row, str) else f"it shows {len(row)} digits, not one"
                 for i, row in enumerate(rows)
@@ -271,6 +273,15 @@ def _labelled_images(
             read = [i for i in range(len(rows)) if i not in unread]
             images = np.concatenate([np.empty((0, 28, 28), np.uint8), *(rows[i] for i in read)])
             yield images[:, np.newaxis], np.array([labels[i] for i in read], np.int64), unread
+
+
+def _label(value: Any, place: str) -> int:
+    """Check a label, of which the names of folders make text."""
+    label = int(value) if isinstance(value, str) and re.fullmatch("[0-9]", value) else value
+    if type(label) is not int or not 0 <= label <= 9:
+        came = "is missing" if value is None else f"is {value!r}"
+        raise InputError(f"the label of {place} {came}: it should be a whole number from 0 to 9")
+    return label
 
 
 def _warn_of(counted: list[Counted], source: str) -> None:

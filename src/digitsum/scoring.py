@@ -10,6 +10,7 @@ says what they were made of: with what has changed since they aren't mixed.
 Nothing here needs torch.
 """
 
+import codecs
 import hashlib
 import json
 import os
@@ -25,11 +26,13 @@ from uuid import uuid4
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
-from digitsum import tables
+from digitsum import parquet, tables
 from digitsum.errors import InputError
 from digitsum.files import NETWORKS
 from digitsum.parallel import each, progress
@@ -37,6 +40,7 @@ from digitsum.prediction import MAX_ADDEND, Predictor, check_any_addend, find_mo
 from digitsum.tables import Part, Row
 
 MANIFEST = "_digitsum.json"  # what reads a folder of Parquet leaves out names that start with _
+FORMULA = "^[=+@\t\r-]"  # how a text begins that a spreadsheet runs
 GROUP_BYTES = 8_000_000  # of scores that are written as one row group
 
 RESULTS = pa.schema(
@@ -44,6 +48,8 @@ RESULTS = pa.schema(
         "number": pa.string(),
         "sum": pa.string(),
         "probability": pa.float64(),
+        "sum_probability": pa.float64(),
+        "consistent": pa.bool_(),
         "uncertain": pa.bool_(),
         "error": pa.string(),
     }
@@ -70,7 +76,8 @@ class Job:
 
     def settings(self) -> dict[str, Any]:
         """Give what all scores in a folder have in common; a model is the same wherever it lies."""
-        return {name: value for name, value in asdict(self).items() if name not in ("out", "model")}
+        same = {name: value for name, value in asdict(self).items() if name not in ("out", "model")}
+        return same | {"columns": ", ".join(RESULTS.names)}
 
 
 class Count(NamedTuple):
@@ -117,9 +124,10 @@ def score(
 
     Each Parquet file gets a file of scores, and so do each thousand pictures of a folder. They are the file's
     columns but for the pictures (or `picture`, the name in the folder) and `number`, `sum`, `probability`,
-    `uncertain`, as `NumberPrediction` has them, and `error`. Numbers and sums are text, as they may have any
-    number of digits. Where a row can't be read, `error` says why in one sentence, and the others are null.
-    Every row is there once, in the order of the file.
+    `sum_probability`, `consistent`, `uncertain`, as `NumberPrediction` has them, and `error`. For one digit
+    and an addend from 0 to 9 the sum is the network's second output. Numbers and sums are text, as they may
+    have any number of digits. Where a row can't be read, `error` says why in one sentence, and the others are
+    null. Every row is there once, in the order of the file.
 
     Asked again, it goes on with the scores that are missing in `out`. One job at a time may write there.
 
@@ -130,13 +138,15 @@ def score(
     out
         A folder, new or an earlier job's: a path or an address.
     addend, addend_column
-        One of both: what is added to each, 0 or more; or the column that says it, of whole numbers or text.
+        One of both: what is added to each, 0 or more; or the column that says it, of whole numbers (also as
+        float or decimal) or text, or the name of such folders as n=7.
     column
         That of the pictures, as `tables.read_rows` takes it. None: the only such column.
     model
         As for `Predictor`; in a cluster each worker has to find the same.
     csv
-        Write CSV instead of Parquet.
+        Write CSV instead of Parquet, as spreadsheets read it: UTF-8 with a mark that says so, and an
+        apostrophe before a text that they would take for a formula.
     workers, scheduler
         As for `parallel.each`. Whoever reaches a Dask scheduler can run programs on its workers.
 
@@ -201,7 +211,7 @@ def _check(part: Part, job: Job) -> None:
     """Refuse a mistake in the columns' names before anything is written, if the first file can be read."""
     if part.is_table:
         with suppress(OSError), tables.opened(part) as table:
-            _columns(table.schema_arrow, part, job)
+            _columns(table.schema, part, job)
     elif job.addend_column or job.column:
         raise InputError("pictures have no columns: give --addend alone")
 
@@ -285,9 +295,14 @@ def score_file(part: Part, job: Job) -> Count:
     with tables.reaching(tables.shown(target)), _replacing(target) as file:
         groups = _grouped(_scored(predictor, *batch) for batch in _batches(part, job))
         try:
-            return _write(groups, file, pa.csv.CSVWriter if job.csv else pq.ParquetWriter)
+            return _write_csv(groups, file) if job.csv else _write(groups, file, pq.ParquetWriter)
         except pa.ArrowException as error:
             raise InputError(f"the scores of {part} can't be written: {error}") from error
+
+
+def _write_csv(groups: Iterator[pa.Table], file: IO[bytes]) -> Count:
+    file.write(codecs.BOM_UTF8)  # without it Excel takes the text for another encoding
+    return _write(map(_for_spreadsheets, groups), file, pa.csv.CSVWriter)
 
 
 def _write(groups: Iterator[pa.Table], file: IO[bytes], writer: Any) -> Count:
@@ -315,23 +330,24 @@ def _batches(part: Part, job: Job) -> Iterator[Batch]:
     if not part.is_table:
         with tables.reaching(part):
             fs, base = url_to_fs(part.base)
-            rows = [tables.read_file(fs, f"{base}/{name}") for name in part.files]
+            rows = [tables.read_file(fs, base, name) for name in part.files]
         names = [os.fsencode(name).decode(errors="replace") for name in part.files]
         yield pa.record_batch({"picture": names}), rows, [job.addend] * len(rows)
         return
     with tables.opened(part) as table:
-        schema = table.schema_arrow.remove_metadata()
-        column = _columns(schema, part, job)
-        for batch in chain([pa.RecordBatch.from_pylist([], schema)], tables.record_batches(table)):
-            added = batch[job.addend_column].to_pylist() if job.addend_column else [job.addend] * len(batch)
+        column = _columns(table.schema, part, job)
+        none = pa.RecordBatch.from_pylist([], table.schema)
+        for batch in chain([none], parquet.record_batches(table)):
+            name = job.addend_column
+            added = tables.values(batch, part, name) if name else [job.addend] * len(batch)
             yield batch.drop_columns([column]), tables.read_rows(batch[column]), added
 
 
 def _columns(schema: pa.Schema, part: Part, job: Job) -> str:
     """Check a file's columns, and give the name of that of the pictures."""
     column, addend = tables.picture_column(schema, part, job.column), job.addend_column
-    tables.check_columns(schema, part, addend)
-    if addend and not _is_addend(schema.field(addend).type):
+    tables.check_column(schema, part, addend, *part.keys)
+    if addend in schema.names and not _is_addend(schema.field(addend).type):
         kind = schema.field(addend).type
         raise InputError(f"{part}: the column {addend} should be of whole numbers or of text, not of {kind}")
     taken = [name for name in RESULTS.names if name in schema.names and name != column]
@@ -341,7 +357,14 @@ def _columns(schema: pa.Schema, part: Part, job: Job) -> str:
 
 
 def _is_addend(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _is_addend(kind.value_type)
+    kinds = (
+        *(types.is_integer, types.is_floating, types.is_decimal, types.is_null),
+        *(types.is_string, types.is_large_string),
+    )
+    return any(is_kind(kind) for is_kind in kinds)
 
 
 def _scored(predictor: Predictor, keys: pa.RecordBatch, rows: list[Row], addends: list[Any]) -> pa.Table:
@@ -365,6 +388,8 @@ def _scored(predictor: Predictor, keys: pa.RecordBatch, rows: list[Row], addends
 
 def _addend(value: Any) -> int | str:
     """Give an addend as a whole number, or what is wrong with it."""
+    if value is None:
+        return "the addend is missing: it should be a whole number from 0 on"
     if isinstance(value, str) and re.fullmatch(rf"[0-9]{{1,{MAX_ADDEND}}}", value):
         return int(value)
     try:
@@ -388,6 +413,18 @@ def _grouped(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(group)
 
 
+def _for_spreadsheets(scores: pa.Table) -> pa.Table:
+    """Give scores with an apostrophe before each text, also a column's name, that would be a formula."""
+    columns = []
+    for column in scores.columns:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if column.type in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary()):
+            column = pc.replace_substring_regex(column, FORMULA, r"'\0")
+        columns.append(column)
+    return pa.table(columns, [re.sub(FORMULA, r"'\g<0>", name) for name in scores.schema.names])
+
+
 @contextmanager
 def _replacing(address: str) -> Iterator[IO[bytes]]:
     """Give an open file; when the block ends well it replaces what is at the address, else it is removed."""
@@ -395,9 +432,13 @@ def _replacing(address: str) -> Iterator[IO[bytes]]:
     folder, _, name = path.rpartition("/")
     temporary = f"{folder}/.{name}.{uuid4().hex}.part"
     fs.makedirs(folder, exist_ok=True)
+    is_local = isinstance(fs, LocalFileSystem)
     try:
         with fs.open(temporary, "wb") as file:
             yield file
+            if is_local:  # or the name might outlive a power cut, and what it names not
+                file.flush()
+                os.fsync(file.fileno())
         fs.mv(temporary, path)
     except BaseException:
         with suppress(OSError):

@@ -2,8 +2,8 @@
 
     for part in find("s3://bucket/pictures"):
         with opened(part) as table:
-            column = picture_column(table.schema_arrow, part)
-            for batch in record_batches(table):
+            column = picture_column(table.schema, part)
+            for batch in parquet.record_batches(table):
                 rows = read_rows(batch[column])
 
 Addresses are whatever fsspec knows.
@@ -11,31 +11,40 @@ Addresses are whatever fsspec knows.
 
 import hashlib
 import json
+import logging
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from digitsum.decoding import Picture
 from digitsum.errors import InputError
 from digitsum.imaging import SIDE, UInt8Array, are_prepared, read_number
+from digitsum.parquet import Table, open_table
 
+TABLES, MAGIC = (
+    (".parquet", ".parq", ".pq"),
+    b"PAR1",
+)  # what says that a file is Parquet: its name or its start
+IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")  # names that need no other look
+NO_KEY = "__HIVE_DEFAULT_PARTITION__"  # hive's null
 PICTURES = 1_000  # of a folder: as many count as a file
 PIXELS = SIDE * SIDE
-BATCH_ROWS = 2_048  # that are in memory at once
-BATCH_BYTES = 16_000_000  # of the same, if all rows of a file are as large as those of its largest group
-BUFFER_BYTES = 1_000_000  # of a column that are read at once
 STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
 Row = UInt8Array | str  # the images of a number's digits, [K, 28, 28], or why there are none
+
+log = logging.getLogger("digitsum")
 
 
 class StoreError(OSError):
@@ -48,13 +57,15 @@ class Part(NamedTuple):
     Attributes
     ----------
     name
-        That of the Parquet file without its ending, or one for the pictures.
+        That of the Parquet file, without .parquet, or one for the pictures.
     base, files
         The address of a folder, and the names of the files in it.
     size
         Of the files, bytes.
     state
         A digest of the files' names, sizes and times, or what a store has instead of times.
+    is_table
+        Whether it is a Parquet file.
     """
 
     name: str
@@ -62,16 +73,27 @@ class Part(NamedTuple):
     files: tuple[str, ...]
     size: int
     state: str
-
-    @property
-    def is_table(self) -> bool:
-        """Whether it is a Parquet file."""
-        return _is_table(self.files[0])
+    is_table: bool = True
 
     @property
     def address(self) -> str:
         """Of the file, or of the first one."""
         return f"{self.base}/{self.files[0]}"
+
+    @property
+    def keys(self) -> dict[str, str | None]:
+        """The columns that the folders' names hold, as hive has it: addend=7/part-0.parquet.
+
+        Examples
+        --------
+        >>> Part("a", "file:///data/n=7.0", ("of=a%20b/a.parquet",), 0, "").keys
+        {'n': '7', 'of': 'a b'}
+        """
+        pairs = [folder.split("=", 1) for folder in self.address.split("/")[:-1] if "=" in folder]
+        return {
+            unquote(name): None if value == NO_KEY else re.sub(r"^([0-9]+)\.0$", r"\1", unquote(value))
+            for name, value in pairs
+        }
 
     def __str__(self) -> str:
         more = len(self.files) - 1
@@ -84,16 +106,19 @@ def find(source: str, out: str | None = None) -> list[Part]:
     Parameters
     ----------
     source
-        A file, a folder (all in it, at any depth; if any is a Parquet file, only these) or a pattern such as
-        data/*.parquet, as a path or as an address. The name of a Parquet file ends in .parquet; names that
-        start with a dot are left out. Links to files are followed, links to folders aren't.
+        A file, a folder (all in it, at any depth; if any is a Parquet file, only these, and a warning says
+        so) or a pattern such as data/*.parquet, as a path or as an address. A Parquet file is told by its
+        name's ending or, if that isn't a picture's either, by its first bytes. In folders and by patterns
+        names that start with a dot or, but for pictures', with _ are left out, as is what lies in such
+        folders. Links to files are followed, links to folders aren't.
     out
         A folder's whole `address`: what lies in it is left out.
 
     Raises
     ------
     InputError
-        There is nothing, or the address isn't one that `address` takes.
+        There is nothing, or the address isn't one that `address` takes; or two files' scores would have one
+        name.
     OSError
         The store can't be reached.
     """
@@ -105,24 +130,75 @@ def find(source: str, out: str | None = None) -> list[Part]:
             base, found = path.rpartition("/")[0], {path: fs.info(path)}
         else:
             base, found = re.split(r"/[^/]*[*?\[]", path)[0], fs.glob(path, detail=True)
-    base, home = base.rstrip("/"), fs.unstrip_protocol(base).rstrip("/")
-    files = {
-        name: info
-        for name, info in (
-            (path.removeprefix(f"{base}/"), _followed(fs, found[path])) for path in sorted(found)
-        )
-        if info["type"] == "file"
-        and not re.search(r"(^|/)\.", name)
-        and not f"{home}/{name}".startswith(f"{out}/")
-    }
-    if not files:
-        raise InputError(f"there are no Parquet files or pictures at {source}")
-    tables = [name for name in files if _is_table(name)]
+        base, home = base.rstrip("/"), fs.unstrip_protocol(base).rstrip("/")
+        files = {
+            name: info
+            for name, info in (
+                (path.removeprefix(f"{base}/"), _followed(fs, found[path])) for path in sorted(found)
+            )
+            if info["type"] != "directory"
+            and (found.keys() == {path} or not _is_left_out(name))
+            and not f"{home}/{name}".startswith(f"{out}/")
+        }
+        if not files:
+            raise InputError(f"there are no Parquet files or pictures at {source}")
+        tables = _tables(fs, base, files)
     if tables:
-        return [_part(name.removesuffix(".parquet"), home, files, [name]) for name in tables]
+        _warn_of([name for name in files if name not in tables], source)
+        return _named_once([_part(name.removesuffix(".parquet"), home, files, [name]) for name in tables])
     names = list(files)
     groups = [names[start : start + PICTURES] for start in range(0, len(names), PICTURES)]
-    return [_part(f"pictures-{i:06}", home, files, group) for i, group in enumerate(groups)]
+    return [_part(f"pictures-{i:06}", home, files, group, is_table=False) for i, group in enumerate(groups)]
+
+
+def _is_left_out(name: str) -> bool:
+    """Whether a name is hidden, or no data, as _SUCCESS, _delta_log/0.json and _temporary/0/part-0.parquet.
+
+    Examples
+    --------
+    >>> [_is_left_out(name) for name in ("_SUCCESS", "_temporary/0.parquet", ".a/b.png", "a/_DSC0042.JPG")]
+    [True, True, True, False]
+    """
+    *folders, file = name.split("/")
+    return any(folder.startswith((".", "_")) for folder in folders) or (
+        file.startswith((".", "_")) and not (file.startswith("_") and _ends(file, IMAGES))
+    )
+
+
+def _ends(name: str, endings: tuple[str, ...]) -> bool:
+    return name.lower().endswith(endings)
+
+
+def _tables(fs: Any, base: str, files: dict[str, Any]) -> list[str]:
+    """Tell which files are Parquet; of those whose names don't tell the first bytes are read."""
+    asked = [
+        name
+        for name, info in files.items()
+        if info["type"] == "file" and info["size"] > len(MAGIC) and not _ends(name, TABLES + IMAGES)
+    ]
+    places = [f"{base}/{name}" for name in asked]
+    starts = fs.cat_ranges(places, 0, len(MAGIC), on_error="return") if asked else []
+    for start in starts:
+        if isinstance(start, Exception) and not _is_of_file(fs, base, start):
+            raise start
+    told = {name for name, start in zip(asked, starts, strict=True) if start == MAGIC}
+    return [name for name in files if name in told or _ends(name, TABLES)]
+
+
+def _warn_of(others: list[str], source: str) -> None:
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        log.warning("%s has Parquet files: what else is there is left out, %s%s", source, others[0], more)
+
+
+def _named_once(parts: list[Part]) -> list[Part]:
+    """Refuse two files whose scores would have one name, as a.pq and a.pq.parquet."""
+    by_name: dict[str, Part] = {}
+    for part in parts:
+        other = by_name.setdefault(part.name, part)
+        if other is not part:
+            raise InputError(f"the scores of {other} and of {part} would have one name: rename one")
+    return parts
 
 
 @contextmanager
@@ -133,11 +209,37 @@ def reaching(place: object) -> Iterator[None]:
     except (InputError, StoreError):
         raise
     except OSError as error:
-        raise StoreError(str(error) if str(place) in str(error) else f"{place}: {error}") from error
+        reason = why(error)
+        raise StoreError(reason if str(place) in reason else f"{place}: {reason}") from error
     except Exception as error:
         if type(error).__module__ == "builtins" and not isinstance(error, ImportError):
             raise  # a mistake of this program
         raise StoreError(f"{place} can't be reached: {error}") from error
+
+
+def why(error: Exception) -> str:
+    """Say an error in words alone, without its number and the file that its sentence names.
+
+    Examples
+    --------
+    >>> why(FileNotFoundError(2, "No such file or directory", ".a.part")), why(OSError("it's full"))
+    ('No such file or directory', "it's full")
+    """
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _is_of_file(fs: Any, base: str, error: Exception) -> bool:
+    """Whether an error is one file's: of the network it isn't, nor is it if its folder can't be reached."""
+    kinds = OSError if isinstance(fs, LocalFileSystem) else (FileNotFoundError, PermissionError)
+    passing = (ConnectionError, TimeoutError)
+    return isinstance(error, kinds) and not isinstance(error, passing) and bool(fs.isdir(base))
+
+
+def _open(fs: Any, path: str) -> Any:
+    """Open a file; a pipe might keep whoever opens it waiting for ever."""
+    if isinstance(fs, LocalFileSystem) and not stat.S_ISREG(Path(path).stat().st_mode):
+        raise OSError("it is a folder, a device or the like")
+    return fs.open(path, "rb")
 
 
 def listed(fs: Any, folder: str) -> dict[str, Any]:
@@ -154,14 +256,10 @@ def _followed(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
     return dict(fs.info(info["name"])) if fs.exists(info["name"]) else info | {"type": "file"}
 
 
-def _is_table(name: str) -> bool:
-    return name.endswith(".parquet")
-
-
-def _part(name: str, base: str, files: dict[str, Any], names: list[str]) -> Part:
+def _part(name: str, base: str, files: dict[str, Any], names: list[str], is_table: bool = True) -> Part:
     states = [(each, files[each]["size"], _stamp(files[each])) for each in names]
     state = hashlib.sha256(json.dumps(states).encode()).hexdigest()
-    return Part(name, base, tuple(names), sum(size for _, size, _ in states), state)
+    return Part(name, base, tuple(names), sum(size for _, size, _ in states), state, is_table)
 
 
 def _stamp(info: dict[str, Any]) -> str:
@@ -214,7 +312,7 @@ def shown(address: str) -> str:
 
 
 @contextmanager
-def opened(part: Part) -> Iterator[pq.ParquetFile]:
+def opened(part: Part) -> Iterator[Table]:
     """Open a Parquet file.
 
     Raises
@@ -224,33 +322,44 @@ def opened(part: Part) -> Iterator[pq.ParquetFile]:
     """
     with reaching(part):
         try:
-            with fsspec.open(part.address, "rb") as file:
-                yield pq.ParquetFile(
-                    file, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
-                )
+            with _open(*url_to_fs(part.address)) as file:
+                yield open_table(file, str(part))
         except (pa.ArrowException, OSError) as error:
-            raise StoreError(f"{part} can't be read as Parquet: {error}") from error
+            raise StoreError(f"{part} can't be read as Parquet: {why(error)}") from error
 
 
-def record_batches(table: pq.ParquetFile, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Read rows, BATCH_ROWS at a time, or as many as BATCH_BYTES hold."""
-    groups = [table.metadata.row_group(i) for i in range(table.num_row_groups)]
-    heaviest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1)
-    rows = min(max(int(BATCH_BYTES / max(heaviest, 1)), 1), BATCH_ROWS)
-    yield from table.iter_batches(rows, columns=columns, use_threads=False)
-
-
-def check_columns(schema: pa.Schema, part: Part, *columns: str | None) -> None:
-    """Refuse a file that lacks one of the columns; None stands for none.
+def check_column(schema: pa.Schema, part: Part, column: str | None, *more: str) -> None:
+    """Refuse a file that lacks a column, among its own and `more`; None stands for none.
 
     Raises
     ------
     InputError
         It does.
     """
-    for column in columns:
-        if column is not None and column not in schema.names:
-            raise InputError(f"{part} has no column {column}, but {', '.join(schema.names)}")
+    names = [*schema.names, *more]
+    if column is not None and column not in names:
+        raise InputError(f"{part} has no column {column}, but {', '.join(names)}")
+
+
+def values(batch: pa.RecordBatch, part: Part, column: str) -> list[Any]:
+    """Return a column's values, of the file or of its folders' names; a whole number is an int.
+
+    Examples
+    --------
+    >>> part = Part("a", "file:///data", ("n=7/a.parquet",), 0, "")
+    >>> batch = pa.record_batch({"m": [1.0, 2.5, None]})
+    >>> values(batch, part, "m"), values(batch, part, "n")
+    ([1, 2.5, None], ['7', '7', '7'])
+    """
+    if column not in batch.schema.names:
+        return [part.keys[column]] * len(batch)
+    return [int(value) if _is_whole(value) else value for value in batch[column].to_pylist()]
+
+
+def _is_whole(value: object) -> bool:
+    if isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, Decimal) and value == value.to_integral_value()
 
 
 def picture_column(schema: pa.Schema, part: Part, column: str | None = None) -> str:
@@ -261,7 +370,7 @@ def picture_column(schema: pa.Schema, part: Part, column: str | None = None) -> 
     InputError
         There is none, or there are several, or two columns have one name.
     """
-    check_columns(schema, part, column)
+    check_column(schema, part, column)
     twice = [name for name in schema.names if schema.names.count(name) > 1]
     if twice:
         raise InputError(f"{part} has several columns {twice[0]}: rename them")
@@ -282,6 +391,8 @@ def picture_column(schema: pa.Schema, part: Part, column: str | None = None) -> 
 
 def _is_picture(kind: pa.DataType) -> bool:
     types = pa.types
+    if types.is_dictionary(kind):
+        return _is_picture(kind.value_type)
     if types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _is_picture(kind.field("bytes").type)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
@@ -305,6 +416,8 @@ def read_rows(pictures: pa.Array) -> list[Row]:
     """
     if pa.types.is_struct(pictures.type):
         pictures = pc.struct_field(pictures, "bytes")
+    if pa.types.is_dictionary(pictures.type):
+        pictures = pictures.dictionary_decode()
     if pa.types.is_binary(pictures.type) or pa.types.is_large_binary(pictures.type):
         return [_read(picture.as_py()) for picture in pictures]
     whole, images = _pixels(pictures)
@@ -313,19 +426,21 @@ def read_rows(pictures: pa.Array) -> list[Row]:
     return [next(found) if is_whole else wrong for is_whole in whole]
 
 
-def read_file(fs: Any, path: str) -> Row:
-    """Read a picture that is a file.
+def read_file(fs: Any, base: str, name: str) -> Row:
+    """Read a picture that is a file of this name in the folder `base`.
 
     Raises
     ------
     OSError
-        A fault that may pass, such as the network's: it isn't the picture's.
+        A fault of the store, or one that may pass, such as the network's: it isn't the picture's.
     """
     try:
-        with fs.open(path, "rb") as file:
+        with _open(fs, f"{base}/{name}") as file:
             return _read(file)
-    except (FileNotFoundError, PermissionError) as error:
-        return f"the picture can't be read: {error.strerror or error}"
+    except OSError as error:
+        if not _is_of_file(fs, base, error):
+            raise
+        return f"the picture can't be read: {why(error)}"
 
 
 def _read(picture: Picture | None) -> Row:
