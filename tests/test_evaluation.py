@@ -3,10 +3,12 @@ import json
 import math
 import time
 from dataclasses import asdict
+from decimal import Decimal
 from functools import reduce
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +19,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from digitsum import mnist, tables
+from digitsum import mnist, parquet, tables
+from digitsum.errors import InputError
 from digitsum.evaluation import (
     Counted,
     Evaluation,
@@ -239,7 +242,7 @@ def test_files_are_evaluated_as_their_images_in_one_go(
     once = asdict(evaluate(load("exact"), loader(dataset), "data", "all"))
     assert 0.8 < once["digit_accuracy"] < 0.9
     found = evaluate_tables("exact", f"{tmp_path}/*.parquet", workers=1)
-    monkeypatch.setattr(tables, "BATCH_ROWS", 7)
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 7)
     tally = reduce(Tally.plus, (count(part).tally for part in parts))
     in_batches = tally.evaluation(load("exact"), f"{tmp_path}/*.parquet", "all", time.perf_counter())
     for evaluation in (asdict(found), asdict(in_batches)):
@@ -266,19 +269,48 @@ def test_rows_of_a_file_that_are_not_one_digit_are_skipped_and_named(tmp_path: P
     assert eleven == f"row 2 of {part} (it shows 2 digits, not one)"
 
 
+LABELS = {
+    "float64": pa.array([7.0, 3.0]),
+    "decimal": pa.array([Decimal("7.00"), Decimal("3.00")]),
+    "a category": pa.array([7, 3]).dictionary_encode(),
+    "pandas' categories": pa.Array.from_pandas(pd.Categorical([7.0, 3.0])),
+    "text in a category": pa.array(["7", "3"]).dictionary_encode(),
+    "text in a view": pa.array(["7", "3"], pa.string_view()),
+}
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_labels_are_whole_numbers_however_they_are_stored(tmp_path: Path, labels: pa.Array) -> None:
+    part = write(tmp_path / "a.parquet", mnist.load().images[:2], label=labels)
+    assert count(part).tally.confusion.sum(axis=1).nonzero()[0].tolist() == [3, 7]
+
+
+def test_labels_are_also_the_names_of_folders(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"label": [7, 3], "image": list(mnist.load().images[:2].reshape(2, 784))})
+    frame.to_parquet(tmp_path, partition_cols=["label"])
+    parts = tables.find(f"{tmp_path}/*/*.parquet")
+    found = [count(part).tally.confusion.sum(axis=1).nonzero()[0].tolist() for part in parts]
+    assert found == [[3], [7]]
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (pa.array([1, 10]), "a label should be a whole number from 0 to 9, not 10"),
-        (pa.array([1, None]), "a label should be a whole number from 0 to 9, not None"),
-        (pa.array([1.0, 2.0]), r"a label should be a whole number from 0 to 9, not 1\.0"),
+        (pa.array([1, 10]), "is 10"),
+        (pa.array([1, None]), "is missing"),
+        (pa.array([1.0, 2.5]), r"is 2\.5"),
+        (pa.array(["1", "x"]), "is 'x'"),
+        (pa.array([1, -1]).dictionary_encode(), "is -1"),
     ],
 )
 def test_a_label_of_a_file_that_is_no_digit_is_refused(
     tmp_path: Path, labels: pa.Array, message: str
 ) -> None:
     part = write(tmp_path / "a.parquet", mnist.load().images[:2], label=labels)
-    with pytest.raises(ValueError, match=f"^{part}: {message}$"):
+    with pytest.raises(
+        InputError,
+        match=rf"^the label of row 1 of {part} {message}: it should be a whole number from 0 to 9$",
+    ):
         count(part)
 
 

@@ -447,7 +447,8 @@ def evaluate(
         str | None,
         Parameter(
             metavar="NAME",
-            help="As for train, or Parquet files: a path, an address or a pattern that ends in .parquet.",
+            help="As for train, or Parquet files: a path, an address or a pattern that ends in .parquet,"
+            " .parq or .pq.",
             show_default="the run's own",
         ),
     ] = None,
@@ -458,7 +459,11 @@ def evaluate(
     column: PictureColumn = None,
     label_column: Annotated[
         str | None,
-        Parameter(metavar="NAME", help="The column of the digits, in Parquet files.", show_default="label"),
+        Parameter(
+            metavar="NAME",
+            help="The column of the digits, in Parquet files or, as label=7, in their folders' names.",
+            show_default="label",
+        ),
     ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -481,7 +486,7 @@ def evaluate(
     network = load(run_or_weights)
     of_tables = {"column": column, "label-column": label_column, "workers": workers, "scheduler": scheduler}
     given = {name: value for name, value in of_tables.items() if value is not None}
-    if data and data.endswith(".parquet"):
+    if data and data.lower().endswith((".parquet", ".parq", ".pq")):
         found = _evaluate_tables(run_or_weights, data, split, given)
     elif given:
         raise InputError(f"--{next(iter(given))} is for Parquet files: --data should end in .parquet")
@@ -751,8 +756,9 @@ def score(
         Parameter(
             name="IN",
             help="Parquet files or pictures: a file, a folder with all in it, or a pattern such as"
-            " 'data/*.parquet', as a path or as an address such as s3://bucket/data. Where some end in"
-            " .parquet, only these are read.",
+            " 'data/*.parquet', as a path or as an address such as s3://bucket/data. Where some are Parquet,"
+            " whatever their names, only these are read. Names that begin with a dot or, but for pictures',"
+            " with _ are left out.",
         ),
     ],
     out: Annotated[
@@ -767,23 +773,38 @@ def score(
         Whole | None, Parameter(alias="-a", help="The number to add to each, 0 or more.")
     ] = None,
     addend_column: Annotated[
-        str | None, Parameter(metavar="NAME", help="The column of what to add, whole numbers or text.")
+        str | None,
+        Parameter(
+            metavar="NAME",
+            help="The column of what to add, whole numbers or text, in the files or, as n=7, in their"
+            " folders' names.",
+        ),
     ] = None,
     column: PictureColumn = None,
     model: Model = "exact",
-    csv: Annotated[bool, FLAG, Parameter(help="Write CSV instead of Parquet, for a spreadsheet.")] = False,
+    csv: Annotated[
+        bool,
+        FLAG,
+        Parameter(
+            help="Write CSV instead of Parquet, for a spreadsheet: UTF-8 with a mark that says so, and an"
+            " apostrophe before each text that would be a formula, as it begins with =, +, -, @ or a tab.",
+        ),
+    ] = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
     """Read the number in each of very many pictures, add another to it, and write a table.
 
     Each Parquet file, and each thousand pictures of a folder, gets a file in OUT: its columns without the
-    pictures, number and sum (as text, as they may be long), probability, uncertain and error. Every row is
-    there once; where one can't be read, error says why.
+    pictures, number and sum (as text, as they may be long), probability and sum_probability, consistent,
+    uncertain and error. Every row is there once; where one can't be read, error says why.
+
+    For one digit and an addend from 0 to 9 the sum is the network's second output, and consistent says
+    whether it is the number plus the addend. For a longer number or a larger addend it is exact arithmetic.
 
     One process does a file at a time, and writes its scores whole or not at all: after an interruption the
-    same command goes on with what is missing. A file that isn't Parquet is named, the others are scored, and
-    the exit code is 1.
+    same command goes on with what is missing. A file that is damaged, or whose process is killed, is named,
+    the others are scored, and the exit code is 1.
 
     For example:
 

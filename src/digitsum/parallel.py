@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from digitsum.cores import cores
 from digitsum.errors import InputError
+from digitsum.files import reason
 
 POOLS = 2  # in a row of which nothing comes: then their processes can't live
 SECONDS = 10  # to wait for a scheduler's answer
@@ -135,8 +136,7 @@ def _in_pool(function: Callable[[Item], Result], items: list[Item], workers: int
         try:
             running = _schedule(pool, function, items)
         except (ImportError, OSError, RuntimeError) as error:  # no semaphores, no memory to share, no process
-            why = getattr(error, "strerror", None) or error
-            log.warning("no other process can be started (%s): this one reads alone", why)
+            log.warning("no other process can be started (%s): this one reads alone", reason(error))
             yield from _in_this_process(function, items)
             return
         for future in as_completed(running):
@@ -217,7 +217,7 @@ def _client(scheduler: str) -> Any:
     try:
         return Client(scheduler, timeout=SECONDS)
     except OSError as error:
-        raise OSError(f"no scheduler answers at {scheduler}: {error}") from error
+        raise OSError(f"no scheduler answers at {scheduler}: {reason(error)}") from error
     except ValueError as error:
         raise InputError(f"a scheduler's address is like tcp://10.0.0.1:8786, not {scheduler}") from error
 

@@ -29,6 +29,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from digitsum.decoding import Picture
 from digitsum.errors import InputError
+from digitsum.files import reason
 from digitsum.imaging import SIDE, UInt8Array, are_prepared, read_number
 from digitsum.parquet import Table, open_table
 
@@ -209,23 +210,12 @@ def reaching(place: object) -> Iterator[None]:
     except (InputError, StoreError):
         raise
     except OSError as error:
-        reason = why(error)
-        raise StoreError(reason if str(place) in reason else f"{place}: {reason}") from error
+        why = reason(error)
+        raise StoreError(why if str(place) in why else f"{place}: {why}") from error
     except Exception as error:
         if type(error).__module__ == "builtins" and not isinstance(error, ImportError):
             raise  # a mistake of this program
         raise StoreError(f"{place} can't be reached: {error}") from error
-
-
-def why(error: Exception) -> str:
-    """Say an error in words alone, without its number and the file that its sentence names.
-
-    Examples
-    --------
-    >>> why(FileNotFoundError(2, "No such file or directory", ".a.part")), why(OSError("it's full"))
-    ('No such file or directory', "it's full")
-    """
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _is_of_file(fs: Any, base: str, error: Exception) -> bool:
@@ -325,7 +315,7 @@ def opened(part: Part) -> Iterator[Table]:
             with _open(*url_to_fs(part.address)) as file:
                 yield open_table(file, str(part))
         except (pa.ArrowException, OSError) as error:
-            raise StoreError(f"{part} can't be read as Parquet: {why(error)}") from error
+            raise StoreError(f"{part} can't be read as Parquet: {reason(error)}") from error
 
 
 def check_column(schema: pa.Schema, part: Part, column: str | None, *more: str) -> None:
@@ -440,7 +430,7 @@ def read_file(fs: Any, base: str, name: str) -> Row:
     except OSError as error:
         if not _is_of_file(fs, base, error):
             raise
-        return f"the picture can't be read: {why(error)}"
+        return f"the picture can't be read: {reason(error)}"
 
 
 def _read(picture: Picture | None) -> Row:
