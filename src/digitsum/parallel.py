@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
+from multiprocessing import resource_tracker
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -98,10 +99,12 @@ def progress(total: int) -> Iterator[Callable[[int, int], None]]:
 
 
 def _outcome(call: Callable[[], Result]) -> Result | Exception:
-    """Return the result, or the error of the user's, the system's or the pool's; others are the program's."""
+    """Return the result, or the error of the user's or the system's; any other is one of the program's."""
     try:
         return call()
-    except (InputError, OSError, BrokenProcessPool) as error:
+    except ProcessExpired:  # an OSError, too
+        raise
+    except (InputError, OSError) as error:
         return error
 
 
@@ -111,59 +114,63 @@ def _outcome(call: Callable[[], Result]) -> Result | Exception:
 def _on_this_machine(
     function: Callable[[Item], Result], items: list[Item], workers: int
 ) -> Outcome[Item, Result]:
-    pools = 0  # in a row of which nothing came
-    while items:
-        left = []
-        for item, outcome in _in_pool(function, items, workers):
-            if isinstance(outcome, BrokenProcessPool):
-                left.append(item)
-            else:
-                yield item, outcome
-        pools = pools + 1 if len(left) == len(items) else 0
+    left, pools = dict(enumerate(items)), 0  # in a row of which nothing came
+    while left:
+        before = len(left)
+        for number, outcome in _in_pool(function, left.copy(), min(workers, before)):
+            yield left.pop(number), outcome
+        pools = pools + 1 if len(left) == before else 0
         if pools == POOLS:
             raise OSError(
                 "the processes that should read end before they begin: give them more memory, or have fewer"
                 " --workers; a program that calls this needs `if __name__ == '__main__':`"
             )
-        items = left
 
 
-def _in_pool(function: Callable[[Item], Result], items: list[Item], workers: int) -> Outcome[Item, Result]:
-    """Give each item's outcome: BrokenProcessPool if the pool broke before it was begun."""
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPool(min(workers, len(items)), 0, _begin, (function,), spawn)
+def _in_pool(
+    function: Callable[[Item], Result], items: dict[int, Item], workers: int
+) -> Outcome[int, Result]:
+    """Give the outcomes of numbered items, but for those that weren't begun when the pool broke."""
+    pool = ProcessPool(workers, 0, _begin, (function,), multiprocessing.get_context("spawn"))
+    running: dict[Future[Result], int] = {}
     try:
         try:
-            running = _schedule(pool, function, items)
-        except (ImportError, OSError, RuntimeError) as error:  # no semaphores, no memory to share, no process
+            with _deaf():
+                for number, item in items.items():
+                    running[pool.schedule(function, (item,))] = number
+        except (ImportError, OSError, BrokenProcessPool) as error:  # no semaphores, no memory to share ...
             log.warning("no other process can be started (%s): this one reads alone", reason(error))
-            yield from _in_this_process(function, items)
+            with threadpool_limits(1, "blas"):
+                yield from ((number, _outcome(partial(function, item))) for number, item in items.items())
             return
+        except RuntimeError:  # it broke meanwhile, or this process may start none
+            if not running:
+                raise
         for future in as_completed(running):
-            item, outcome = running.pop(future), _outcome(future.result)
-            yield item, _given_up(item) if isinstance(outcome, ProcessExpired) else outcome
+            number = running.pop(future)
+            try:
+                yield number, _outcome(future.result)
+            except BrokenProcessPool:
+                continue
+            except ProcessExpired:
+                yield number, _given_up(items[number])
     finally:
         pool.stop()
         pool.join()
 
 
-def _schedule(
-    pool: ProcessPool, function: Callable[[Item], Result], items: list[Item]
-) -> dict[Future[Result], Item]:
-    """Hand the items to the pool, whose processes, also later ones, won't hear a terminal's interrupts."""
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Have processes that start in the block, and later of its threads, not hear a terminal's interrupts."""
     if sys.platform == "win32":
-        return {pool.schedule(function, (item,)): item for item in items}
+        yield
+        return
+    resource_tracker.ensure_running()  # which, started in the block, would unblock the signal
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return {pool.schedule(function, (item,)): item for item in items}
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _in_this_process(function: Callable[[Item], Result], items: list[Item]) -> Outcome[Item, Result]:
-    with threadpool_limits(1, "blas"):
-        for item in items:
-            yield item, _outcome(partial(function, item))
 
 
 def _given_up(item: object) -> OSError:
