@@ -135,11 +135,9 @@ def test_the_command_repeats_the_run(written: Path) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_says_on_which_images_the_probabilities_were_calibrated(written: Path, copy: Path) -> None:
     words = Sections((written / "report.html").read_text()).words
-    assert (
-        "on these same images: on others the calibration error and the loss may be larger"
-        in words["evaluation"]
-    )
-    assert "found on these same images" in words["answers"]
+    for section in ("evaluation", "answers"):
+        assert re.search(r"temperatures that .*were found on these same images", words[section])
+    assert "On others the calibration error and the loss may be larger." in words["evaluation"]
     change(copy, "evaluation.json", joint_accuracy=1.0)  # then training leaves the probabilities as they are
     report.write_report(copy)
     assert "temperatures" not in (copy / "report.html").read_text()
@@ -266,6 +264,14 @@ def test_figures_that_can_t_be_drawn_are_damage(copy: Path, value: str) -> None:
     (copy / "SHA256SUMS").unlink()
     (problem,) = report.write_report(copy)
     assert problem.startswith(f"{copy / 'metrics.csv'} is damaged: expected rows of epoch, ")
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("epoch", ["1.5", "1e29"])
+def test_an_epoch_that_is_no_whole_number_is_damage(copy: Path, epoch: str) -> None:
+    log = copy / "metrics.csv"
+    log.write_text(log.read_text().replace("\n2,", f"\n{epoch},"))
+    assert report.write_report(copy) == [f"{log} is damaged: an epoch isn't a whole number"]
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -309,7 +309,7 @@ Nodes = Annotated[
         group=_GROUPS["Run"],
         metavar="M",
         validator=_between(1),
-        help="Machines. Give each the same command, and in its os.environment MASTER_ADDR, the address of the"
+        help="Machines. Give each the same command, and in its environment MASTER_ADDR, the address of the"
         " first, MASTER_PORT, a free port there, and NODE_RANK, 0 on the first, 1 on the second and so on.",
     ),
 ]

@@ -97,7 +97,10 @@ class _Run:
             table = pd.read_csv(data, dtype=float)
             if list(table) != list(COLUMNS) or table.empty or not (table.abs() <= LARGEST).all(axis=None):
                 raise InputError(f"expected rows of {', '.join(COLUMNS)}")
-            return table.astype({"epoch": int}).set_index("epoch")
+            epochs = table["epoch"].astype(int)
+            if not epochs.eq(table["epoch"]).all():
+                raise InputError("an epoch isn't a whole number")
+            return table.set_index(epochs)
         except ValueError as error:
             raise InputError(f"{path} is damaged: {error}") from error
 
