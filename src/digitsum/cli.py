@@ -555,7 +555,8 @@ def report(
     """Write report.html, a page about a run, into its folder: train does so too.
 
     It shows what was run on what, the network, the training log, the evaluation and the worst errors. If a
-    file of the run is missing or damaged, that is said, the rest is shown, and the exit code is 1.
+    file of the run is missing or damaged, that is said, the rest is shown, and the exit code is 1. A browser
+    prints the page, or saves it as a PDF.
     """
     from digitsum import write_report
 
@@ -576,6 +577,8 @@ def compare(
     ),
 ) -> None:
     """Compare finished runs: a table, and a page with their curves and the settings that differ.
+
+    An earlier comparison is replaced, any other file is not.
 
     For example:
 
