@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 
 HOSTS = ("digitsum-one", "digitsum-two")
 ADDRESSES = ("10.213.0.1", "10.213.0.2")
+TRAIN = ("digitsum", "train")
 ROUNDS = 7
 LOSSES = ("train_loss", "digit_nll", "sum_nll")
 Rows = list[dict[str, float]]
@@ -43,7 +44,7 @@ def main() -> None:
     settings = [f"--{name}={value}" for name, value in vars(options).items()]
     with TemporaryDirectory() as folder, cable():
         alone, together, cut = (Path(folder, name) for name in ("alone", "together", "cut"))
-        finish([start([*settings, f"--out={alone}"])])
+        finish([start([*TRAIN, *settings, f"--out={alone}"])])
         finish(start_on_hosts([*settings, f"--out={together}"]))
         compare(read(alone), read(together))
         cut_the_cable([*settings, f"--out={cut}"], cut, read(together))
@@ -72,12 +73,11 @@ def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True)  # noqa: S603, S607
 
 
-def start(arguments: Sequence[str], host: str = "", **place: str) -> Training:
-    """Start a training, on a host or beside them, with one core a process."""
-    inside = ["ip", "netns", "exec", host] if host else []
+def start(arguments: Sequence[str], before: Sequence[str] = ()) -> Training:
+    """Start a training, with one core a process, by what comes before it."""
     return subprocess.Popen(  # noqa: S603
-        [*inside, sys.executable, "-m", "digitsum", "train", *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | place,
+        [*before, sys.executable, "-m", *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},  # hosts have no names
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -86,9 +86,10 @@ def start(arguments: Sequence[str], host: str = "", **place: str) -> Training:
 
 def start_on_hosts(arguments: Sequence[str]) -> list[Training]:
     """Start the training's part on each host."""
-    place = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29500"}
+    torchrun = ["torch.distributed.run", f"--nnodes={len(HOSTS)}", "--nproc-per-node=1"]
+    meeting = [f"--master-addr={ADDRESSES[0]}", "--master-port=29500", "-m"]
     return [
-        start([*arguments, f"--nodes={len(HOSTS)}"], host, NODE_RANK=str(rank), **place)
+        start([*torchrun, f"--node-rank={rank}", *meeting, *TRAIN, *arguments], ["ip", "netns", "exec", host])
         for rank, host in enumerate(HOSTS)
     ]
 
@@ -128,8 +129,9 @@ def cut_the_cable(arguments: Sequence[str], run: Path, whole: Rows) -> None:
     print("\nhost  seconds after the cut  exit code  words")
     for number, training in enumerate(trainings, start=1):
         _, errors = training.communicate()
-        print(f"{number:4}  {time.monotonic() - cut:21.1f}  {training.returncode:9}  {errors.strip()}")
-    finish([start([f"--resume={run}"])])
+        sentence = errors.partition("\n")[0]  # torchrun's own report follows
+        print(f"{number:4}  {time.monotonic() - cut:21.1f}  {training.returncode:9}  {sentence}")
+    finish([start([*TRAIN, f"--resume={run}"])])
     print("\nlast epoch  " + "  ".join(LOSSES))
     for name, row in (("two hosts", whole[-1]), ("cut, then one", read(run)[-1])):
         print(f"{name:13}  " + "  ".join(f"{row[loss]:.4f}" for loss in LOSSES))
@@ -142,7 +144,8 @@ def measure_speed_up(network: str, folder: Path) -> None:
     for number in range(ROUNDS):
         for processes, least in seconds.items():
             run = folder / f"round{number}-{processes}"
-            finish([start([f"--network={network}", "--epochs=4", f"--out={run}", f"--devices={processes}"])])
+            options = [f"--network={network}", "--epochs=4", f"--out={run}", f"--devices={processes}"]
+            finish([start([*TRAIN, *options])])
             least.append(min(row["seconds"] for row in read(run)))
         print("  ".join(f"{least[-1]:.2f}" for least in seconds.values()), end="  ")
         print(f"{seconds[1][-1] / seconds[2][-1]:.2f}")

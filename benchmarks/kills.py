@@ -6,7 +6,7 @@ A short training of the fast network on the embedded images, on one process and 
 at random moments, one of its processes at random; every third kill waits for the next checkpoint to be
 written, and hits the process that writes it. Each time the others must end, and the training, resumed, must
 end with the weights of one that was not killed, bit for bit. The processes are forked, as the modules that
-each would have to load take longer than its training, and find each other as those of a cluster do.
+each would have to load take longer than its training, and find each other as torchrun's on two hosts do.
 """
 
 import argparse
@@ -98,8 +98,10 @@ def start(run: Path, devices: int) -> Training:
 
 def train(run: Path, rank: int, devices: int, port: int) -> None:
     """Be one of the processes of a training."""
-    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    fit(CONFIG, run, devices=devices)
+    os.environ |= {"TORCHELASTIC_RUN_ID": "kills", "RANK": str(rank), "WORLD_SIZE": str(devices)}
+    os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    fit(CONFIG, run)
 
 
 def finish(training: Training) -> None:

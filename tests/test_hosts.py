@@ -1,47 +1,46 @@
 """A training on several processes, and on hosts of their own: network namespaces, each with its address."""
 
 import csv
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
+from typing import Any
 
+import psutil
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor, distributed
 
-from digitsum import mnist
+from digitsum import mnist, processes
 from digitsum.cli import main
 from digitsum.config import Config
-from digitsum.processes import make_fabric
-from digitsum.training import Row, fit
+from digitsum.cores import cores
+from digitsum.errors import InputError
+from digitsum.processes import launch, together
+from digitsum.training import Row, _check_alike, fit
 
 # of 72 images: three batches whose parts are of 12 and 11, and one that is too small to share; without
 # distortions, which each process draws for itself
 CONFIG = Config(augment=False, width=4, batch_size=23, epochs=40, learning_rate=2e-3, precision="32-true")
-# what a user types, with less patience
-DIGITSUM = """
-import sys
-from datetime import timedelta
-from digitsum import processes
-from digitsum.cli import main
-
-processes.SILENCE, processes.GRACE = timedelta(seconds=8), 2
-main()
-"""
+TRAIN = ["-m", "digitsum", "train"]  # what a user types
 LOST = "digitsum: another process of this training has ended or can't be reached"
+PATIENCE = 300  # seconds, for what takes a tenth of them
 
 
-def command(config: Config, run: Path, *more: str) -> list[str]:
+def options(config: Config, run: Path) -> list[str]:
     chosen = {name: value for name, value in asdict(config).items() if value != getattr(Config(), name)}
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
-    return [sys.executable, "-c", DIGITSUM, "train", *options, f"--out={run}", *more]
+    return [f"--out={run}", *(f"--{name.replace('_', '-')}={value}" for name, value in chosen.items())]
 
 
 @contextmanager
@@ -61,9 +60,8 @@ def wait_for_epoch(process: "subprocess.Popen[str]", epoch: int) -> None:
         assert process.poll() is None
 
 
-def is_the_sentence(errors: str, run: Path) -> bool:
-    end = f": go on with digitsum train --resume {run}\n"
-    return errors.startswith(LOST) and errors.endswith(end) and errors.count("\n") == 1
+def how_to_go_on(run: Path) -> str:
+    return f": go on with digitsum train --resume {run}\n"
 
 
 def log(run: Path) -> list[Row]:
@@ -76,17 +74,9 @@ def assert_close(rows: list[Row], others: list[Row], rel: float) -> None:
         assert row == pytest.approx({**other, "seconds": row["seconds"]}, rel=rel)
 
 
-def children(process: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
-def are_gone(processes: list[int], within: float) -> bool:
-    end = time.monotonic() + within
-    while any(Path(f"/proc/{process}").exists() for process in processes):
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
+def are_gone(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE)
+    return not alive
 
 
 @pytest.fixture(scope="module")
@@ -140,14 +130,16 @@ def test_two_processes_learn_as_one_does_end_together_and_are_continued_by_one(
     config: Config, alone: list[Row], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with started(command(config, run, "--devices=2")) as first:
+    with started([sys.executable, *TRAIN, *options(config, run), "--devices=2"]) as first:
         wait_for_epoch(first, 3)
-        (second,) = children(first.pid)
-        os.kill(second, signal.SIGKILL)
-        output, errors = first.communicate(timeout=60)
+        workers = psutil.Process(first.pid).children()
+        sockets = [each for one in (psutil.Process(first.pid), *workers) for each in one.net_connections()]
+        workers[1].kill()
+        output, errors = first.communicate(timeout=PATIENCE)
     assert first.returncode == 1
-    assert is_the_sentence(errors, run)
-    assert are_gone([second], within=5)
+    assert errors == f"{LOST} (SIGKILL){how_to_go_on(run)}"
+    assert are_gone(workers)
+    assert {each.laddr.ip for each in sockets} == {"127.0.0.1"}  # nothing is open to the network
     assert "epoch" not in output  # the header came once
     rows = log(run)
     assert 3 <= len(rows) < 40
@@ -155,16 +147,39 @@ def test_two_processes_learn_as_one_does_end_together_and_are_continued_by_one(
     assert_close(fit(config, run), alone, rel=0.01)
 
 
-def test_the_other_processes_end_with_the_first(config: Config, tmp_path: Path) -> None:
+def test_the_others_end_when_the_first_is_killed(config: Config, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with started(command(replace(config, epochs=100_000), run, "--devices=2")) as first:
+    options_ = options(replace(config, epochs=100_000), run)
+    with started([sys.executable, *TRAIN, *options_, "--devices=2"]) as first:
         wait_for_epoch(first, 1)
-        others = children(first.pid)
+        workers = psutil.Process(first.pid).children()
         first.kill()
-        _, errors = first.communicate(timeout=60)
-    assert len(others) == 1
-    assert are_gone(others, within=5)
-    assert is_the_sentence(errors, run)
+        _, errors = first.communicate(timeout=PATIENCE)
+    assert len(workers) == 2
+    assert are_gone(workers)
+    assert errors == LOST + how_to_go_on(run)
+
+
+def test_an_error_of_one_process_is_shown_and_is_no_lost_peer(config: Config, tmp_path: Path) -> None:
+    program = """
+import os
+from digitsum import cli, processes, training
+
+def fail(*_):
+    raise RuntimeError("no more memory")
+
+processes.GRACE = 3
+if os.environ.get("RANK") == "1":
+    training._train_epoch = fail
+cli.main()
+"""
+    command = [sys.executable, "-c", program, "train", *options(config, tmp_path / "run"), "--devices=2"]
+    with started(command) as first:
+        _, errors = first.communicate(timeout=PATIENCE)
+    assert first.returncode == 1
+    assert errors.endswith("\n[rank1]: RuntimeError: no more memory\n")
+    assert errors.count("Traceback") == 1
+    assert "digitsum: " not in errors
 
 
 # the signal may come where a file is open that no block holds yet: it is closed when it is collected
@@ -178,7 +193,7 @@ def test_a_training_that_is_told_to_end_says_how_to_go_on(
         os.kill(os.getpid(), signal.SIGTERM)
 
     run = tmp_path / "run"
-    monkeypatch.setattr(sys, "argv", command(replace(config, epochs=100_000), run)[2:])
+    monkeypatch.setattr(sys, "argv", ["digitsum", "train", *options(replace(config, epochs=100_000), run)])
     before = signal.getsignal(signal.SIGTERM)
     other = Thread(target=terminate)
     other.start()
@@ -189,13 +204,99 @@ def test_a_training_that_is_told_to_end_says_how_to_go_on(
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_torchrun_s_processes_go_on_with_the_run_of_one(config: Config, tmp_path: Path) -> None:
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Let `launch` start small programs, which write their place into a file of their rank."""
+    kept = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.chdir(tmp_path)
+    write = "import json, os, signal, sys, time; json.dump(dict(os.environ), open(os.environ['RANK'], 'w'));"
+    yield lambda code: monkeypatch.setattr(sys, "orig_argv", ["python", "-S", "-c", write + code])
+    for each, handler in kept.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.parametrize("threads", ["7", None])
+def test_each_process_is_told_its_place_and_has_its_share_of_the_cores(
+    workers: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, threads: str | None
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if threads:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    workers("sys.exit(sys.argv[1] != '--out=run')")
+    launch(2, Path("run"), ["--out=run"])
+    for rank in ("0", "1"):
+        place = json.loads(Path(rank).read_text())
+        assert [place[name] for name in ("LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")] == [rank, "2", "2"]
+        assert place["OMP_NUM_THREADS"] == threads or str(max(cores() // 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        ("sys.exit(2) if os.environ['RANK'] == '1' else time.sleep(600)", SystemExit, "^2$"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL) if os.environ['RANK'] == '1' else time.sleep(600)",
+            ConnectionError,
+            r"^another process of this training has ended or can't be reached \(SIGKILL\): start again$",
+        ),
+    ],
+)
+def test_all_end_with_the_first_that_does_and_its_reason_is_the_end_s(
+    workers: Callable[[str], None], code: str, error: type[BaseException], words: str
+) -> None:
+    workers(code)
+    with pytest.raises(error, match=words):
+        launch(2, Path("run"), [])
+    assert not psutil.Process().children()
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_all_end_when_the_first_is_told_to_end(workers: Callable[[str], None], told: signal.Signals) -> None:
+    def tell() -> None:
+        while not all(Path(rank).exists() for rank in ("0", "1")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), told)
+
+    workers("time.sleep(600)")
+    other = Thread(target=tell)
+    other.start()
+    with pytest.raises(KeyboardInterrupt):
+        launch(2, Path("run"), [])
+    other.join()
+    assert not psutil.Process().children()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lost"),
+    [
+        (
+            RuntimeError("[/x/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:9143"),
+            True,
+        ),
+        (distributed.DistNetworkError("The client socket has timed out"), True),
+        (distributed.DistBackendError("NCCL error"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (FloatingPointError("the loss isn't finite any more"), False),
+    ],
+)
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_only_a_lost_peer_is_one_and_the_first_process_says_what_befalls_all(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, is_lost: bool, rank: str
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(processes.time, "sleep", slept.append)  # type: ignore[attr-defined]
+    for name, value in {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "LOCAL_RANK": rank}.items():
+        monkeypatch.setenv(name, value)
+    expected = (ConnectionError, LOST.removeprefix("digitsum: ")) if is_lost else (type(error), str(error))
+    with pytest.raises(expected[0], match=f"^{expected[1]}"), together(Path("run")):
+        raise error
+    assert sum(slept) == processes.GRACE * (is_lost + 2 * (rank == "1"))
+
+
+def test_two_processes_go_on_with_the_run_of_one(config: Config, tmp_path: Path) -> None:
     """With batch statistics and distortions of each process's own part: it learns the like, not the same."""
-    config, run, script = (
-        replace(config, network="exact", augment=True, epochs=16),
-        tmp_path / "run",
-        tmp_path / "train.py",
-    )
+    config, run = replace(config, network="exact", augment=True, epochs=16), tmp_path / "run"
     whole = fit(config, tmp_path / "whole")
 
     def interrupt(row: Row) -> None:
@@ -204,59 +305,90 @@ def test_torchrun_s_processes_go_on_with_the_run_of_one(config: Config, tmp_path
 
     with pytest.raises(KeyboardInterrupt):
         fit(config, run, on_epoch=interrupt)
-    script.write_text(f"""
+    program = f"""
 from pathlib import Path
 from digitsum.config import Config
 from digitsum.training import fit
 run = Path({str(run)!r})
 print(len(fit(Config.load(run), run, on_epoch=lambda row: print(row["epoch"]))), "rows")
-""")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
-    done = subprocess.run(torchrun, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n") == [*map(str, range(9, 17)), "16 rows", ""]
+"""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    one, other = (  # what torchrun tells two processes, each alone on its host
+        {
+            **{"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"},
+            **{"RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
+        }
+        for rank in "01"
+    )
+    command = [sys.executable, "-c", program]
+    with started(command, **one) as first, started(command, **other) as second:
+        output, errors = first.communicate(timeout=PATIENCE)
+        assert second.communicate(timeout=PATIENCE) == ("", "")  # one writes, and returns
+    assert (first.returncode, second.returncode, errors) == (0, 0, "")
+    assert output.split("\n") == [*map(str, range(9, 17)), "16 rows", ""]
     rows = log(run)
     assert [row["epoch"] for row in rows] == list(range(1, 17))
     for name in ("train_loss", "digit_nll"):
         assert rows[-1][name] == pytest.approx(whole[-1][name], rel=0.25)
 
 
+def test_processes_with_other_settings_data_or_checkpoint_are_refused(tmp_path: Path) -> None:
+    """Of two processes that are played in turn, the second adds its digest to the first's."""
+    told: list[Tensor] = []
+
+    def all_reduce(total: Tensor, reduce_op: str) -> None:
+        assert reduce_op == "sum"
+        told.append(total.clone())
+        total += told[0]
+
+    fabric: Any = SimpleNamespace(world_size=2, device="cpu", all_reduce=all_reduce)
+    checkpoint = tmp_path / "checkpoint.ckpt"
+    checkpoint.write_bytes(b"of the first")
+    words = (
+        "^the processes of this training don't have the same settings, data and checkpoint: give the same "
+    )
+    for config, data in [(CONFIG, "digest"), (replace(CONFIG, data="elsewhere"), "digest")]:
+        _check_alike(fabric, config, data, checkpoint)
+    for config, data in [(replace(CONFIG, seed=1), "digest"), (CONFIG, "another")]:
+        with pytest.raises(InputError, match=words):
+            _check_alike(fabric, config, data, checkpoint)
+    checkpoint.write_bytes(b"of another")
+    with pytest.raises(InputError, match=words):
+        _check_alike(fabric, CONFIG, "digest", checkpoint)
+    checkpoint.unlink()
+    with pytest.raises(InputError, match=words):
+        _check_alike(fabric, CONFIG, "digest", checkpoint)
+
+
 def test_two_hosts_train_as_one_until_their_cable_is_cut_and_one_goes_on(
     config: Config, alone: list[Row], hosts: list[str], tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    place = {"MASTER_ADDR": "10.213.0.1", "MASTER_PORT": "29500"}
-    one, other = (["ip", "netns", "exec", host, *command(config, run, "--nodes=2")] for host in hosts)
-    with started(one, NODE_RANK="0", **place) as first, started(other, NODE_RANK="1", **place) as second:
+    """As torchrun is used in docs/operations.md, with less patience: its own report follows the sentence."""
+    run, script = tmp_path / "run", tmp_path / "train.py"
+    script.write_text("""
+from datetime import timedelta
+from digitsum import cli, processes
+processes.SILENCE, processes.GRACE = timedelta(seconds=10), 1
+cli.main()
+""")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    train = ["train", *options(config, run)]
+    meeting = ["--master-addr=10.213.0.1", "--master-port=29500"]
+    one, other = (
+        ["ip", "netns", "exec", host, *torchrun, f"--node-rank={rank}", *meeting, str(script), *train]
+        for rank, host in enumerate(hosts)
+    )
+    with started(one) as first, started(other) as second:
         wait_for_epoch(first, 3)
         ip("-n", hosts[1], "link", "set", "cable", "down")
         for process in (first, second):
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=PATIENCE)
             assert process.returncode == 1
-            assert is_the_sentence(errors, run)
+            assert errors.startswith(LOST)
+            assert errors.partition("\n")[0].endswith(how_to_go_on(run).rstrip())
+            assert errors.count("digitsum: ") == 1
     rows = log(run)
     assert 3 <= len(rows) < 40
     assert_close(rows, alone, rel=0.01)
     assert_close(fit(config, run), alone, rel=0.01)
-
-
-def test_processes_with_other_settings_are_refused(config: Config, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    one, other = (command(replace(config, seed=seed), tmp_path / str(seed), "--nodes=2") for seed in (0, 1))
-    with started(one, NODE_RANK="0", **place) as first, started(other, NODE_RANK="1", **place) as second:
-        for process in (first, second):
-            _, errors = process.communicate(timeout=60)
-            assert process.returncode == 2
-            assert errors.startswith("digitsum: the processes of this training don't have the same settings")
-    assert not (tmp_path / "0" / "config.json").exists()
-
-
-def test_several_machines_must_know_where_to_meet(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MASTER_ADDR", "NODE_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MASTER_PORT", "29500")
-    with pytest.raises(
-        ValueError, match=r"^--nodes 2 needs MASTER_ADDR, NODE_RANK in the environment of each"
-    ):
-        make_fabric("32-true", nodes=2)

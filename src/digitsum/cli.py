@@ -60,6 +60,7 @@ for flag in ("--help", "--version"):
 app.register_install_completion_command(group="Options")
 
 LONGEST = 1_000  # digits of a whole number, as in prediction.py, which is slow to load
+_STARTED = "TORCHELASTIC_RUN_ID"  # in the environment: by torchrun, or for --devices
 NAMED = 10  # of the files that couldn't be scored
 
 _order = itertools.count()
@@ -101,6 +102,11 @@ def main() -> None:
         fail(str(error), 1)
     except KeyboardInterrupt:
         fail("interrupted", 130)
+    except Exception:
+        if _STARTED not in os.environ:
+            raise
+        sys.excepthook(*sys.exc_info())
+        _leave(1)
 
 
 def _expanded(argument: str) -> str:
@@ -142,7 +148,15 @@ def _reason(error: OSError) -> str:
 
 def fail(message: str, code: int) -> NoReturn:
     """Say in one sentence what went wrong, and end."""
-    print(f"digitsum: {message}", file=sys.stderr)
+    print(f"digitsum: {message}", file=sys.stderr, flush=True)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End; one of several processes does at once: without a peer, Python's own end may never come."""
+    if _STARTED in os.environ:
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 
@@ -303,17 +317,6 @@ Devices = Annotated[
     ),
 ]
 
-Nodes = Annotated[
-    Whole,
-    Parameter(
-        group=_GROUPS["Run"],
-        metavar="M",
-        validator=_between(1),
-        help="Machines. Give each the same command, and in its environment MASTER_ADDR, the address of the"
-        " first, MASTER_PORT, a free port there, and NODE_RANK, 0 on the first, 1 on the second and so on.",
-    ),
-]
-
 
 @command
 @with_settings
@@ -324,7 +327,6 @@ def train(
     resume: Resumed = None,
     log: Log = "csv",
     devices: Devices = 1,
-    nodes: Nodes = 1,
     **settings: Any,
 ) -> None:
     """Train a network, then evaluate it on the images it was not trained on.
@@ -354,7 +356,7 @@ def train(
     if resume:
         if settings or preset or out:
             raise InputError("--resume takes every setting from the run: leave the other options out")
-        _train(Config.load(resume), resume, log, devices, nodes)
+        _train(Config.load(resume), resume, log, devices)
         return
     start = PRESETS[preset] if preset else defaults(settings.get("start_from"))
     config = replace(start, **settings)
@@ -362,29 +364,42 @@ def train(
         from digitsum.training import with_start
 
         config = with_start(config, given=settings)
-    # a process that the first one started is told its folder
-    run = out or Path(
-        os.environ.get("DIGITSUM_RUN") or f"runs/{config.network}-{datetime.now():%Y%m%d-%H%M%S}"
-    )
+    run = out or Path(f"runs/{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
     if run.exists() and not run.is_dir():
         raise InputError(f"{run} isn't a folder: choose another --out")
     if _is_first() and run.exists() and any(run.iterdir()):
         raise InputError(f"{run} isn't empty: choose another --out, or go on with --resume {run}")
-    _train(config, run, log, devices, nodes)
+    _train(config, run, log, devices, () if out else (f"--out={run}",))
 
 
 def _is_first() -> bool:
     """Whether this is the process that writes, or the only one."""
-    ranks = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return all(os.environ.get(rank, "0") == "0" for rank in ranks)
+    return _STARTED not in os.environ or os.environ["RANK"] == "0"
 
 
-def _train(config: Config, run: Path, log: str, devices: int, nodes: int) -> None:
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch warns of machines without a host name
+def _train(config: Config, run: Path, log: str, devices: int, more: Sequence[str] = ()) -> None:
+    """Train in this process, or in several that are started with `more` arguments; say how to go on."""
+    rows: list[Row] = []
+    try:
+        if devices > 1 and _STARTED not in os.environ:
+            from digitsum.processes import launch
+
+            launch(devices, run, more)
+        else:
+            _fit(config, run, log, rows)
+            _finish(config, run, log)
+    except KeyboardInterrupt:
+        if not (run / "config.json").exists():
+            raise  # nothing has begun that could go on
+        after = f" after epoch {rows[-1]['epoch']}" if rows else ""
+        fail(f"interrupted{after}: go on with digitsum train --resume {run}", 130)
+
+
+def _finish(config: Config, run: Path, log: str) -> None:
+    """Evaluate a run, export and report it."""
     from digitsum import evaluate, load, to_onnx, write_report
     from digitsum.training import load_parts
 
-    _fit(config, run, log, devices, nodes)
     network = load(run)
     _, held_out = load_parts(config, run)
     evaluation = evaluate(network, held_out, config.data, "held-out")
@@ -399,15 +414,18 @@ def _train(config: Config, run: Path, log: str, devices: int, nodes: int) -> Non
     print(f"\nrun folder: {run}\nreport: {run / 'report.html'}")
 
 
-def _fit(config: Config, run: Path, log: str, devices: int, nodes: int) -> None:
-    """Train and print the log; interrupted, say how to go on."""
+def _fit(config: Config, run: Path, log: str, rows: "list[Row]") -> None:
+    """Train, and print and gather the log."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch warns of machines without a host name
     from digitsum import fit
 
-    rows: list[Row] = []
     with ExitStack() as opened:
-        if _is_first():  # what a service manager, a cluster or torchrun ends ends as if interrupted
+        # what a service manager, a cluster or torchrun ends ends as if interrupted, and one process says so
+        if os.environ.get("LOCAL_RANK", "0") == "0" and "DIGITSUM_MEETING" not in os.environ:
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             opened.callback(signal.signal, signal.SIGTERM, before)
+        else:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         log_row: Callable[[Row], None] | None = None
         if log == "tensorboard":
             from digitsum.events import log_rows
@@ -422,13 +440,7 @@ def _fit(config: Config, run: Path, log: str, devices: int, nodes: int) -> None:
             if log_row:
                 log_row(row)
 
-        try:
-            fit(config, run, on_epoch=show, devices=devices, nodes=nodes)
-        except KeyboardInterrupt:
-            if not (run / "config.json").exists():
-                raise  # nothing has begun that could go on
-            after = f" after epoch {rows[-1]['epoch']}" if rows else ""
-            fail(f"interrupted{after}: go on with digitsum train --resume {run}", 130)
+        fit(config, run, on_epoch=show)
 
 
 _LOG_HEADER = "epoch  train loss  digit loss  sum loss     digit       sum     joint  seconds"

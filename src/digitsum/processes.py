@@ -1,7 +1,6 @@
-"""The processes of one training: started, watched, and ended together.
+"""The processes of one training: torch starts and watches them, and they end together.
 
-The first process of a machine starts its program again for each other one there, which finds its place in
-its environment; under torchrun or Slurm all of them are there already.
+`launch` starts those of one machine, `torchrun` those of several. Each finds its place in its environment.
 """
 
 import logging
@@ -10,159 +9,162 @@ import re
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import distributed
 from torch.distributed.distributed_c10d import _set_pg_timeout
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, start_processes
 
-from digitsum.errors import InputError
+from digitsum.cores import cores
 
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 ARRIVAL = timedelta(minutes=10)  # the longest wait for the other processes before a training
 SILENCE = timedelta(seconds=30)  # and in it
-GRACE = 5  # seconds in which the first process should itself have noticed that another is gone
+GRACE = 5  # seconds in which whoever started a process should have ended it, if another has ended
 SIOCGIFADDR = 0x8915  # of Linux's ioctl: an interface's address
 
-# what a process that was started here finds in its environment, beside torch's LOCAL_RANK
-PARENT, RUN, MEETING = "DIGITSUM_PARENT", "DIGITSUM_RUN", "DIGITSUM_MEETING"
-
-Process = subprocess.Popen[bytes]
+# what a process finds in its environment that `launch` has started, beside what torchrun lays there
+PARENT, MEETING = "DIGITSUM_PARENT", "DIGITSUM_MEETING"
 
 
-def make_fabric(precision: Literal["bf16-mixed", "32-true"], devices: int = 1, nodes: int = 1) -> Fabric:
-    """Give the engine of a training on `devices` processes, or GPUs, of each of `nodes` machines.
+def launch(devices: int, run: Path, more: Sequence[str]) -> None:
+    """Run this program again in several processes of this machine, and wait until they have ended.
 
-    Where torchrun has started the processes, its numbers count.
+    Nothing is open to the network: the processes meet in a file, and talk on the loopback interface. That is
+    why this isn't `torchrun --standalone`, which listens on every interface and unpickles what it hears.
+
+    Parameters
+    ----------
+    devices
+        How many processes, which share this machine's cores, or its GPUs.
+    run
+        The folder of the run that they train.
+    more
+        Arguments that they get beside this program's own.
 
     Raises
     ------
-    InputError
-        Several machines, and the environment doesn't say where they meet.
+    SystemExit
+        One of them has failed, and said why: with its exit code.
+    ConnectionError
+        One was killed.
+    KeyboardInterrupt
+        This process was told to end.
     """
-    if distributed.is_torchelastic_launched():
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
-    if devices * nodes == 1:
-        return Fabric(devices=1, precision=precision)
-    # buffers, the batches' statistics, are averaged by the training, once an epoch
-    strategy = DDPStrategy(timeout=ARRIVAL, forward_sync_buffers=False)
-    fabric = Fabric(strategy=strategy, devices=devices, num_nodes=nodes, precision=precision)
-    missing = sorted({"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} - os.environ.keys())
-    if nodes > 1 and missing and isinstance(strategy.cluster_environment, LightningEnvironment):
-        raise InputError(
-            f"--nodes {nodes} needs {', '.join(missing)} in the environment of each machine: the address of"
-            " the first, a free port there, and 0 on the first, 1 on the second and so on"
+    # what they don't say themselves is said here
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGTERM"
+    with TemporaryDirectory() as folder:
+        place = {
+            "TORCHELASTIC_RUN_ID": "digitsum",
+            "WORLD_SIZE": str(devices),
+            "LOCAL_WORLD_SIZE": str(devices),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(cores() // devices, 1))),
+            PARENT: str(os.getpid()),
+            MEETING: str(Path(folder) / "store"),
+        }
+        ranks = range(devices)
+        processes = start_processes(
+            "digitsum",
+            sys.executable,
+            args=dict.fromkeys(ranks, (*sys.orig_argv[1:], *more)),
+            envs={rank: place | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in ranks},
+            logs_specs=DefaultLogsSpecs(os.devnull),
         )
-    if fabric.local_rank > 0:
-        logging.getLogger("digitsum").setLevel(logging.ERROR)  # one process warns
-    return fabric
+        try:
+            ended = processes.wait(period=0.1)
+        except SignalException:
+            processes.close(signal.SIGTERM)
+            raise KeyboardInterrupt from None
+    if ended and ended.failures:
+        first = next(iter(ended.failures.values()))
+        if first.exitcode > 0:
+            sys.exit(first.exitcode)
+        raise ConnectionError(_lost(run, first.signal_name()))
 
 
 @contextmanager
-def together(fabric: Fabric, run: Path) -> Iterator[None]:
-    """Run the block in every process of a training, started where they are missing: it ends in all or none.
+def together(run: Path) -> Iterator[None]:
+    """Run the block in every process of a training: it ends in all or none.
 
-    However the block ends, no process is left behind that was started for it.
+    What befalls all, the first process of a machine says; what befalls one alone, that one. Whoever started
+    them ends those that wait.
 
     Raises
     ------
     ConnectionError
         Another process has ended or can't be reached.
     """
-    if not isinstance(fabric.strategy, DDPStrategy):  # alone
+    if _is_alone():
         yield
         return
-    with _others(fabric.strategy, run):
-        try:
-            _meet(fabric)
-            yield
-            distributed.destroy_process_group()
-        except (RuntimeError, ValueError, ArithmeticError) as error:
-            if fabric.local_rank > 0:  # what befalls all, the first process of the machine says
-                time.sleep(GRACE)
-                sys.exit(1)
-            if isinstance(error, RuntimeError):
-                raise ConnectionError(_lost(run, str(error))) from error
-            raise
-
-
-@contextmanager
-def _others(strategy: DDPStrategy, run: Path) -> Iterator[None]:
-    """Start this machine's other processes, if nothing has, and watch over them, or over the parent."""
-    ended, environment = Event(), strategy.cluster_environment
-    if environment and environment.creates_processes_externally:
-        Thread(target=_watch_parent, args=(strategy.local_rank, run, ended), daemon=True).start()
+    is_first = os.environ["LOCAL_RANK"] == "0"
+    Thread(target=_watch_parent, args=(is_first, run, ended := Event()), daemon=True).start()
+    try:
         yield
+        distributed.destroy_process_group()
+    except Exception as error:
+        is_lost = _is_lost(error)
+        if is_lost:
+            time.sleep(GRACE)
+        if not is_first:
+            time.sleep(2 * GRACE)
+        if is_lost:
+            raise ConnectionError(_lost(run, str(error))) from error
+        raise
+    finally:
         ended.set()
-        return
-    with TemporaryDirectory() as folder:
-        os.environ["LOCAL_RANK"] = "0"
-        if strategy.num_nodes == 1:
-            os.environ[MEETING] = str(Path(folder) / "store")
-        others: list[Process] = []
-        try:
-            others.extend(_start(rank, run) for rank in range(1, strategy.num_processes))
-            Thread(target=_watch, args=(others, run, ended), daemon=True).start()
-            yield
-        finally:
-            ended.set()
-            _end(others)
-            for name in ("LOCAL_RANK", MEETING):
-                os.environ.pop(name, None)
 
 
-def _start(rank: int, run: Path) -> Process:
-    place = {"LOCAL_RANK": str(rank), PARENT: str(os.getpid()), RUN: str(run)}
-    return subprocess.Popen(  # noqa: S603  # what this very process was started with
-        [sys.executable, *sys.orig_argv[1:]],
-        env=os.environ | place,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,  # an interruption is for the first process, which ends the others
+def make_fabric(precision: Literal["bf16-mixed", "32-true"]) -> "Fabric":
+    """Return the engine of a training, of this process alone or of all that were started for it, once met."""
+    from lightning_fabric import Fabric  # takes as long to load as torch, and `launch` needs none
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    if _is_alone():
+        return Fabric(devices=1, precision=precision)
+    devices = int(os.environ["LOCAL_WORLD_SIZE"])
+    nodes = int(os.environ["WORLD_SIZE"]) // devices
+    # buffers, the batches' statistics, are averaged by the training, once an epoch
+    strategy = DDPStrategy(timeout=ARRIVAL, forward_sync_buffers=False)
+    fabric = Fabric(strategy=strategy, devices=devices, num_nodes=nodes, precision=precision)
+    if fabric.local_rank > 0:
+        logging.getLogger("digitsum").setLevel(logging.ERROR)  # one process of a machine warns
+    _meet(fabric)
+    return fabric
+
+
+def _is_alone() -> bool:
+    return not distributed.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1"
+
+
+def _is_lost(error: Exception) -> bool:
+    """Tell a lost peer from what else torch reports as a RuntimeError, such as too little memory."""
+    return isinstance(error, distributed.DistError) or (
+        isinstance(error, RuntimeError) and "gloo/transport" in str(error)
     )
 
 
-def _watch(others: list[Process], run: Path, ended: Event) -> None:
-    """End all, should another process be gone and this one not notice: it may wait for its arrival."""
-    while not ended.wait(1):
-        if any(other.poll() is not None for other in others) and not ended.wait(GRACE):
-            _end(others)
-            _give_up(_lost(run))
-
-
-def _watch_parent(local_rank: int, run: Path, ended: Event) -> None:
-    """End this process with the one that started it; of a run that has begun, the first left says why."""
+def _watch_parent(speaks: bool, run: Path, ended: Event) -> None:
+    """End this process with the one that started it, whatever the main thread is waiting for."""
     parent = int(os.environ.get(PARENT, os.getppid()))
-    while not ended.wait(1):
-        if os.getppid() != parent:
-            speaks = local_rank == int(PARENT in os.environ) and (run / "config.json").exists()
-            _give_up(_lost(run) if speaks else "")
-
-
-def _give_up(message: str) -> None:
-    """End at once, whatever the main thread is waiting for."""
-    if message:
-        print(f"digitsum: {message}", file=sys.stderr, flush=True)
+    while os.getppid() == parent:
+        if ended.wait(1):
+            return
+    if speaks:
+        print(f"digitsum: {_lost(run)}", file=sys.stderr, flush=True)
     os._exit(1)
-
-
-def _end(others: list[Process]) -> None:
-    for other in others:
-        with suppress(ProcessLookupError):
-            os.killpg(other.pid, signal.SIGKILL)  # and what it has started
-        other.wait()
 
 
 def _lost(run: Path, error: str = "") -> str:
@@ -173,8 +175,8 @@ def _lost(run: Path, error: str = "") -> str:
     return f"another process of this training has ended or can't be reached{reason}: {more}"
 
 
-def _meet(fabric: Fabric) -> None:
-    """Wait for all processes; on one machine they meet in a file, and nothing is open to the network."""
+def _meet(fabric: "Fabric") -> None:
+    """Wait for all processes; those of `launch` meet in a file, and nothing is open to the network."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", _interface_to(os.environ.get("MASTER_ADDR", "127.0.0.1")))
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # torch's waiting can't be interrupted otherwise
     if MEETING in os.environ:
@@ -191,7 +193,7 @@ def _meet(fabric: Fabric) -> None:
 
 
 def _interface_to(address: str) -> str:
-    """Give the name of the network interface that leads to an address; "" where that can't be found out.
+    """Return the name of the network interface that leads to an address; "" where that can't be found out.
 
     By itself, gloo takes the one of this machine's own name, which often leads nowhere else.
     """

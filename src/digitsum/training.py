@@ -69,8 +69,6 @@ def fit(
     config: Config,
     run: str | Path,
     on_epoch: Callable[[Row], object] | None = None,
-    devices: int = 1,
-    nodes: int = 1,
 ) -> list[Row]:
     """Train, or go on training, the run in the folder `run`.
 
@@ -87,18 +85,12 @@ def fit(
     on_epoch
         Called after each epoch, when its checkpoint is on disk, with its row. What it raises ends the
         training, and the run can go on from there.
-    devices, nodes
-        On how many processes (or GPUs) of each of how many machines to train; a batch is shared by all of
-        them. The first process of a machine starts its program again for each other one there. `fit` returns
-        in the first of all alone, which also writes and calls `on_epoch`; in the others it ends the process.
-        On several machines, each must run the same, with MASTER_ADDR, the address of the first, MASTER_PORT,
-        a free port there, and NODE_RANK, 0 on the first, in its environment. Under torchrun, its numbers
-        count.
 
     Returns
     -------
     list of dict
-        The rows of `metrics.csv`, one an epoch, those of earlier calls too.
+        The rows of `metrics.csv`, one an epoch, those of earlier calls too. Under torchrun all processes
+        share each batch, and the first alone writes, calls `on_epoch` and returns: the others end.
 
     Raises
     ------
@@ -112,11 +104,11 @@ def fit(
     """
     run = Path(run)
     _keep_freed_memory()
-    config = _settle(config, run)
-    fabric = make_fabric(_precision(config), devices, nodes)
-    train_loader, held_out_loader = load_parts(config, run if _goes_on(run) else None)
-    with locked(run) if fabric.is_global_zero else contextlib.nullcontext():
-        with together(fabric, run):
+    with together(run):
+        config = _settle(config, run)
+        fabric = make_fabric(_precision(config))
+        train_loader, held_out_loader = load_parts(config, run if _goes_on(run) else None)
+        with locked(run) if fabric.is_global_zero else contextlib.nullcontext():
             state = _begin(fabric, config, run, (train_loader, held_out_loader))
             averaged = state["average"].module
             for _ in range(state["epoch"], config.epochs):
@@ -124,12 +116,12 @@ def fit(
                 _save(fabric, state, run)
                 if on_epoch and fabric.is_global_zero:
                     on_epoch(row)
-        if not fabric.is_global_zero:
-            sys.exit()
-        if not (run / "model.safetensors").exists():
-            if state["log"][-1]["joint_accuracy"] < 1:  # of right answers alone none could be too sure
-                calibrate(averaged, held_out_loader)
-            averaged.save_pretrained(run)
+            if fabric.is_global_zero and not (run / "model.safetensors").exists():
+                if state["log"][-1]["joint_accuracy"] < 1:  # of right answers alone none could be too sure
+                    calibrate(averaged, held_out_loader)
+                averaged.save_pretrained(run)
+    if not fabric.is_global_zero:
+        sys.exit()
     rows: list[Row] = state["log"]
     return rows
 
