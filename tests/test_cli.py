@@ -194,7 +194,7 @@ def test_train_help_shows_every_default(run: Run, monkeypatch: pytest.MonkeyPatc
     assert code == 0
     options = [line.split()[1] for line in output.splitlines() if line.startswith("│ --")]
     without = {"--preset", "--resume"}
-    assert output.count("[default: ") == len(set(options) - without) == 25
+    assert output.count("[default: ") == len(set(options) - without) == 24
     assert "[default: $DIGITSUM_DATA, else the user's cache, filled by a download]" in output
     assert "[default: runs/NETWORK-DATE-TIME]" in output
 
