@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from digitsum import export, mnist
+from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
 from digitsum.networks import NETWORKS, load
 from digitsum.pairs import DigitSumDataset, loader
@@ -69,13 +70,25 @@ def test_a_network_whose_answers_are_no_numbers_is_not_written(tmp_path: Path) -
     network = NETWORKS["fast"](width=4)
     with torch.no_grad():
         network.digit.bias.fill_(torch.nan)
-    with pytest.raises(ArithmeticError, match=r"its probabilities differ from torch's by nan"):
+    with pytest.raises(FloatingPointError, match=r"its probabilities differ from torch's by nan"):
         export.to_onnx(network, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_model_that_answers_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
-    with pytest.raises(ArithmeticError, match=r"its probabilities differ from torch's by .* at most -1 is"):
+    with pytest.raises(
+        FloatingPointError, match=r"its probabilities differ from torch's by .* at most -1 is"
+    ):
         export.to_onnx(load("concat"), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [torch.half, torch.bfloat16, torch.double])
+def test_a_network_of_other_numbers_is_exported_in_float32_alone(tmp_path: Path, number: torch.dtype) -> None:
+    network = NETWORKS["fast"](width=1).to(number)
+    with pytest.raises(
+        InputError, match=rf"^a network is exported in float32, not in {number}: export network"
+    ):
+        export.to_onnx(network, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

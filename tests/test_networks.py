@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 import re
@@ -128,10 +129,26 @@ def test_heads_stay_in_float32_under_autocast(either: DigitSumNet) -> None:
         assert torch.equal(output, expected)
 
 
+@pytest.mark.parametrize(
+    ("number", "apart"), [(torch.half, 0.01), (torch.bfloat16, 0.1), (torch.double, 1e-4)]
+)
+def test_a_network_of_other_numbers_answers_in_float32_as_before(
+    either: DigitSumNet, number: torch.dtype, apart: float
+) -> None:
+    image = torch.from_numpy(mnist.load().images[::500].copy())
+    expected = either(image, torch.eye(10))
+    converted = copy.deepcopy(either).to(number)
+    assert converted.digit.weight.dtype == number
+    for output, right in zip(converted(image, torch.eye(10)), expected, strict=True):
+        assert output.dtype == torch.float32
+        torch.testing.assert_close(output.exp(), right.exp(), rtol=0, atol=apart)
+
+
 def test_from_pretrained_gives_back_what_was_saved(either: DigitSumNet, tmp_path: Path) -> None:
     either.to(memory_format=torch.channels_last).save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
-    again = DigitSumNet.from_pretrained(tmp_path).eval()
+    again = DigitSumNet.from_pretrained(tmp_path)
+    assert not again.training
     assert type(again) is type(either)
     assert again.config == either.config
     assert all(map(torch.equal, again.parameters(), either.parameters()))
@@ -141,31 +158,55 @@ def test_from_pretrained_gives_back_what_was_saved(either: DigitSumNet, tmp_path
 
 def test_from_pretrained_of_another_network_says_so(exact: ExactNet, tmp_path: Path) -> None:
     exact.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=rf"^{tmp_path} doesn't hold a trained ConcatNet: it is a ExactNet"):
+    with pytest.raises(ValueError, match=rf"^{tmp_path} doesn't hold a trained ConcatNet: its network is e"):
         ConcatNet.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("file", "content"),
+    ("file", "content", "message"),
     [
-        ("config.json", None),
-        ("config.json", b"no json"),
-        ("config.json", b"{}"),
-        ("config.json", json.dumps({"width": "wide"}).encode()),
-        ("config.json", json.dumps({"width": 16}).encode()),
-        ("model.safetensors", None),
-        ("model.safetensors", b"no weights"),
+        ("config.json", None, "{folder} doesn't hold a trained ConcatNet: it has no config.json"),
+        (
+            "config.json",
+            b"no json",
+            "{folder}/config.json isn't a JSON object: Expecting value: line 1 column 1",
+        ),
+        (
+            "config.json",
+            b"{}",
+            "{folder} doesn't hold a trained ConcatNet: its config.json speaks of a network ",
+        ),
+        (
+            "config.json",
+            b'{"width": "wide"}',
+            "{folder} doesn't hold a trained ConcatNet: its config.json speaks",
+        ),
+        (
+            "config.json",
+            b'{"width": 16}',
+            "{folder} doesn't hold a trained ConcatNet: its config.json speaks of",
+        ),
+        ("model.safetensors", None, "{folder} doesn't hold a trained ConcatNet: it has no model.safetensors"),
+        ("model.safetensors", b"no weights", "{folder}/model.safetensors is damaged: "),
     ],
 )
 def test_from_pretrained_says_what_is_missing_or_damaged(
-    network: ConcatNet, tmp_path: Path, file: str, content: bytes | None
+    network: ConcatNet, tmp_path: Path, file: str, content: bytes | None, message: str
 ) -> None:
     network.save_pretrained(tmp_path)
     (tmp_path / file).unlink()
     if content is not None:
         (tmp_path / file).write_bytes(content)
-    with pytest.raises(ValueError, match=rf"^{tmp_path} doesn't hold a trained ConcatNet: "):
+    with pytest.raises(InputError) as refusal:
         ConcatNet.from_pretrained(tmp_path)
+    assert str(refusal.value).startswith(message.format(folder=tmp_path))
+
+
+def test_from_pretrained_says_that_a_run_still_trains(network: ConcatNet, tmp_path: Path) -> None:
+    network.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "checkpoint.ckpt")
+    with pytest.raises(InputError, match=r"it has no model.safetensors, and its training isn't finished$"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +232,7 @@ def test_weights_of_another_network_are_refused_with_the_reason(
 ) -> None:
     network.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=rf"^{tmp_path} doesn't hold a trained DigitSumNet: ") as refused:
+    with pytest.raises(InputError, match=rf"^{tmp_path} doesn't hold a trained DigitSumNet: ") as refused:
         load(tmp_path)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)

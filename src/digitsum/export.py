@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from digitsum import mnist
+from digitsum.errors import InputError
 from digitsum.evaluation import SHARES, Evaluation
 from digitsum.files import replacing
 from digitsum.networks import DigitSumNet
@@ -64,9 +65,13 @@ def to_onnx(network: DigitSumNet, path: str | Path, evaluation: Evaluation | Non
 
     Raises
     ------
-    ArithmeticError
+    InputError
+        The network's weights aren't float32.
+    FloatingPointError
         ONNX Runtime answers otherwise than torch: nothing is written.
     """
+    if (number := next(network.parameters()).dtype) != torch.float32:
+        raise InputError(f"a network is exported in float32, not in {number}: export network.float()")
     answers = Answers(network).eval()
     with replacing(Path(path)) as file:
         program = _translate(answers)
@@ -81,7 +86,7 @@ def to_onnx(network: DigitSumNet, path: str | Path, evaluation: Evaluation | Non
         program.save(file)
         difference = largest_difference(answers, file)
         if not difference <= TOLERANCE:  # which nothing that isn't a number is
-            raise ArithmeticError(
+            raise FloatingPointError(
                 f"{path} isn't written: its probabilities differ from torch's by {difference:.1g},"
                 f" and at most {TOLERANCE:g} is allowed"
             )

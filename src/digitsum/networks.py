@@ -117,7 +117,7 @@ class DigitSumNet(nn.Module, ABC):
         Returns
         -------
         tuple
-            float32 [N, 10] and float32 [N, 19].
+            float32 [N, 10] and float32 [N, 19], also of a network of other numbers (`half()`).
 
         Raises
         ------
@@ -153,20 +153,28 @@ class DigitSumNet(nn.Module, ABC):
     def from_pretrained(cls, folder: str | Path) -> Self:
         """Read what `save_pretrained` wrote: `DigitSumNet.from_pretrained` reads any network.
 
+        It is ready to answer, in evaluation mode; `train()` lets it learn.
+
         Raises
         ------
         InputError
             A file is missing, damaged or of another network.
+        OSError
+            A file can't be read.
         """
+        folder, refusal = Path(folder), f"{folder} doesn't hold a trained {cls.__name__}: "
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).exists():
+                more = ", and its training isn't finished" if (folder / "checkpoint.ckpt").exists() else ""
+                raise InputError(f"{refusal}it has no {name}{more}")
+        config, weights = read_json(folder / "config.json"), _read_weights(folder / "model.safetensors")
         try:
-            config = read_json(Path(folder) / "config.json")
-            weights = _read_weights(Path(folder) / "model.safetensors")
             network = _make(config, weights)
-            if not isinstance(network, cls):
-                raise TypeError(f"it is a {type(network).__name__}")
-        except (OSError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"{folder} doesn't hold a trained {cls.__name__}: {error}") from error
-        return network
+        except InputError as error:
+            raise InputError(f"{refusal}{error}") from None
+        if not isinstance(network, cls):
+            raise InputError(f"{refusal}its network is {network.name}")
+        return network.eval()
 
 
 def _kind(tensor: Tensor) -> str:
@@ -266,7 +274,7 @@ class ConcatNet(DigitSumNet):
 
     def encode(self, image: Tensor) -> Tensor:
         """Score the ten digits."""
-        x = self.normalise(image)  # [N, 1, 28, 28]
+        x = self.normalise(image).to(self.conv1.weight.dtype)  # [N, 1, 28, 28]
         x = F.relu(F.max_pool2d(self.conv1(x), 2))  # [N, width, 12, 12]
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [N, 2 width, 4, 4]
         scores: Tensor = self.image(x.flatten(1))
@@ -278,9 +286,12 @@ class ConcatNet(DigitSumNet):
         with torch.autocast(encoded.device.type, enabled=False):
             sharpness = self.SHARPNESS if self.training else self.EVAL_SHARPNESS
             digit = F.softmax(sharpness * encoded, dim=1)
-            number = F.softmax(self.addend(addend.float()), dim=1)
-            joined = torch.cat([encoded, digit, number], dim=1)  # [N, 30]
-            return F.log_softmax(self.digit(joined), dim=1), F.log_softmax(self.sum(joined), dim=1)
+            number = F.softmax(self.addend(addend.to(self.addend.weight.dtype)).float(), dim=1)
+            joined = torch.cat([encoded, digit, number], dim=1).to(self.digit.weight.dtype)  # [N, 30]
+            log_digit, log_sum = (
+                F.log_softmax(layer(joined).float(), dim=1) for layer in (self.digit, self.sum)
+            )
+            return log_digit, log_sum
 
 
 class ExactNet(DigitSumNet):
@@ -326,9 +337,10 @@ class ExactNet(DigitSumNet):
 
     def encode(self, image: Tensor) -> Tensor:
         """Give log P(digit)."""
-        x = self.body(self.normalise(image))
+        number = self.digit.weight.dtype
+        x = self.body(self.normalise(image).to(number))
         with torch.autocast(image.device.type, enabled=False):
-            return F.log_softmax(self.digit(x.float()), dim=1)
+            return F.log_softmax(self.digit(x.to(number)).float(), dim=1)
 
     def answer(self, encoded: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:
         """Convolve the distributions of the digit and the addend.
@@ -403,7 +415,7 @@ def load(name: str | Path = "exact") -> DigitSumNet:
     >>> log_digit.argmax().item(), log_sum.argmax().item()
     (1, 7)
     """
-    return DigitSumNet.from_pretrained(find(name)).eval()
+    return DigitSumNet.from_pretrained(find(name))
 
 
 def find(name: str | Path) -> Path:
