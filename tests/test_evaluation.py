@@ -1,6 +1,9 @@
 import hashlib
 import json
 import math
+import os
+import pty
+import sys
 import time
 from dataclasses import asdict
 from decimal import Decimal
@@ -158,34 +161,68 @@ def test_evaluation_is_saved_as_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "message"),
     [
-        {"trials": "ten"},
-        {"sum_ece": None},
-        {"confusion": [[1, 2], [3]]},
-        {"confusion": [1]},
-        {"more": 1},
-        {"digit_accuracy": 10**400},
-        {"digit_nll": math.inf},
-        {"sum_accuracy": math.nan},
-        {"network": ["exact"]},
-        {"digit_ci95": None},
-        {"digit_ci95": ["0", "1"]},
-        {"sum_ci95": [0.5]},
-        {"confusion": [[10**400] * 10] * 10},
-        {"confusion": [[-1] * 10] * 10},
-        {"confusion": [[None] * 10] * 10},
-        {"confusion": [["1"] * 10] * 10},
-        {"sum_accuracy_by_digit_and_addend": [[1e308] * 10] * 10},
+        ({"trials": "ten"}, "trials isn't a number"),
+        ({"sum_ece": None}, "sum_ece isn't a number"),
+        ({"confusion": [[1, 2], [3]]}, "confusion isn't 10 x 10 numbers from 0 on"),
+        ({"confusion": [1]}, "confusion isn't 10 x 10 numbers from 0 on"),
+        ({"more": 1}, "more is no figure of one"),
+        ({"digit_accuracy": 10**400}, "digit_accuracy isn't a number"),
+        ({"digit_nll": math.inf}, "digit_nll isn't a number"),
+        ({"sum_accuracy": math.nan}, "sum_accuracy isn't a number"),
+        ({"joint_accuracy": True}, "joint_accuracy isn't a number"),
+        ({"network": ["exact"]}, "network isn't text"),
+        ({"digit_ci95": None}, "digit_ci95 isn't 2 numbers from 0 on"),
+        ({"digit_ci95": ["0", "1"]}, "digit_ci95 isn't 2 numbers from 0 on"),
+        ({"sum_ci95": [0.5]}, "sum_ci95 isn't 2 numbers from 0 on"),
+        ({"confusion": [[10**400] * 10] * 10}, "confusion isn't 10 x 10 numbers from 0 on"),
+        ({"confusion": [[-1] * 10] * 10}, "confusion isn't 10 x 10 numbers from 0 on"),
+        ({"confusion": [[None] * 10] * 10}, "confusion isn't 10 x 10 numbers from 0 on"),
+        ({"confusion": [["1"] * 10] * 10}, "confusion isn't 10 x 10 numbers from 0 on"),
+        (
+            {"sum_accuracy_by_digit_and_addend": [[1e308] * 10] * 10},
+            "sum_accuracy_by_digit_and_addend isn't 10 x 10 numbers from 0 on",
+        ),
     ],
 )
-def test_a_damaged_evaluation_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+def test_a_damaged_evaluation_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
     told = Told(torch.zeros(1, 10, 10), torch.zeros(1, 10, 19))
     saved = asdict(evaluate(told, loader(numbered([4])), "numbered", "all")) | change
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps(saved))
-    with pytest.raises(ValueError, match=rf"^{path} isn't the file of an evaluation: "):
+    with pytest.raises(InputError) as refusal:
         Evaluation.load(path)
+    assert str(refusal.value) == f"{path} isn't the file of an evaluation: {message}"
+
+
+def test_an_evaluation_that_is_missing_or_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    for content, message in (
+        (None, f"{path} is missing: a training writes it at its end"),
+        ("{}", f"{path} isn't the file of an evaluation: confusion is missing"),
+        ("[", f"{path} isn't a JSON object: Expecting value: line 1 column 2 (char 1)"),
+    ):
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(InputError) as refusal:
+            Evaluation.load(path)
+        assert str(refusal.value) == message
+
+
+def test_evaluate_draws_a_progress_bar_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = Told(torch.zeros(1, 10, 10), torch.zeros(1, 10, 19))
+    evaluate(told, loader(numbered([0])), "numbered", "all")
+    assert capsys.readouterr() == ("", "")
+    terminal, screen = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with open(screen, "w") as errors:  # noqa: PTH123  # a descriptor
+        monkeypatch.setattr(sys, "stderr", errors)
+        evaluate(told, loader(numbered([0])), "numbered", "all")
+        assert b"evaluating" in os.read(terminal, 100_000)
+    os.close(terminal)
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 10), (9, 10), (10, 10), (9_954, 10_000)])

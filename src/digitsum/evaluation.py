@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -32,12 +34,12 @@ if TYPE_CHECKING:  # what needs pyarrow is imported by the function that uses it
 
 Array = npt.NDArray[Any]
 
-TABLES = (
-    ("digit_ci95", 2),
-    ("sum_ci95", 2),
-    ("confusion", 10, 10),
-    ("sum_accuracy_by_digit_and_addend", 10, 10),
-)
+TABLES = {
+    "digit_ci95": (2,),
+    "sum_ci95": (2,),
+    "confusion": (10, 10),
+    "sum_accuracy_by_digit_and_addend": (10, 10),
+}
 LARGEST = 1e30  # of a figure that is read again: larger ones can't be drawn
 SHARES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")  # what a short account names
 BINS = 15  # of confidence, for the expected calibration error
@@ -49,6 +51,9 @@ log = logging.getLogger("digitsum")
 @dataclass(frozen=True)
 class Evaluation:
     """An exhaustive evaluation. A trial is one (image, addend) pair; accuracies are fractions.
+
+    A run is calibrated on the images that it holds out (`calibrate`). On these the likelihoods and the
+    calibration errors are therefore a little better than they would be on new images; nothing else is.
 
     Attributes
     ----------
@@ -111,28 +116,48 @@ class Evaluation:
         ------
         InputError
             It is missing or damaged.
+        OSError
+            It can't be read.
         """
         try:
-            evaluation = cls(**read_json(path))
-            evaluation._check()
-            return evaluation
-        except (OSError, TypeError, ValueError) as error:
-            raise InputError(f"{path} isn't the file of an evaluation: {error}") from error
+            found = read_json(path)
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing: a training writes it at its end") from None
+        names = {field.name for field in fields(cls)}
+        if wrong := sorted(names ^ found.keys()):
+            raise InputError(
+                f"{path} isn't the file of an evaluation: {wrong[0]} "
+                + ("is missing" if wrong[0] in names else "is no figure of one")
+            )
+        evaluation = cls(**found)
+        if damaged := evaluation._damage():
+            raise InputError(f"{path} isn't the file of an evaluation: {damaged}")
+        return evaluation
 
-    def _check(self) -> None:
-        """Refuse what no evaluation holds."""
+    def _damage(self) -> str:
+        """Say what no evaluation holds."""
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type in (int, float) and not _is_figure(value):
-                raise TypeError(f"{field.name} isn't a number")
+                return f"{field.name} isn't a number"
             if field.type is str and not isinstance(value, str):
-                raise TypeError(f"{field.name} isn't text")
-        for name, *shape in TABLES:
-            cells = np.array(getattr(self, name), dtype=object)
-            if name == "sum_accuracy_by_digit_and_addend":
-                cells[cells == None] = 0  # noqa: E711  # cell by cell
-            if cells.shape != tuple(shape) or not all(_is_figure(cell) and cell >= 0 for cell in cells.flat):
-                raise TypeError(f"{name} isn't {' x '.join(map(str, shape))} numbers from 0 on")
+                return f"{field.name} isn't text"
+        for name, shape in TABLES.items():
+            if not _is_table(getattr(self, name), shape, lacks=name == "sum_accuracy_by_digit_and_addend"):
+                return f"{name} isn't {' x '.join(map(str, shape))} numbers from 0 on"
+        return ""
+
+
+def _is_table(value: Any, shape: tuple[int, ...], lacks: bool) -> bool:
+    """Whether lists in lists hold as many numbers from 0 on, or None where some may lack."""
+    if not shape:
+        return (lacks and value is None) or (_is_figure(value) and value >= 0)
+    size, *rest = shape
+    return (
+        isinstance(value, list)
+        and len(value) == size
+        and all(_is_table(part, tuple(rest), lacks) for part in value)
+    )
 
 
 def _is_figure(value: object) -> bool:
@@ -142,7 +167,8 @@ def _is_figure(value: object) -> bool:
 def evaluate(network: DigitSumNet, batches: Iterable[Item], data: str, split: str) -> Evaluation:
     """Try every image of `batches` with all ten addends; the addend that an item was dealt plays no part.
 
-    `data` and `split` say what the batches hold. The network comes back in the mode it had.
+    `data` and `split` say what the batches hold. The network comes back in the mode it had. A terminal shows
+    how far it is.
 
     Raises
     ------
@@ -152,7 +178,17 @@ def evaluate(network: DigitSumNet, batches: Iterable[Item], data: str, split: st
         An answer isn't a finite number.
     """
     start = time.perf_counter()
-    return Tally.of(run_trials(network, batches)).evaluation(network, data, split, start)
+    trials = run_trials(network, progress(batches, "evaluating"))
+    return Tally.of(trials).evaluation(network, data, split, start)
+
+
+def progress(
+    batches: Iterable[Item], words: str, total: int | None = None, shown: bool = True
+) -> Iterable[Item]:
+    """Give the batches on; a terminal shows beside the words how many of them were taken."""
+    console = Console(stderr=True)
+    disable = not (shown and console.is_terminal)
+    return track(batches, words, total, transient=True, console=console, disable=disable)
 
 
 def evaluate_tables(
