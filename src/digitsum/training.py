@@ -20,18 +20,17 @@ import pickle
 import platform
 import sys
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import nll_loss
@@ -43,7 +42,7 @@ from digitsum.augmentation import damage, distort
 from digitsum.calibration import calibrate
 from digitsum.config import Config, option
 from digitsum.errors import InputError
-from digitsum.evaluation import run_trials
+from digitsum.evaluation import progress, run_trials
 from digitsum.files import locked, read, read_json, remove, replacing
 from digitsum.mnist import Digits
 from digitsum.networks import NETWORKS, DigitSumNet, load
@@ -108,6 +107,7 @@ def fit(
         config = _settle(config, run)
         fabric = make_fabric(_precision(config))
         train_loader, held_out_loader = load_parts(config, run if _goes_on(run) else None)
+        _check_learning(config, len(train_loader.sampler))  # type: ignore[arg-type]
         with locked(run) if fabric.is_global_zero else contextlib.nullcontext():
             state = _begin(fabric, config, run, (train_loader, held_out_loader))
             averaged = state["average"].module
@@ -124,6 +124,20 @@ def fit(
         sys.exit()
     rows: list[Row] = state["log"]
     return rows
+
+
+def _check_learning(config: Config, images: int) -> None:
+    """Refuse, or warn of, settings with which a network can't learn from so many images."""
+    if config.network == "fast" and min(config.batch_size, images) < 2:
+        raise InputError(
+            "the network fast compares the images of a batch: --batch-size must be 2 or more, as must be the"
+            " images to train on"
+        )
+    if config.digit_weight == 0 and not NETWORKS[config.network].sum_follows:
+        log.warning(
+            "the network %s learns next to nothing from sums alone (--digit-weight 0): exact and fast do",
+            config.network,
+        )
 
 
 def _goes_on(run: Path) -> bool:
@@ -375,19 +389,12 @@ def _train_epoch(
     """Train for an epoch and return the mean loss of its images."""
     network, optimizer, epoch = state["network"], state["optimizer"], state["epoch"]
     _seed_epoch(loader, config, 10_000 * config.seed + epoch, fabric.global_rank)
-    total, images, steps = torch.zeros((), device=fabric.device), 0, config.epochs * len(loader)
+    total, images, steps = torch.zeros((), device=fabric.device), 0, _steps(loader)
     hands, outliers = _draw(config.seed, config.hands > 0, config.outliers > 0)
     network.train()
-    console = Console(stderr=True)
-    batches = track(
-        loader,
-        f"epoch {epoch + 1}",
-        transient=True,
-        console=console,
-        disable=not (console.is_terminal and fabric.is_global_zero),
-    )
-    for step, batch in enumerate(batches, start=epoch * len(loader)):
-        set_rate(optimizer, one_cycle(step, steps, config.learning_rate))
+    batches = progress(_batches(loader), f"epoch {epoch + 1}", steps, shown=fabric.is_global_zero)
+    for step, batch in enumerate(batches, start=epoch * steps):
+        set_rate(optimizer, one_cycle(step, config.epochs * steps, config.learning_rate))
         if hands:
             batch = _add(batch, hands, config.hands, loader.generator)
         loss = _loss(fabric, network, fabric.to_device(batch), config, outliers)
@@ -407,6 +414,26 @@ def _train_epoch(
     if not math.isfinite(mean):
         raise FloatingPointError(f"the loss of epoch {epoch + 1} isn't finite: try a lower --learning-rate")
     return mean
+
+
+def _steps(loader: DataLoader[Item]) -> int:
+    """Count the batches of an epoch; a last one of one image joins the one before it."""
+    images, size = len(loader.sampler), loader.batch_size or 1  # type: ignore[arg-type]
+    return len(loader) - (images > size > 1 and images % size == 1)
+
+
+def _batches(loader: DataLoader[Item]) -> Iterator[Item]:
+    """Give the batches of an epoch, none of which has a single image: that would have no batch statistics."""
+    batches = iter(loader)
+    yield from islice(batches, _steps(loader) - 1)
+    yield _join(*batches)
+
+
+def _join(*batches: Item) -> Item:
+    (image, addend), (digit, sum_) = (
+        [torch.cat(parts) for parts in zip(*sides, strict=True)] for sides in zip(*batches, strict=True)
+    )
+    return (image, addend), (digit, sum_)
 
 
 def _loss(
@@ -497,12 +524,9 @@ def _draw(seed: int, hands: bool, outliers: bool) -> tuple[DigitSumDataset | Non
 def _add(batch: Item, hands: DigitSumDataset, share: float, chance: torch.Generator) -> Item:
     """Add some of the digits that were drawn to a batch, in random order."""
     drawn = hands[torch.randint(len(hands), (round(share * len(batch[1][0])),), generator=chance)]
-    order = torch.randperm(len(batch[1][0]) + len(drawn[1][0]), generator=chance)
-    (image, addend), (digit, sum_) = (
-        [torch.cat(parts)[order] for parts in zip(*sides, strict=True)]
-        for sides in zip(batch, drawn, strict=True)
-    )
-    return (image, addend), (digit, sum_)
+    (image, addend), (digit, sum_) = _join(batch, drawn)
+    order = torch.randperm(len(digit), generator=chance)
+    return (image[order], addend[order]), (digit[order], sum_[order])
 
 
 def _outliers(image: Tensor, digit: Tensor, config: Config, drawn: Tensor) -> Tensor:
