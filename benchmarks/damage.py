@@ -1,4 +1,4 @@
-"""Is a flipped bit noticed? In each file of a run, at many places, by what reads the file.
+"""Is a flipped bit noticed? In each file of a run that has a digest, at many places, by what reads the file.
 
 python benchmarks/damage.py [--places 200]
 
@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from digitsum import Evaluation, Predictor, compare, fit, load
+from digitsum import Evaluation, Predictor, fit, load
 from digitsum.config import Config
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -26,7 +26,6 @@ READERS: dict[str, Callable[[Path], object]] = {
     "model.safetensors": load,
     "model.onnx": Predictor,
     "evaluation.json": lambda run: Evaluation.load(run / "evaluation.json"),
-    "metrics.csv": lambda run: compare([run], run.parent / "comparison.html"),
 }
 
 

@@ -190,9 +190,7 @@ def test_bits_to_flip_are_spread_over_the_file() -> None:
 def test_a_flipped_bit_is_noticed_where_the_file_is_listed(tmp_path: Path) -> None:
     good = (ASSETS / "concat" / "evaluation.json").read_bytes()
     bit = 8 * (good.rindex(b".") + 1)  # of a digit, which becomes another
-    with replacing(tmp_path / "config.json", starts_run=True) as file:
-        file.write_text("{}")
-    with replacing(tmp_path / "evaluation.json") as file:
+    with replacing(tmp_path / "evaluation.json", starts_run=True) as file:
         file.write_bytes(good)
     assert damage.noticed(tmp_path, "evaluation.json", bit)
     assert (tmp_path / "evaluation.json").read_bytes() == good

@@ -341,7 +341,7 @@ def train(
     - evaluation.json, the final figures
     - model.onnx, the trained network for use without torch
     - report.html, all of it to look at
-    - SHA256SUMS, the digests of the others
+    - SHA256SUMS, the digests of what nobody edits: the checkpoint, the network, its figures, the model
 
     For example:
 
