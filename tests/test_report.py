@@ -196,12 +196,16 @@ def test_a_missing_or_damaged_file_is_named_and_the_rest_shown(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_log_that_can_t_be_read_is_named_once_and_in_words(copy: Path) -> None:
-    log = copy / "metrics.csv"
+def test_a_file_that_can_t_be_read_is_named_once_and_in_words(copy: Path) -> None:
+    log, evaluation = copy / "metrics.csv", copy / "evaluation.json"
     log.unlink()
     assert report.write_report(copy) == [f"{log} can't be read: No such file or directory"]
     log.mkdir()
-    assert report.write_report(copy) == [f"{log} is a folder, a device or the like, not a file"]
+    evaluation.unlink()
+    assert report.write_report(copy) == [
+        f"{log} is a folder, a device or the like, not a file",
+        f"{evaluation} is missing: a training writes it at its end",
+    ]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -343,7 +347,9 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(
 
 def test_an_unfinished_run_is_not_compared(finished_run: Path, copy: Path, tmp_path: Path) -> None:
     (copy / "evaluation.json").unlink()
-    with pytest.raises(InputError, match=rf"^{copy / 'evaluation.json'} "):
+    with pytest.raises(
+        InputError, match=rf"^{copy / 'evaluation.json'} is missing: a training writes it at "
+    ):
         report.compare([finished_run, copy], tmp_path / "comparison.html")
     assert not (tmp_path / "comparison.html").exists()
 
