@@ -84,6 +84,8 @@ def launch(devices: int, run: Path, more: Sequence[str]) -> None:
         try:
             ended = processes.wait(period=0.1)
         except SignalException:
+            for impatience in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(impatience, signal.SIG_IGN)
             processes.close(signal.SIGTERM)
             raise KeyboardInterrupt from None
     if ended and ended.failures:
@@ -97,8 +99,7 @@ def launch(devices: int, run: Path, more: Sequence[str]) -> None:
 def together(run: Path) -> Iterator[None]:
     """Run the block in every process of a training: it ends in all or none.
 
-    What befalls all, the first process of a machine says; what befalls one alone, that one. Whoever started
-    them ends those that wait.
+    What befalls all, the first process of a machine says; what befalls one alone, that one.
 
     Raises
     ------
@@ -115,6 +116,7 @@ def together(run: Path) -> Iterator[None]:
         distributed.destroy_process_group()
     except Exception as error:
         is_lost = _is_lost(error)
+        # while this one waits, whoever started it ends it with the process that has more to say
         if is_lost:
             time.sleep(GRACE)
         if not is_first:
@@ -152,7 +154,7 @@ def _is_alone() -> bool:
 def _is_lost(error: Exception) -> bool:
     """Tell a lost peer from what else torch reports as a RuntimeError, such as too little memory."""
     return isinstance(error, distributed.DistError) or (
-        isinstance(error, RuntimeError) and "gloo/transport" in str(error)
+        isinstance(error, RuntimeError) and re.match(r"\[\S*gloo/transport", str(error)) is not None
     )
 
 
