@@ -86,6 +86,12 @@ def test_a_file_in_a_file_is_refused(tmp_path: Path) -> None:
             pass
 
 
+def test_a_file_is_no_run_to_lock(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=rf"^{tmp_path / 'file'} isn't a folder: choose another$"):
+        locked(tmp_path / "file").__enter__()
+
+
 def test_a_link_to_a_file_is_replaced_and_the_file_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     (tmp_path / "link").symlink_to("file")

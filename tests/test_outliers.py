@@ -37,6 +37,13 @@ def test_letters_without_matplotlib_ask_for_it(monkeypatch: pytest.MonkeyPatch) 
         draw_outliers(2, np.random.default_rng(0))
 
 
+def test_a_font_that_can_t_be_read_is_named() -> None:
+    with pytest.raises(
+        OSError, match=r"/fonts/ttf/none.ttf, a font that comes with matplotlib, can't be read: c"
+    ):
+        outliers._font("none")
+
+
 def test_digits_are_spoilt_in_four_ways() -> None:
     torch.manual_seed(0)
     image = torch.zeros(1, 1, 28, 28)

@@ -15,6 +15,7 @@ from torch.utils.data import (
     random_split,
 )
 
+from digitsum.errors import InputError
 from digitsum.mnist import Digits
 from digitsum.pairs import DigitSumDataset, deal, loader, pair_table, split_loaders
 
@@ -177,10 +178,14 @@ def test_split_loaders_are_reproducible_and_shuffle_each_epoch(digits: Digits) -
     assert order(0)[0] != order(0)[1]
 
 
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 1.5])
-def test_split_loaders_refuse_an_empty_part(digits: Digits, fraction: float) -> None:
+@pytest.mark.parametrize(
+    ("fraction", "use"),
+    [(0.0, "train on"), (0.01, "train on"), (-0.5, "train on"), (0.99, "hold out"), (1.5, "hold out")],
+)
+def test_split_loaders_refuse_an_empty_part(digits: Digits, fraction: float, use: str) -> None:
     with pytest.raises(
-        ValueError, match=rf"^a training fraction of {fraction} doesn't leave some of 40 images"
+        InputError,
+        match=rf"^a training fraction of {fraction} leaves none of 40 images to {use}: choose anoth",
     ):
         split_loaders(DigitSumDataset(digits), train_fraction=fraction)
 

@@ -483,8 +483,9 @@ def evaluate(
 ) -> None:
     """Try every image with all ten addends and say how right both outputs are.
 
-    Without --data the images are those that the run held out. Those of Parquet files are read a batch of rows
-    at a time, as by score.
+    Without --data the images are those that the run held out. Its probabilities were calibrated on them too:
+    the likelihoods and calibration errors, which --json prints, may be worse on others. Images of Parquet
+    files are read a batch of rows at a time, as by score.
 
     For example:
 

@@ -256,6 +256,8 @@ def locked(run: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout  # of the extra train
 
     _check_parents(run)
+    if run.exists() and not run.is_dir():
+        raise InputError(f"{run} isn't a folder: choose another")
     lock = FileLock(run.resolve() / ".lock", blocking=False, is_singleton=True)
     nested = lock.is_locked
     try:

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from digitsum.errors import InputError
+from digitsum.files import reason
 from digitsum.imaging import UInt8Array, fit_ink
 from digitsum.strokes import FORMS, draw, parse
 
@@ -140,9 +141,11 @@ def _font(name: str) -> ImageFont.FreeTypeFont:
         raise InputError(
             "the letters to train doubt with come with matplotlib: pip install 'digitsum[train]'"
         )
-    return ImageFont.truetype(
-        Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / f"{name}.ttf", LETTER
-    )
+    file = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / f"{name}.ttf"
+    try:
+        return ImageFont.truetype(file, LETTER)
+    except OSError as error:
+        raise OSError(f"{file}, a font that comes with matplotlib, can't be read: {reason(error)}") from error
 
 
 def spoil(image: Tensor, digit: Tensor, count: int) -> Tensor:

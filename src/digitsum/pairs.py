@@ -175,8 +175,10 @@ def split_loaders(
         raise InputError(f"the batch size must be at least 1, not {batch_size}")
     cut = round(train_fraction * len(dataset))
     if not 0 < cut < len(dataset):
+        to = "train on" if cut <= 0 else "hold out"
         raise InputError(
-            f"a training fraction of {train_fraction} doesn't leave some of {len(dataset)} images on both"
+            f"a training fraction of {train_fraction} leaves none of {len(dataset)} images to {to}: choose"
+            " another between 0 and 1, or give more images"
         )
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(dataset), generator=generator).tolist()

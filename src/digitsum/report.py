@@ -82,7 +82,7 @@ class _Run:
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """What the run was made with; nothing while it isn't finished."""
+        """What the run was made with; nothing of an earlier version's that isn't finished."""
         found = read_json(self.folder / "config.json").get("environment", {})
         if not isinstance(found, dict):
             raise InputError(f"{self.folder / 'config.json'} is damaged: its environment isn't an object")

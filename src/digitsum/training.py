@@ -589,7 +589,10 @@ def _resume(fabric: Fabric, state: dict[str, Any], checkpoint: Path) -> None:
     try:
         fabric.load(checkpoint, state, weights_only=True)
     except (EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{checkpoint} is damaged or of another network: {error}") from error
+        raise InputError(
+            f"{checkpoint} is damaged or of another network: put a good copy in its place, or train into"
+            " another folder"
+        ) from error
 
 
 def _save(fabric: Fabric, state: dict[str, Any], run: Path) -> None:
