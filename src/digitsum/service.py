@@ -647,6 +647,7 @@ def serve(
     # what is wrong ends here, with one sentence, and not in each worker with a traceback
     Predictor(model)
     _check_origins(allow_origins)
+    logging.getLogger("digitsum").setLevel(logging.ERROR)  # clients could fill the log with warnings
     listener = _listen(host, port)
     config = uvicorn.Config(
         partial(create_app, model, allow_origins, _names(listener, host, allow_origins)),
