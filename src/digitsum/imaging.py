@@ -46,21 +46,19 @@ def read_picture(picture: Picture) -> UInt8Array:
     """Read a picture of one digit, drawn, scanned or photographed, and prepare it as MNIST's images were.
 
     Dark ink on light paper and light ink on a dark board are both found, on an uneven background too.
-    Transparency counts as white paper, or as a black board where all that is drawn there is light, and a
-    photo is turned as its EXIF data say. Dust, and what touches the picture's edge beside a digit, is left
-    out. Very thin strokes are thickened. Some paper should be left around the digit: of pictures cut exactly
-    to their ink, one in twenty is misread.
+    Transparency counts as white paper, and a photo is turned as its EXIF data say. Dust, and what touches the
+    picture's edge beside a digit, is left out. Very thin strokes are thickened. Some paper should be left
+    around the digit: of pictures cut exactly to their ink, one in twenty is misread.
 
     A picture that looks as MNIST's, 28 x 28 with most pixels exactly black, comes back unchanged. Of an
-    animation the first frame is read: a phone's JPEG, too, may hide further frames behind the photo. Of a
-    TIFF with several pages the first is read, and a warning says so.
+    animation the first frame is read: a phone's JPEG, too, may hide further frames behind the photo.
 
     Parameters
     ----------
     picture
         The path of a file, its bytes, the file opened for reading bytes, a Pillow image, or an array
         [H, W], [H, W, 3] or [H, W, 4], bool, uint8, uint16 or float from 0 to 1, where 0 is black. A file is
-        PNG, JPEG, GIF, BMP, TIFF or WEBP, of at most 40 million bytes and pixels, a JPEG 65 million pixels.
+        PNG, JPEG, GIF, BMP, TIFF or WEBP, of at most 40 million bytes and pixels.
 
     Returns
     -------

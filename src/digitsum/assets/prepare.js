@@ -12,8 +12,6 @@ const {readPicture, readNumber, mayBeTwo} = (() => {  // the only names that the
 
 const MAX_BYTES = 40_000_000;
 const MAX_PIXELS = 40_000_000;
-const MAX_PHOTO_PIXELS = 65_000_000;  // of a JPEG
-const DARK = 128;  // grey levels below are dark, and opacities below hardly seen
 const STRIP = 1_000_000;  // pixels of a picture that are drawn at a time
 
 const WORKING = 500;  // pixels: a longer side is shrunk to at most this before the ink is found
@@ -89,9 +87,8 @@ async function decode(picture) {
     throw new Refused("it is damaged, or in no format that this browser reads; save it as PNG or JPEG");
   });
   const {width, height} = bitmap;
-  const most = picture.type === "image/jpeg" ? MAX_PHOTO_PIXELS : MAX_PIXELS;
-  if (width * height > most) {
-    throw new Refused(`it has ${width} x ${height} pixels, more than ${most}; make it smaller`);
+  if (width * height > MAX_PIXELS) {
+    throw new Refused(`it has ${width} x ${height} pixels, more than ${MAX_PIXELS}; make it smaller`);
   }
   return shrink(bitmap);
 }
@@ -103,7 +100,7 @@ function shrink(bitmap) {
   const shrunk = array(Math.ceil(height / down), Math.ceil(width / right));
   const most = Math.max(Math.floor(STRIP / (width * down)), 1);
   const strip = new OffscreenCanvas(width, most * down).getContext("2d", {willReadFrequently: true});
-  strip.fillStyle = isLightInk(bitmap, strip, most * down) ? "black" : "white";  // where it is transparent
+  strip.fillStyle = "white";  // paper, where the picture is transparent
   for (let row = 0; row < shrunk.height; row += most) {
     const rows = Math.min(most * down, height - row * down);
     strip.fillRect(0, 0, width, rows);
@@ -114,39 +111,20 @@ function shrink(bitmap) {
   return shrunk;
 }
 
-// Whether most is transparent and nothing of the rest is dark, as what is drawn on a page in dark mode
-function isLightInk(bitmap, strip, most) {
-  const {width, height} = bitmap;
-  let seen = 0;
-  for (let top = 0; top < height; top += most) {
-    strip.clearRect(0, 0, width, most);
-    strip.drawImage(bitmap, 0, -top);
-    const {data} = strip.getImageData(0, 0, width, Math.min(most, height - top));
-    for (let i = 0; i < data.length; i += 4) {
-      if (data[i + 3] < DARK) continue;
-      if (level(data, i) < DARK) return false;
-      seen++;
-    }
-  }
-  return 2 * seen <= width * height;
-}
-
-// The grey level of a pixel, with the weights of ITU-R 601, as Pillow rounds it
-const level = (data, i) => (data[i] * 19595 + data[i + 1] * 38470 + data[i + 2] * 7471 + 0x8000) >> 16;
-
 // How many times smaller: a power of two, or three of them
 function factor(longer) {
   const times = Math.ceil(longer / WORKING), step = 2 ** Math.max(Math.floor(Math.log2(times)) - 1, 0);
   return Math.ceil(times / step) * step;
 }
 
-// Of the grey levels, as Pillow rounds them, some halves down; the last blocks may have fewer pixels
+// Of the grey levels, with the weights of ITU-R 601, as Pillow rounds them, some halves down; the last
+// blocks may have fewer pixels
 function meansOfBlocks({data, width, height}, down, right) {
   const columns = Math.ceil(width / right), sums = new Float64Array(Math.ceil(height / down) * columns);
   for (let row = 0, i = 0; row < height; row++) {
     for (let block = Math.floor(row / down) * columns, column = 0; column < width; block++) {
       for (const end = Math.min(column + right, width); column < end; column++, i += 4) {
-        sums[block] += level(data, i);
+        sums[block] += (data[i] * 19595 + data[i + 1] * 38470 + data[i + 2] * 7471 + 0x8000) >> 16;
       }
     }
   }
