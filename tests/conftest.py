@@ -170,7 +170,7 @@ def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def semaphores() -> None:
-    """Skip where processes can share nothing, as there is no /dev/shm that can be written."""
+    """Skip where no process can share work with others, as there is no /dev/shm that can be written."""
     try:
         multiprocessing.Lock()
     except (ImportError, OSError) as error:

@@ -30,6 +30,7 @@ def square(number: int) -> int:
     return number * number
 
 
+@pytest.mark.usefixtures("semaphores")
 def test_a_killed_process_is_its_items_error_alone_and_so_is_what_one_raises() -> None:
     outcomes = dict(each(square, [0, 1, 2, 3, 4, 5], workers=2))
     killed, refused, unread = outcomes.pop(0), outcomes.pop(2), outcomes.pop(3)
@@ -44,6 +45,7 @@ def surprise(_: int) -> None:
     raise ValueError("of a library")
 
 
+@pytest.mark.usefixtures("semaphores")
 def test_an_error_that_nobody_foresaw_keeps_its_traceback() -> None:
     with pytest.raises(ValueError, match=r"^of a library$") as raised:
         list(each(surprise, [1], workers=1))
@@ -91,6 +93,7 @@ class Deadly:
             os._exit(1)
 
 
+@pytest.mark.usefixtures("semaphores")
 def test_processes_that_end_before_they_begin_are_replaced_once(tmp_path: Path) -> None:
     assert list(each(Deadly(tmp_path / "tried"), [3], workers=1)) == [(3, 9)]
     with pytest.raises(OSError, match=r"^the processes that should read end before they begin: give them"):
@@ -141,12 +144,14 @@ def wait_for_workers(pid: int, count: int) -> list[psutil.Process]:
     raise AssertionError("the workers didn't start")
 
 
+@pytest.mark.usefixtures("semaphores")
 def test_processes_end_when_the_first_is_killed(tmp_path: Path) -> None:
     with started(tmp_path) as (process, workers):
         process.kill()
         assert not psutil.wait_procs(workers, timeout=200)[1]
 
 
+@pytest.mark.usefixtures("semaphores")
 def test_an_interrupt_reaches_the_first_process_alone_and_ends_all(tmp_path: Path) -> None:
     with started(tmp_path) as (process, workers):
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does

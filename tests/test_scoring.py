@@ -549,6 +549,7 @@ def caught(processes: list[psutil.Process], out: Path) -> tuple[psutil.Process, 
     raise AssertionError("no process was caught at work")
 
 
+@pytest.mark.usefixtures("semaphores")
 def test_a_process_that_is_killed_costs_its_file_which_is_scored_when_asked_again(
     data: Path, expected: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -569,6 +570,7 @@ def test_a_process_that_is_killed_costs_its_file_which_is_scored_when_asked_agai
     assert files(out) == [*files(expected), MANIFEST]
 
 
+@pytest.mark.usefixtures("semaphores")
 def test_a_job_that_is_interrupted_says_so_and_goes_on_with_what_is_missing(
     data: Path, expected: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
