@@ -125,7 +125,7 @@ def test_settings_that_an_earlier_version_had_not_are_completed_with_a_word(
     for name in ("damage", "hands", "outliers", "label_smoothing", "start_from"):
         del settings[name]
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    assert Config.load(tmp_path) == config
+    assert Config.load(tmp_path) == Config.load(tmp_path) == config
     assert caplog.messages == [
         f"{tmp_path / 'config.json'} is of an earlier version, its settings are completed: damage False,"
         " hands 0.0, outliers 0.0, start_from None, label_smoothing 0.0"

@@ -153,11 +153,11 @@ def test_evaluation_of_answers_that_are_not_finite_is_refused() -> None:
 def test_evaluation_is_saved_as_json(tmp_path: Path) -> None:
     told = Told(torch.zeros(1, 10, 10), torch.zeros(1, 10, 19))
     result = evaluate(told, loader(numbered([4])), "numbered", "all")
-    result.save(tmp_path / "evaluation.json")
+    result.save(str(tmp_path / "evaluation.json"))
     saved = json.loads((tmp_path / "evaluation.json").read_text())
     assert saved["trials"] == 10
     assert saved["confusion"][4][0] == 10
-    assert json.dumps(asdict(Evaluation.load(tmp_path / "evaluation.json"))) == json.dumps(saved)
+    assert json.dumps(asdict(Evaluation.load(str(tmp_path / "evaluation.json")))) == json.dumps(saved)
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,8 @@ def test_a_run_starts_from_the_weights_of_another(
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     fit(replace(config, network=network), first)
-    fit(Config(config.data, start_from=str(first), epochs=1, learning_rate=0, average=0), second)
+    still = {"epochs": 1, "learning_rate": 0, "average": 0, "precision": "32-true"}
+    fit(replace(PRESETS["adapt"], data=config.data, start_from=str(first), **still), second)
     learnt = {"conv1", "image", "addend"} if network == "concat" else {"body"}
     before, after = weights(first), weights(second)
     for name, weight in before.items():
@@ -170,7 +171,7 @@ def test_a_run_starts_from_the_weights_of_another(
 
 def test_a_resumed_run_does_not_start_from_the_weights_again(config: Config, tmp_path: Path) -> None:
     fit(config, tmp_path / "first")
-    config = Config(config.data, start_from=str(tmp_path / "first"), epochs=2, batch_size=5)
+    config = replace(config, start_from=str(tmp_path / "first"))
     fit(config, tmp_path / "whole")
     train_an_epoch(config, tmp_path / "parts")
     shutil.rmtree(tmp_path / "first")

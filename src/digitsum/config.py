@@ -8,6 +8,7 @@ import logging
 import math
 import sys
 from dataclasses import Field, asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin
 
@@ -182,12 +183,18 @@ class Config:
             raise InputError(f"{path} isn't that of a run of this version: it lacks {essential[0]}{more}")
         if lacking:
             added = ", ".join(f"{setting.name} {setting.default}" for setting in lacking)
-            log.warning("%s is of an earlier version, its settings are completed: %s", path, added)
+            _warn_completed(path, added)
         names = {setting.name for setting in fields(cls)}
         try:
             return cls(**{name: value for name, value in found.items() if name in names})
         except InputError as error:
             raise InputError(f"{path} is damaged: {error}") from error
+
+
+@cache
+def _warn_completed(path: Path, added: str) -> None:
+    """Warn once, however often the settings are read."""
+    log.warning("%s is of an earlier version, its settings are completed: %s", path, added)
 
 
 def option(setting: "Field[Any]") -> str:

@@ -103,13 +103,13 @@ class Evaluation:
     sum_accuracy_by_digit_and_addend: list[list[float | None]]
     seconds: float
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the evaluation as JSON, whole or not at all."""
-        with replacing(path) as file:
+        with replacing(Path(path)) as file:
             file.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote.
 
         Raises
@@ -120,7 +120,7 @@ class Evaluation:
             It can't be read.
         """
         try:
-            found = read_json(path)
+            found = read_json(Path(path))
         except FileNotFoundError:
             raise InputError(f"{path} is missing: a training writes it at its end") from None
         names = {field.name for field in fields(cls)}
@@ -135,7 +135,7 @@ class Evaluation:
         return evaluation
 
     def _damage(self) -> str:
-        """Say what no evaluation holds."""
+        """Return what of it no evaluation holds, "" if all is well."""
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type in (int, float) and not _is_figure(value):
@@ -149,7 +149,7 @@ class Evaluation:
 
 
 def _is_table(value: Any, shape: tuple[int, ...], lacks: bool) -> bool:
-    """Whether lists in lists hold as many numbers from 0 on, or None where some may lack."""
+    """Return whether lists in lists hold as many numbers from 0 on, or None where some may lack."""
     if not shape:
         return (lacks and value is None) or (_is_figure(value) and value >= 0)
     size, *rest = shape
@@ -185,7 +185,7 @@ def evaluate(network: DigitSumNet, batches: Iterable[Item], data: str, split: st
 def progress(
     batches: Iterable[Item], words: str, total: int | None = None, shown: bool = True
 ) -> Iterable[Item]:
-    """Give the batches on; a terminal shows beside the words how many of them were taken."""
+    """Return the batches; a terminal shows beside the words how many of them were taken."""
     console = Console(stderr=True)
     disable = not (shown and console.is_terminal)
     return track(batches, words, total, transient=True, console=console, disable=disable)

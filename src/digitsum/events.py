@@ -30,7 +30,7 @@ TAGS = {  # of the columns of metrics.csv that TensorBoard shows in one group; t
 
 
 @contextmanager
-def log_rows(run: Path) -> Iterator[Callable[[Row], None]]:
+def log_rows(run: str | Path) -> Iterator[Callable[[Row], None]]:
     """Give what hands a row of `fit` to TensorBoard; the step is the epoch."""
     with ExitStack() as opened:
 
@@ -48,7 +48,7 @@ def log_rows(run: Path) -> Iterator[Callable[[Row], None]]:
 
 
 @plots.styled
-def log_evaluation(evaluation: Evaluation, config: Config, run: Path) -> None:
+def log_evaluation(evaluation: Evaluation, config: Config, run: str | Path) -> None:
     """Add the confusion matrix as an image and, for TensorBoard's table of runs, settings and figures."""
     settings = {name: value for name, value in asdict(config).items() if value is not None}
     figures = {f"held-out/{name}": getattr(evaluation, name) for name in SHARES}

@@ -145,7 +145,7 @@ def _goes_on(run: Path) -> bool:
 
 
 def _settle(config: Config, run: Path) -> Config:
-    """Give the settings with what they leave open: a run's own if it goes on, which all others must be."""
+    """Return the settings with what they leave open: a run's own if it goes on, which all others must be."""
     config = _place(config)
     if not _goes_on(run):
         config = with_start(config)
@@ -201,7 +201,7 @@ def with_start(config: Config, given: Container[str] = ()) -> Config:
 
 
 def _begin(fabric: Fabric, config: Config, run: Path, parts: Parts) -> dict[str, Any]:
-    """Give the state that a run begins or goes on with; its folder then holds what belongs to it."""
+    """Return the state that a run begins or goes on with; its folder then holds what belongs to it."""
     checkpoint, metrics = run / "checkpoint.ckpt", run / "metrics.csv"
     sha256 = _data_sha256(parts)
     _check_alike(fabric, config, sha256, checkpoint)
@@ -323,7 +323,7 @@ def load_parts(config: Config, run: str | Path | None = None) -> Parts:
 
 
 def _data_sha256(parts: Parts) -> str:
-    """Give the digest of images, labels, their order, and which are held out."""
+    """Return the digest of images, labels, their order, and which are held out."""
     data: Any = parts[0].dataset
     digest = hashlib.sha256(data.images.numpy())
     for numbers in (data.digits.numpy(), *(part.sampler.indices for part in parts)):  # type: ignore[attr-defined]
@@ -423,7 +423,7 @@ def _steps(loader: DataLoader[Item]) -> int:
 
 
 def _batches(loader: DataLoader[Item]) -> Iterator[Item]:
-    """Give the batches of an epoch, none of which has a single image: that would have no batch statistics."""
+    """Yield the batches of an epoch, none of a single image, which would have no batch statistics."""
     batches = iter(loader)
     yield from islice(batches, _steps(loader) - 1)
     yield _join(*batches)
