@@ -339,7 +339,7 @@ def _check_data(config: Config, run: Path, sha256: str) -> None:
     elif known != sha256:
         raise InputError(
             f"{config.data} isn't what {run} was trained on any more: other images, labels, order or split,"
-            " of which those held out now were partly trained on; put back what it was trained on"
+            " so that images held out now may have been trained on; put the old data back"
         )
 
 
