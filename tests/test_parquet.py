@@ -174,3 +174,18 @@ def test_what_would_become_far_larger_than_the_file_is_refused(
         pytest.raises(InputError, match=rf"^/data/a can't be read: {message}$"),
     ):
         list(record_batches(open_table(file, "/data/a")))
+
+
+def test_rows_that_all_together_become_far_larger_than_the_file_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = {"image": EMPTY, "key": TEXT}
+    path = write(tmp_path / "a.parquet", columns, store_schema=False, write_statistics=False)
+    monkeypatch.setattr(parquet, "FILE_BYTES", 20 * 10**6)
+    with path.open("rb") as file:
+        batches = record_batches(open_table(file, "a"))
+        assert len(next(batches)) == 62  # of 200 KB each
+        with pytest.raises(
+            InputError, match=r"^a can't be read: it becomes too large; write it as several files$"
+        ):
+            list(batches)

@@ -23,6 +23,9 @@ BATCH_ROWS = 2_048  # that are in memory at once
 BATCH_BYTES = 16_000_000  # of the same
 PACKED = 1_000  # times its size is what a group of more than MAX_BYTES may become; one of images takes 60
 ROW_BYTES = 10 * MAX_BYTES  # of a row with lists of text, which isn't known before
+FILE_BYTES = (
+    100 * MAX_BYTES
+)  # that all rows of a file may become, or PACKED times its size: scores take the disk
 RESERVED = 1_024  # rows, of which values of fixed length take memory however few are read at once
 BUFFER_BYTES = 1_000_000  # of a column that are read at once
 
@@ -81,16 +84,15 @@ def _dictionaries(metadata: Any, schema: pa.Schema) -> set[str]:
     """Tell which columns can be read as dictionaries: no differences, no types of others' own."""
     if any("extension<" in str(kind) for kind in schema.types):
         return set()
-    pages = [each for group in _groups(metadata) for each in group]
-    differences = {leaf.path for leaf, page in pages if "DELTA" in "".join(page.encodings)}
-    return {leaf.path for leaf, _ in pages if leaf.physical_type == "BYTE_ARRAY"} - differences
+    columns = [column for i in range(metadata.num_row_groups) for column in _columns(metadata, i)]
+    differences = {leaf.path for leaf, page in columns if "DELTA" in "".join(page.encodings)}
+    return {leaf.path for leaf, _ in columns if leaf.physical_type == "BYTE_ARRAY"} - differences
 
 
-def _groups(metadata: Any) -> Iterator[list[tuple[Any, Any]]]:
-    """Give what a file says of its columns, and what each group of rows does."""
-    leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        yield [(leaf, group.column(i)) for i, leaf in enumerate(leaves)]
+def _columns(metadata: Any, group: int) -> list[tuple[Any, Any]]:
+    """Give what a file says of its columns, and what a group of its rows does."""
+    pages = metadata.row_group(group)
+    return [(metadata.schema.column(i), pages.column(i)) for i in range(metadata.num_columns)]
 
 
 def record_batches(table: Table, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -104,26 +106,33 @@ def record_batches(table: Table, columns: list[str] | None = None) -> Iterator[p
         It is damaged.
     """
     schema = table.schema if columns is None else pa.schema([table.schema.field(name) for name in columns])
-    _refuse_bomb(table)
+    most = max(FILE_BYTES, PACKED * sum(_check_group(table, i) for i in range(table.file.num_row_groups)))
     rows = min(max(int(BATCH_BYTES / _row_bytes(table)), 1), BATCH_ROWS)
     for batch in table.file.iter_batches(rows, columns=columns, use_threads=False):
         for piece in _pieces(batch, table.name):
-            yield piece.cast(schema)
+            plain = piece.cast(schema)
+            most -= plain.nbytes
+            if most < 0:
+                raise InputError(
+                    f"{table.name} can't be read: it becomes too large; write it as several files"
+                )
+            yield plain
 
 
-def _refuse_bomb(table: Table) -> None:
+def _check_group(table: Table, number: int) -> int:
+    """Give the bytes of a group of rows; refuse one that would become far more."""
     metadata, element = table.file.metadata, max(map(_element, table.schema.types))
-    for i, group in enumerate(_groups(metadata)):
-        pages = [page for _, page in group]
-        packed = sum(page.total_compressed_size for page in pages)
-        rows = min(metadata.row_group(i).num_rows, RESERVED)
-        lists = element * sum(page.num_values for leaf, page in group if leaf.max_repetition_level)
-        unpacked = max(sum(page.total_uncompressed_size for page in pages), rows * _fixed(table), lists)
-        if unpacked > max(MAX_BYTES, PACKED * packed):
-            raise InputError(
-                f"{table.name} can't be read: {packed:,} bytes of it would become {unpacked:,}; write it with"
-                " fewer rows in a group"
-            )
+    group = _columns(metadata, number)
+    packed = sum(page.total_compressed_size for _, page in group)
+    rows = min(metadata.row_group(number).num_rows, RESERVED)
+    lists = element * sum(page.num_values for leaf, page in group if leaf.max_repetition_level)
+    unpacked = max(sum(page.total_uncompressed_size for _, page in group), rows * _fixed(table), lists)
+    if unpacked > max(MAX_BYTES, PACKED * packed):
+        raise InputError(
+            f"{table.name} can't be read: {packed:,} bytes of it would become {unpacked:,}; write it with"
+            " fewer rows in a group"
+        )
+    return int(packed)
 
 
 def _row_bytes(table: Table) -> float:
@@ -132,9 +141,9 @@ def _row_bytes(table: Table) -> float:
     A value that is stored as its difference from the one before may be as long as all differences.
     """
     metadata, most = table.file.metadata, float(_fixed(table))
-    for i, group in enumerate(_groups(metadata)):
+    for i in range(metadata.num_row_groups):
         mean = metadata.row_group(i).total_byte_size / max(metadata.row_group(i).num_rows, 1)
-        texts = [(leaf, page) for leaf, page in group if leaf.physical_type == "BYTE_ARRAY"]
+        texts = [(leaf, page) for leaf, page in _columns(metadata, i) if leaf.physical_type == "BYTE_ARRAY"]
         longest = sum(
             page.total_uncompressed_size for leaf, page in texts if leaf.path not in table.dictionaries
         )

@@ -422,7 +422,10 @@ def _for_spreadsheets(scores: pa.Table) -> pa.Table:
         if column.type in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary()):
             column = pc.replace_substring_regex(column, FORMULA, r"'\0")
         columns.append(column)
-    return pa.table(columns, [re.sub(FORMULA, r"'\g<0>", name) for name in scores.schema.names])
+    names = [re.sub(FORMULA, r"'\g<0>", name) for name in scores.schema.names]
+    return pa.table(
+        columns, names
+    ).combine_chunks()  # before 24 pyarrow names columns again after an empty one
 
 
 @contextmanager
