@@ -47,7 +47,7 @@ from digitsum.prediction import CERTAIN, Predictor
 
 BROKEN = 1_000  # one row in as many
 ADDEND = 1_234_567
-COLUMNS = ["id", "number", "sum", "probability", "uncertain", "error"]
+COLUMNS = ["id", "number", "sum", "probability", "sum_probability", "consistent", "uncertain", "error"]
 
 
 class Cost(NamedTuple):
@@ -159,6 +159,8 @@ def answer(predictor: Predictor, ids: np.ndarray, images: np.ndarray) -> pa.Tabl
             "number": pa.array(number).cast(pa.string()),
             "sum": pa.array(number + ADDEND).cast(pa.string()),
             "probability": probability,
+            "sum_probability": probability,  # of a sum that is exact arithmetic
+            "consistent": np.ones(shown.sum(), bool),
             "uncertain": uncertain,
             "error": np.zeros(shown.sum(), bool),
         }

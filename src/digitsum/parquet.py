@@ -23,9 +23,7 @@ BATCH_ROWS = 2_048  # that are in memory at once
 BATCH_BYTES = 16_000_000  # of the same
 PACKED = 1_000  # times its size is what a group of more than MAX_BYTES may become; one of images takes 60
 ROW_BYTES = 10 * MAX_BYTES  # of a row with lists of text, which isn't known before
-FILE_BYTES = (
-    100 * MAX_BYTES
-)  # that all rows of a file may become, or PACKED times its size: scores take the disk
+FILE_BYTES = 100 * MAX_BYTES  # that all its rows may become, or PACKED times its size: scores take a disk
 RESERVED = 1_024  # rows, of which values of fixed length take memory however few are read at once
 BUFFER_BYTES = 1_000_000  # of a column that are read at once
 
