@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -28,7 +29,6 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 from pyarrow import dataset
 
@@ -276,14 +276,18 @@ def test_scores_are_on_the_disk_before_they_have_their_name(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[tuple[str, int]] = []
-    move = LocalFileSystem.mv
+    rename = Path.replace
 
-    def noted(fs: LocalFileSystem, old: str, new: str) -> None:
-        steps.append(("name", Path(old).stat().st_size))
-        move(fs, old, new)
+    def noted(old: Path, new: Path) -> None:
+        steps.append(("name", old.stat().st_size))
+        rename(old, new)
 
-    monkeypatch.setattr(os, "fsync", lambda number: steps.append(("sync", os.fstat(number).st_size)))
-    monkeypatch.setattr(LocalFileSystem, "mv", noted)
+    def synced(number: int) -> None:
+        if stat.S_ISREG(os.fstat(number).st_mode):  # not the folder
+            steps.append(("sync", os.fstat(number).st_size))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", noted)
     for is_csv in (False, True):
         score_file(tables.find(str(data))[0], job(tmp_path / "out", csv=is_csv))
     sizes = [(tmp_path / "out" / name).stat().st_size for name in ("0.parquet", "0.csv")]

@@ -109,7 +109,7 @@ def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
             if listed:
                 _replace_and_list(temporary, path)
             else:
-                _replace(temporary, path)
+                replace(temporary, path)
     except OSError as error:
         # the system names the temporary file, or none; what has no number has its sentence
         if error.errno in FULL or (error.errno and error.filename):
@@ -124,7 +124,7 @@ def _check_parents(path: Path) -> None:
         raise InputError(f"{nearest} isn't a folder: choose another place for {path.name}")
 
 
-def _replace(new: Path, path: Path) -> None:
+def replace(new: Path, path: Path) -> None:
     """Rename a file when it is on the disk, so that a power cut too leaves the old one or the new one."""
     _flush(new, os.O_RDWR)
     new.replace(path)
@@ -146,7 +146,7 @@ def _replace_and_list(new: Path, path: Path) -> None:
     before = sums.get(path.name) or ([_digest(path)] if path.exists() else [])
     digest = _digest(new)
     _write_sums(path.parent, sums | {path.name: [*before, digest]})
-    _replace(new, path)
+    replace(new, path)
     _write_sums(path.parent, sums | {path.name: [digest]})
 
 

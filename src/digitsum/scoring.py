@@ -34,7 +34,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from digitsum import parquet, tables
 from digitsum.errors import InputError
-from digitsum.files import NETWORKS
+from digitsum.files import NETWORKS, replace
 from digitsum.parallel import each, progress
 from digitsum.prediction import MAX_ADDEND, Predictor, check_any_addend, find_model
 from digitsum.tables import Part, Row
@@ -435,14 +435,13 @@ def _replacing(address: str) -> Iterator[IO[bytes]]:
     folder, _, name = path.rpartition("/")
     temporary = f"{folder}/.{name}.{uuid4().hex}.part"
     fs.makedirs(folder, exist_ok=True)
-    is_local = isinstance(fs, LocalFileSystem)
     try:
         with fs.open(temporary, "wb") as file:
             yield file
-            if is_local:  # or the name might outlive a power cut, and what it names not
-                file.flush()
-                os.fsync(file.fileno())
-        fs.mv(temporary, path)
+        if isinstance(fs, LocalFileSystem):
+            replace(Path(temporary), Path(path))
+        else:
+            fs.mv(temporary, path)
     except BaseException:
         with suppress(OSError):
             fs.rm(temporary)
