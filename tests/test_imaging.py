@@ -88,6 +88,21 @@ def test_the_mean_around_agrees_with_every_square(radius: int) -> None:
     np.testing.assert_allclose(imaging._mean_around(array, radius), squares.mean(axis=(2, 3)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (13, 7), (40, 50)])
+@pytest.mark.parametrize("most", [0, 0.3, None], ids=["mostly 0", "mostly 0.3", "all different"])
+@pytest.mark.parametrize("levels", [2, 30, 2**24])
+def test_the_median_is_the_middle_of_the_sorted_numbers(
+    shape: tuple[int, int], most: float | None, levels: int
+) -> None:
+    chance = np.random.default_rng(0)
+    depth = (chance.integers(0, levels, shape) / np.float32(levels)).astype(np.float32)
+    if most is not None:
+        depth[chance.random(shape) < 0.9] = most
+    for array in (depth, depth.T):
+        middle = imaging._median(array)
+        assert (middle, middle.dtype) == (np.sort(array, axis=None)[array.size // 2], np.float32)
+
+
 def test_an_image_of_mnist_comes_back_unchanged(digits: mnist.Digits) -> None:
     for image in digits.images[:, 0]:
         assert read_picture(image).tobytes() == image.tobytes()

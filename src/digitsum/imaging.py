@@ -227,10 +227,12 @@ def _is_dark_on_light(grey: Grey) -> bool:
 def _mean_around(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
     """Average the square around each pixel; beyond the edge the picture goes on as at the edge."""
     size = 2 * radius + 1
-    wide = np.pad(grey, ((radius + 1, radius), (radius + 1, radius)), mode="edge")
-    sums = wide.cumsum(axis=0, dtype=np.float64)
-    sums = (sums[size:] - sums[:-size]).cumsum(axis=1)
-    return cast(npt.NDArray[np.float64], (sums[:, size:] - sums[:, :-size]) / size**2)
+    sums: npt.NDArray[Any] = grey
+    exact = np.int32 if grey.dtype == np.uint8 else np.float64  # whole numbers add up in a third of the time
+    for _ in range(2):  # along the rows, then, transposed, along the columns
+        ends = np.pad(sums, ((0, 0), (radius + 1, radius)), mode="edge").cumsum(axis=1, dtype=exact)
+        sums = (ends[:, size:] - ends[:, :-size]).T.copy()
+    return sums / size**2
 
 
 def _find_ink(grey: Grey, brightest: float) -> tuple[Ink, bool]:
@@ -239,10 +241,9 @@ def _find_ink(grey: Grey, brightest: float) -> tuple[Ink, bool]:
     `brightest` is the picture's brightest level: on a bright page seen as light ink it is noise that's dark.
     """
     paper = close(grey, int(max(grey.shape) * PAPER / 2))
-    depth = (paper - grey) / np.maximum(paper, np.float32(max(DARKEST * max(paper.max(), brightest), 1)))
-    middle = depth.size // 2
-    noise = np.partition(depth, middle, axis=None)[middle]  # by which `paper` is too bright throughout
-    whole: Ink = np.maximum(depth - noise, 0)
+    dark = np.float32(max(DARKEST * max(paper.max(), brightest), 1))
+    depth = cast(Ink, (paper - grey) / np.maximum(paper, dark))
+    whole = np.maximum(depth - _median(depth), 0)  # by which `paper` is too bright throughout
     rest = erase_rules(erase_rules(whole).T).T
     ink = _strength(rest)
     if ink < max(FAINTEST, LEFT * _strength(whole)):
@@ -250,14 +251,39 @@ def _find_ink(grey: Grey, brightest: float) -> tuple[Ink, bool]:
     return np.minimum(rest / np.float32(ink), 1), not np.may_share_memory(rest, whole)
 
 
+def _median(depth: Ink) -> np.float32:
+    """Return the middle of numbers of at least 0, of an even count the higher of both.
+
+    Their bits are in the same order as they: the upper halves are counted, then the lower ones of those that
+    share the middle's upper half. `np.partition` takes fifteen times as long where most are equal.
+
+    Examples
+    --------
+    >>> _median(np.array([[0.5, 0, 0.25, 0.75]], np.float32))
+    np.float32(0.5)
+    """
+    bits = depth.ravel().view(np.uint32)
+    high, place = _find_place(bits >> 16, bits.size // 2)
+    low, _ = _find_place(bits[bits >> 16 == high] & 0xFFFF, place)
+    return np.uint32(high << 16 | low).view(np.float32)
+
+
+def _find_place(numbers: npt.NDArray[Any], place: int) -> tuple[int, int]:
+    """Return the number at a place of the sorted ones, and its own place among those equal to it."""
+    counts = np.bincount(numbers)
+    ends = counts.cumsum()
+    number = int(np.searchsorted(ends, place, side="right"))
+    return number, place - int(ends[number] - counts[number])
+
+
 def _strength(depth: Ink) -> float:
-    """Give the ink's depth: the mean of all depths weighted by their fourth powers.
+    """Return the ink's depth: the mean of all depths weighted by their fourth powers.
 
     Unlike Otsu's threshold it finds few ink pixels among many of noisy paper, and unlike the deepest pixel it
     isn't led by one of them.
     """
     weight = np.square(np.square(depth))
-    return float(np.sum(weight * depth) / max(np.sum(weight), np.float32(1e-9)))
+    return float(np.sum(weight * depth, dtype=np.float64) / max(np.sum(weight, dtype=np.float64), 1e-9))
 
 
 # From ink to MNIST

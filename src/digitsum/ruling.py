@@ -53,10 +53,10 @@ def erase_rules(depth: Depth) -> Depth:
     if width < BLOCKS or height < 2 * thickest:
         return depth
     edges = np.arange(BLOCKS + 1) * width // BLOCKS
-    blocks = np.add.reduceat(depth, edges[:-1], axis=1, dtype=np.float64) / np.diff(edges)
-    borders = blocks[:, :ENDS], blocks[:, -ENDS:], blocks[:1], blocks[-1:]
-    if sum(border.max() >= VISIBLE for border in borders) < 2:  # the quick way out
-        return depth
+    left, right = _means(depth, edges[: ENDS + 1]), _means(depth, edges[-ENDS - 1 :])
+    if sum(border.max() >= VISIBLE for border in (left, right, *_means(depth[[0, -1]], edges))) < 2:
+        return depth  # the quick way out
+    blocks = _means(depth, edges)
     ridge = blocks - open_columns(blocks, thickest)
     ridge[ridge < max(VISIBLE, 2 * ridge.mean())] = 0
     starts, falls = _find_rules(ridge, width)
@@ -73,6 +73,13 @@ def erase_rules(depth: Depth) -> Depth:
         open_columns(depth, size),
         depth,
     )
+
+
+def _means(depth: Depth, edges: Ints) -> npt.NDArray[np.float64]:
+    """Average each row of the blocks of columns between edges."""
+    blocks = depth[:, edges[0] : edges[-1]]
+    sums = np.add.reduceat(blocks, edges[:-1] - edges[0], axis=1, dtype=np.float64)
+    return sums / np.diff(edges)
 
 
 def _find_rules(ridge: npt.NDArray[np.float64], width: int) -> tuple[Ints, Ints]:
