@@ -1,11 +1,13 @@
 import io
+import struct
 import threading
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -39,6 +41,19 @@ def test_pillow_images_of_every_mode_are_read_alike(mode: str) -> None:
     np.testing.assert_array_equal(read_picture(picture), SEVEN)
 
 
+@pytest.mark.parametrize("kind", [None, "TIFF"])
+def test_of_a_picture_in_lab_mode_the_lightness_is_read(kind: str | None) -> None:
+    rgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    page = Image.fromarray(PAGE).convert("RGB")
+    picture = ImageCms.applyTransform(page, ImageCms.buildTransform(rgb, lab, "RGB", "LAB"))
+    assert picture.mode == "LAB"
+    np.testing.assert_array_equal(read_picture(encoded(picture, kind) if kind else picture), SEVEN)
+
+
+def test_premultiplied_grey_is_read() -> None:
+    np.testing.assert_array_equal(read_picture(Image.fromarray(PAGE).convert("LA").convert("La")), SEVEN)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
 def test_files_are_read_from_a_path_bytes_and_a_file(tmp_path: Path, kind: str) -> None:
     file = encoded(Image.fromarray(PAGE), kind)
@@ -61,18 +76,32 @@ def test_lossy_files_are_read_nearly_alike(kind: str, mode: str) -> None:
     [
         PAGE == 255,
         PAGE.astype(np.uint16) * 257,
-        PAGE.astype(">u2") * 257,
+        (PAGE.astype(np.uint16) * 257).astype(">u2"),
         PAGE / 255,
         (PAGE / 255).astype(np.float16),
         np.repeat(PAGE[..., np.newaxis], 3, axis=2),
         np.repeat(PAGE[..., np.newaxis] / 255, 3, axis=2),
+        np.repeat(PAGE[..., np.newaxis] == 255, 3, axis=2),
+        np.repeat(PAGE[..., np.newaxis].astype(np.uint16) * 257, 3, axis=2),
+        np.repeat(PAGE[..., np.newaxis].astype(np.uint16) * 257, 3, axis=2).astype(">u2"),
         np.dstack([PAGE, PAGE, PAGE, np.full_like(PAGE, 255)]),
+        np.dstack([PAGE == 255, PAGE == 255, PAGE == 255, PAGE >= 0]),
+        np.dstack([PAGE, PAGE, PAGE, np.full_like(PAGE, 255)]).astype(np.uint16) * 257,
         PAGE[::-1][::-1],
     ],
-    ids=["bool", "uint16", "big-endian", "float64", "float16", "RGB", "float RGB", "RGBA", "view"],
+    ids=[
+        *("bool", "uint16", "big-endian", "float64", "float16", "RGB", "float RGB", "bool RGB", "uint16 RGB"),
+        *("big-endian RGB", "RGBA", "bool RGBA", "uint16 RGBA", "view"),
+    ],
 )
 def test_arrays_of_every_kind_are_read_alike(array: np.ndarray) -> None:
     np.testing.assert_array_equal(read_picture(array), SEVEN)
+
+
+def test_sixteen_bits_of_colours_become_eight() -> None:
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    colours = np.repeat(257 * levels[..., np.newaxis], 3, axis=2)
+    np.testing.assert_array_equal(decoding.decode(colours), levels)
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
@@ -89,6 +118,35 @@ def test_transparency_is_white_paper(palette: bool) -> None:
     if palette:
         file = encoded(Image.fromarray(PAGE // 255), "PNG", transparency=1)  # two dark greys, one transparent
     np.testing.assert_array_equal(read_picture(file), SEVEN)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("level", [200, 229, 230, 255])
+def test_light_ink_on_a_transparent_canvas_is_read(level: int, mode: str) -> None:
+    picture = np.full((*PAGE.shape, 2), level, np.uint8)
+    picture[..., 1] = 255 - PAGE  # transparent but for the ink
+    image = Image.fromarray(picture).convert(mode)
+    np.testing.assert_array_equal(read_picture(image), SEVEN)
+    np.testing.assert_array_equal(read_picture(encoded(image, "PNG")), SEVEN)
+
+
+def test_an_image_of_mnist_as_white_ink_on_a_transparent_canvas_comes_back_unchanged() -> None:
+    picture = np.full((28, 28, 4), 255, np.uint8)
+    picture[..., 3] = SEVEN
+    np.testing.assert_array_equal(read_picture(picture), SEVEN)
+
+
+def test_dark_ink_on_a_white_sheet_with_transparent_surroundings_is_read() -> None:
+    picture = np.zeros((200, 180, 4), np.uint8)
+    picture[40:160, 40:140] = np.dstack([PAGE, PAGE, PAGE, np.full_like(PAGE, 255)])
+    np.testing.assert_array_equal(read_picture(picture), SEVEN)
+
+
+def test_a_white_sheet_with_transparent_corners_is_empty() -> None:
+    picture = np.full((120, 100, 4), 255, np.uint8)
+    picture[:9, :9] = picture[:9, -9:] = picture[-9:, :9] = picture[-9:, -9:] = 0
+    with pytest.raises(ValueError, match=r"no ink stands out from its background$"):
+        read_picture(picture)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -146,6 +204,22 @@ def test_of_an_animation_the_first_frame_is_read(kind: str) -> None:
     np.testing.assert_array_equal(read_picture(file), SEVEN)
 
 
+def test_of_a_tiff_with_more_pages_the_first_is_read_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = Image.fromarray(PAGE), Image.fromarray(PAGE[::-1])
+    for name, more in (("one.tif", []), ("two.tif", [second])):
+        first.save(tmp_path / name, save_all=True, append_images=more)
+        np.testing.assert_array_equal(read_picture(tmp_path / name), SEVEN)
+    read_picture((tmp_path / "two.tif").read_bytes())
+    for kind in ("GIF", "MPO"):  # animations, and what a phone writes
+        read_picture(encoded(first, kind, save_all=True, append_images=[second]))
+    assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("digitsum", "WARNING", f"{tmp_path / 'two.tif'} has further pages: the first is read"),
+        ("digitsum", "WARNING", "the picture has further pages: the first is read"),
+    ]
+
+
 def large_jpeg(size: tuple[int, int], **options: object) -> bytes:
     """The seven, drawn on a grey page so large that its decoder makes it smaller."""
     image = Image.fromarray(PAGE).convert("L").resize(size, Image.Resampling.BICUBIC)
@@ -169,14 +243,21 @@ def test_a_large_jpeg_isnt_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> Non
     sizes = []
     grey = decoding._grey
 
-    def seen(image: Image.Image) -> Image.Image:
+    def seen(image: Image.Image, factor: int) -> decoding.Grey:
         sizes.append(image.size)
-        return grey(image)
+        return grey(image, factor)
 
     monkeypatch.setattr(decoding, "_grey", seen)
     for size in ((400, 500), (1000, 1200), (3000, 4000)):
         read_picture(large_jpeg(size))
     assert sizes == [(400, 500), (1000, 1200), (375, 500)]  # a third is no power of two
+
+
+def test_a_photo_of_48_megapixels_is_read() -> None:
+    page = Image.fromarray(PAGE).resize((6048, 8064), Image.Resampling.NEAREST)
+    image = read_picture(encoded(page, "JPEG"))
+    expected = read_picture(page.resize((378, 504), Image.Resampling.BOX))
+    assert np.abs(image.astype(int) - expected).max() <= 32  # the last shrinking is by 24 as a whole, not 16
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -219,7 +300,7 @@ def test_blocks_are_averaged_and_the_last_may_have_fewer_pixels() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_a_file_cut_short_is_refused_wherever_it_is_cut(kind: str) -> None:
     whole = encoded(Image.fromarray(PAGE), kind)
-    for size in range(0, len(whole) * 3 // 4, max(len(whole) // 40, 1)):
+    for size in range(1, len(whole) * 3 // 4, max(len(whole) // 40, 1)):
         with pytest.raises(ValueError, match=r"^the picture can't be read: it is (damaged|none of)"):
             read_picture(whole[:size])
 
@@ -248,6 +329,7 @@ def test_a_format_that_is_not_listed_is_refused(kind: str) -> None:
     [
         ((10_000, 9_000), r"it has 10000 x 9000 pixels, more than 40000000"),  # Pillow would warn
         ((20_000, 10_000), r"it has more than 40000000 pixels"),  # Pillow refuses
+        ((6048, 8064), r"it has 6048 x 8064 pixels, more than 40000000"),  # which a JPEG may have
     ],
 )
 def test_too_many_pixels_are_refused_before_they_are_decoded(
@@ -257,6 +339,17 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(
     monkeypatch.setattr(decoding, "_grey", None)  # which decodes
     with pytest.raises(ValueError, match=rf"^the picture can't be read: {message}; make it smaller$"):
         read_picture(file)
+
+
+def test_too_many_pixels_of_a_jpeg_are_refused_before_they_are_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = encoded(Image.fromarray(PAGE), "JPEG")
+    start = file.index(b"\xff\xc0\0\x0b\x08") + 5  # of the height and width
+    assert struct.unpack(">HH", file[start : start + 4]) == PAGE.shape
+    monkeypatch.setattr(decoding, "_grey", None)  # which decodes
+    with pytest.raises(ValueError, match=r"it has 9000 x 8900 pixels, more than 80000000; make it smaller$"):
+        read_picture(file[:start] + struct.pack(">HH", 8900, 9000) + file[start + 4 :])
 
 
 def test_too_many_bytes_are_refused_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,13 +386,88 @@ def test_a_file_without_a_buffer_is_read_to_its_end() -> None:
     np.testing.assert_array_equal(read_picture(Pieces()), SEVEN)
 
 
+def test_a_file_without_a_byte_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "seven.png").touch()
+    for picture, name in ((tmp_path / "seven.png", tmp_path / "seven.png"), (b"", "the picture")):
+        with pytest.raises(ValueError, match=rf"^{name} can't be read: it is empty$"):
+            read_picture(picture)
+
+
+def test_an_open_file_that_stands_at_its_end_says_so() -> None:
+    file = io.BytesIO(encoded(Image.fromarray(PAGE), "PNG"))
+    np.testing.assert_array_equal(read_picture(file), SEVEN)
+    message = (
+        r"^the picture can't be read: no bytes are left in the open file: seek\(0\) goes back to its start$"
+    )
+    with pytest.raises(ValueError, match=message):
+        read_picture(file)
+
+
+def test_a_file_opened_for_text_is_a_type_error() -> None:
+    with pytest.raises(
+        TypeError, match=r'^a picture is read from a file opened for bytes, as open\(path, "rb"\)'
+    ):
+        read_picture(io.StringIO("seven"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_a_png_with_too_much_beside_its_pixels_is_refused(kind: bytes) -> None:
+    file, content = (
+        encoded(Image.fromarray(PAGE), "PNG"),
+        kind + b"name\0\0" + zlib.compress(bytes(2_000_000)),
+    )
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    sentence = r"the text or colour profile beside its pixels is too long; save it anew without it$"
+    with pytest.raises(ValueError, match=f"^the picture can't be read: {sentence}"):
+        read_picture(file[:33] + chunk + file[33:])
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, KeyboardInterrupt])
+@pytest.mark.parametrize("step", [(Image, "open"), (PngImageFile, "load"), (Image.Image, "convert")])
+def test_what_isnt_the_pictures_fault_isnt_called_damage(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException], step: tuple[object, str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    file = encoded(Image.fromarray(PAGE), "PNG")
+    monkeypatch.setattr(*step, fail)
+    with pytest.raises(error):
+        read_picture(file)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError("unrecognized data stream contents"), "it is damaged: unrecognized data stream contents"),
+        (SyntaxError("not a PNG file"), "it is damaged: not a PNG file"),
+        (ValueError("bad mode"), "it is damaged: bad mode"),
+        (KeyError(3), "it is damaged"),
+        (struct.error("unpack requires a buffer of 4 bytes"), "it is damaged"),
+        (SystemError("tile cannot extend outside image"), "it is damaged"),
+    ],
+)
+def test_whatever_a_decoder_fails_with_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(PngImageFile, "load", fail)
+    with pytest.raises(ValueError, match=rf"^the picture can't be read: {sentence}$"):
+        read_picture(encoded(Image.fromarray(PAGE), "PNG"))
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
         (PAGE.astype(float), r"float64 numbers should be scaled to 0 to 1, but are 0.0 to 255.0"),
         (np.where(PAGE == 0, np.nan, 1), r"float64 numbers should be scaled to 0 to 1, but are nan to nan"),
         (PAGE / 255 - 0.1, r"should be scaled to 0 to 1, but are -0.1 to 0.9"),
-        (PAGE.astype(np.int64), r"should be uint8 from 0 to 255 or float from 0 to 1, not int64"),
+        (
+            PAGE.astype(np.int64),
+            r"should be bool, uint8 from 0 to 255, uint16 from 0 to 65535 or float from 0 to 1, not int64$",
+        ),
         (PAGE[0], r"should be \[H, W\], \[H, W, 3\] or \[H, W, 4\], not \[100\]"),
         (PAGE[..., np.newaxis], r"should be \[H, W\], .*, not \[120, 100, 1\]"),
         (PAGE[:0], r"it has 100 x 0 pixels, so it shows nothing"),

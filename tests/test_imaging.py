@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from digitsum import imaging, mnist, networks
 from digitsum.imaging import may_be_two, read_number, read_picture
@@ -241,6 +242,28 @@ def test_a_digit_that_touches_the_edge_is_read_all_the_same() -> None:
 
 def test_light_on_dark_is_as_dark_on_light() -> None:
     np.testing.assert_array_equal(read_picture(255 - PAGE), SEVEN)
+
+
+@pytest.mark.parametrize("scale", [1, 10])
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_the_holes_of_a_thick_digit_that_fills_the_picture_are_no_ink(scale: int, is_dark: bool) -> None:
+    eight = np.zeros((28, 28), np.uint8)
+    eight[1:27, 5:23] = 1
+    eight[6:11, 10:18] = eight[17:22, 10:18] = 0
+    page = np.kron(eight, np.ones((scale, scale), np.uint8))
+    image = read_picture(np.where(page == is_dark, 20, 230).astype(np.uint8))
+    assert [np.ptp(axis) + 1 for axis in np.nonzero(image)] == [20, 14]  # 26 x 18
+    paper, count = ndimage.label(image < 128)
+    assert count == 3
+    assert np.bincount(paper.ravel())[2:].tolist() == [
+        24,
+        24,
+    ]  # 5 x 8 each is 3.8 x 6.2, of 4 rows and 6 columns
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_a_dark_line_around_a_clean_page_is_neither_paper_nor_ink(width: int) -> None:
+    np.testing.assert_array_equal(read_picture(np.pad(PAGE, width)), SEVEN)
 
 
 def test_a_thin_line_is_thickened_and_a_thick_one_is_not() -> None:

@@ -139,7 +139,7 @@ def test_what_the_network_is_stands_in_a_file_whatever_its_name(
 
 def test_prepare_js_has_the_constants_of_what_it_repeats() -> None:
     found = constants("prepare.js")
-    assert len(found) == 37
+    assert len(found) == 40
     del found["STRIP"]  # of the canvas, which Python doesn't have
     for name, value in found.items():
         assert [getattr(module, name) for module in REPEATED if hasattr(module, name)] == [value]

@@ -28,9 +28,10 @@ from test_page import (
     expect_no_contradiction,
     expect_sentence,
 )
+from test_prepare import drawn, photo, shade, transparent, transparent_white, unchanged
 
 from digitsum import mnist
-from digitsum.imaging import may_be_two, read_number, read_picture
+from digitsum.imaging import read_picture
 from digitsum.prediction import Predictor
 from digitsum.site import write_site
 
@@ -44,9 +45,6 @@ READ = """async ([picture, addend]) => {
   return {...answer, sum: Number(answer.sum), digit, image: [...image], digits: [...probabilities],
           sums: [...answer.sum_probabilities]};
 }"""
-
-ONE_DIGIT = """async picture =>
-  readPicture(new Blob([Uint8Array.from(atob(picture), letter => letter.charCodeAt(0))]))"""
 
 Chance = np.random.Generator
 
@@ -273,83 +271,13 @@ def test_a_model_whose_answers_are_no_probabilities_is_refused(page: "Page", pro
     page.evaluate("check([0, 1, 1.00001])")
 
 
-# The preparation beside imaging.py's
+# What the browser decodes; test_prepare.py has the rest of the preparation
 
 
-def png(page: np.ndarray) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(np.rint(page.clip(0, 255)).astype(np.uint8)).save(file, "PNG")
+    Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
-
-
-def drawn(image: np.ndarray, chance: Chance, scales: tuple[int, int] = (5, 10)) -> np.ndarray:
-    """Draw the image some times as large, off-centre on a page: the share of ink, float [H, W]."""
-    size = 28 * int(chance.integers(*scales))
-    large = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
-    height, width = (int(size * chance.uniform(1.1, 1.8)) for _ in range(2))
-    top, left = int(chance.integers(0, height - size)), int(chance.integers(0, width - size))
-    page = np.zeros((height, width))
-    page[top : top + size, left : left + size] = np.asarray(large) / 255
-    return page
-
-
-def shade(page: np.ndarray) -> np.ndarray:
-    """Brightness from 1 to 0.5 from the left to the right."""
-    return np.linspace(1, 0.5, page.shape[1])
-
-
-def unchanged(image: np.ndarray, chance: Chance) -> bytes:
-    return png(image)
-
-
-def black_on_white(image: np.ndarray, chance: Chance) -> bytes:
-    return png(255 * (1 - drawn(image, chance)))
-
-
-def large_photo(image: np.ndarray, chance: Chance) -> bytes:
-    ink = drawn(image, chance, (18, 25))
-    return png(220 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 5, ink.shape))
-
-
-def shadow(image: np.ndarray, chance: Chance) -> bytes:
-    ink = drawn(image, chance)
-    return png(240 * (1 - 0.85 * ink) * shade(ink))
-
-
-def thin_pen(image: np.ndarray, chance: Chance) -> bytes:
-    ink = drawn(image, chance)
-    return png(250 - 200 * (ink > 0.97))  # only the middle of each stroke
-
-
-def blackboard(image: np.ndarray, chance: Chance) -> bytes:
-    ink = drawn(image, chance)
-    return png((40 + 170 * ink) * shade(ink) + chance.normal(0, 8, ink.shape))
-
-
-def red_on_a_table_with_dust(image: np.ndarray, chance: Chance) -> bytes:
-    ink = drawn(image, chance)
-    ink[tuple(chance.integers(0, ink.shape, (20, 2)).T)] = 1
-    page = 255 - ink[..., np.newaxis] * (255 - np.array([200, 60, 40]))
-    return png(np.pad(page, ((30, 0), (0, 40), (0, 0)), constant_values=50))
-
-
-def transparent(image: np.ndarray, chance: Chance) -> bytes:
-    ink = drawn(image, chance)
-    picture = np.zeros((*ink.shape, 4))
-    picture[..., 3] = 255 * ink
-    return png(picture)
-
-
-WAYS = [
-    unchanged,
-    black_on_white,
-    large_photo,
-    shadow,
-    thin_pen,
-    blackboard,
-    red_on_a_table_with_dust,
-    transparent,
-]
 
 
 def read_in(page: "Page", picture: bytes, addend: int = 5) -> dict[str, Any]:
@@ -357,17 +285,17 @@ def read_in(page: "Page", picture: bytes, addend: int = 5) -> dict[str, Any]:
     return answer
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [unchanged, photo, transparent, transparent_white])
 def test_the_browser_prepares_and_reads_a_picture_as_python_does(
-    page: "Page", way: Callable[[np.ndarray, Chance], bytes]
+    page: "Page", way: Callable[[np.ndarray, Chance], np.ndarray]
 ) -> None:
     chance, digits, predictor = np.random.default_rng(0), mnist.load(), Predictor()
-    for number, image in enumerate(digits.images[:5, 0]):
-        picture = way(image, chance)
+    for number, image in enumerate(digits.images[:3, 0]):
+        picture = png(way(image, chance))
         expected, answer = read_picture(picture), read_in(page, picture, number)
         prediction = predictor.predict(picture, number)
         difference = np.abs(np.array(answer["image"]) - expected.ravel())
-        assert difference.max() <= 1
+        assert difference.max() <= 1  # canvases round half-transparent pixels differently
         assert (difference > 0).mean() < 0.01
         assert (answer["digit"], answer["sum"]) == (prediction.digit, prediction.sum)
         # the page reads numbers, which are uncertain where a digit may be two as well
@@ -388,7 +316,7 @@ def test_a_photo_is_turned_as_its_exif_data_say(page: "Page") -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-@pytest.mark.parametrize("shape", [(600, 700), (1204, 1003), (2001, 401), (1211, 3023)])
+@pytest.mark.parametrize("shape", [(1204, 1003), (1211, 3023)])
 def test_a_large_picture_is_shrunk_as_python_does(page: "Page", shape: tuple[int, int], kind: str) -> None:
     chance, image = np.random.default_rng(0), mnist.load().images[7, 0]
     ink = np.asarray(Image.fromarray(drawn(image, chance)).resize(shape[::-1]))
@@ -399,130 +327,3 @@ def test_a_large_picture_is_shrunk_as_python_does(page: "Page", shape: tuple[int
     seen, expected = read_in(page, file.getvalue())["image"], read_picture(file.getvalue())
     # decoders of JPEG differ by a level, which can move a digit by a pixel, though none of these
     assert np.abs(np.array(seen) - expected.ravel()).max() <= (1 if kind == "PNG" else 8)
-
-
-NUMBER = """async picture => {
-  const bytes = Uint8Array.from(atob(picture), letter => letter.charCodeAt(0));
-  const images = await readNumber(new Blob([bytes]));
-  return images.map(image => ({image: [...image], two: [0.95, 0.9999].map(share => mayBeTwo(image, share))}));
-}"""
-
-
-def row_of_digits(chance: Chance) -> np.ndarray:
-    """Draw a 5 and a 3 that nearly touch, a 0 and a 7."""
-    digits = mnist.load()
-    five, three, zero, seven = (digits.images[digits.labels == digit][9, 0] for digit in (5, 3, 0, 7))
-    row = np.hstack([five[:, :22], three[:, 6:], zero, seven])
-    ink = np.kron(np.pad(row, 8), np.ones((6, 6))) / 255
-    return 230 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 2, ink.shape)
-
-
-def lined_row(chance: Chance) -> np.ndarray:
-    """Draw squares over the row, a little tilted."""
-    page = row_of_digits(chance)
-    rows, columns = np.indices(page.shape)
-    lines = ((rows + 0.03 * columns) % 60 < 3) | ((columns - 0.03 * rows) % 60 < 3)
-    return np.where(lines, 0.6 * page, page)
-
-
-@pytest.mark.parametrize("way", [row_of_digits, lined_row])
-def test_the_browser_reads_a_row_as_python_does(page: "Page", way: Callable[[Chance], np.ndarray]) -> None:
-    picture = png(way(np.random.default_rng(0)))
-    expected = read_number(picture)
-    found = page.evaluate(NUMBER, base64.b64encode(picture).decode())
-    assert len(found) == len(expected) >= 3
-    difference = np.abs(np.array([each["image"] for each in found]) - expected.reshape(len(expected), -1))
-    assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.01
-    for each, image in zip(found, expected, strict=True):
-        two = [bool(may_be_two(image[np.newaxis], np.array([share]))[0]) for share in (0.95, 0.9999)]
-        assert each["two"] == two
-
-
-NUMBERS = """async pictures => {
-  const answers = [];
-  for (const picture of pictures) {
-    const bytes = Uint8Array.from(atob(picture), letter => letter.charCodeAt(0));
-    answers.push(await readNumber(new Blob([bytes])).then(
-      images => images.map(image => [...image]), error => error.message));
-  }
-  return answers;
-}"""
-
-
-def line_of(chance: Chance, gap: tuple[float, float]) -> np.ndarray:
-    """Draw three digits, 4 times as large, slanted, `gap` of their height apart: the share of ink."""
-    digits, line, end = mnist.load(), np.zeros((200, 600)), 20
-    for image in digits.images[chance.integers(0, 5000, 3), 0]:
-        rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
-        glyph = np.kron(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.ones((4, 4))) / 255
-        top = int(chance.integers(30, 60))
-        place = line[top : top + len(glyph), end : end + glyph.shape[1]]
-        np.maximum(place, glyph, out=place)
-        end += glyph.shape[1] + int(80 * chance.uniform(*gap))
-    slant = chance.uniform(-0.3, 0.3)
-    return np.stack([np.roll(row, round(slant * i)) for i, row in enumerate(line[:, : end + 60])])
-
-
-def generated_rows(chance: Chance) -> list[np.ndarray]:
-    """Rows of many kinds: apart, nearly touching, touching, broken, thin, on squares, in two lines."""
-    apart, near = ([line_of(chance, gap) for _ in range(4)] for gap in ((0.1, 0.8), (0, 0.1)))
-    touching, broken, thin, squared = ([line_of(chance, (-0.1, 0.3)) for _ in range(3)] for _ in range(4))
-    inks = [
-        *apart,
-        *near,
-        *touching,
-        *(ink * (chance.random(ink.shape) < 0.9) * (np.arange(ink.shape[1]) % 23 > 3) for ink in broken),
-        *(ink > 0.97 for ink in thin),
-        *(
-            np.maximum(ink, 0.7 * ((np.arange(ink.shape[1]) % 40 < 2) | rows_of_lines(ink)))
-            for ink in squared
-        ),
-        *(np.vstack([ink, ink[::-1]]) for ink in (apart[0], near[0])),
-    ]
-    return [230 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 2, ink.shape) for ink in inks]
-
-
-def rows_of_lines(ink: np.ndarray) -> np.ndarray:
-    """Lines a little tilted."""
-    rows, columns = np.indices(ink.shape)
-    return (rows + 0.04 * columns) % 40 < 2
-
-
-def test_the_browser_reads_rows_of_every_kind_as_python_does(page: "Page") -> None:
-    pictures = [png(row) for row in generated_rows(np.random.default_rng(0))]
-    answers = page.evaluate(NUMBERS, [base64.b64encode(picture).decode() for picture in pictures])
-    counts = set()
-    for picture, answer in zip(pictures, answers, strict=True):
-        if isinstance(answer, str):
-            counts.add(0)
-            with pytest.raises(ValueError, match=re.escape(answer)):
-                read_number(picture)
-            continue
-        expected = read_number(picture)
-        counts.add(len(expected))
-        assert len(answer) == len(expected)
-        difference = np.abs(np.array(answer) - expected.reshape(len(expected), -1))
-        assert difference.max() <= 1
-        assert (difference > 0).mean() < 0.01
-    assert counts >= {0, 2, 3}  # refused, touching, apart
-
-
-@pytest.mark.parametrize(
-    "picture",
-    [
-        np.full((60, 40), 180),
-        128 + np.random.default_rng(0).normal(0, 20, (200, 200)),
-        np.zeros((28, 28)),
-        np.zeros((1, 1)),
-        255 * np.kron([[1, 1, 1, 1, 1], [1, 0, 1, 0, 1], [1, 1, 1, 1, 1]], np.ones((60, 10))),
-        255 * np.kron([[1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 1]], np.ones((40, 10))),
-    ],
-    ids=["grey", "noise", "black", "one pixel", "two digits", "two lines"],
-)
-def test_a_picture_without_a_digit_is_refused_in_the_same_words(page: "Page", picture: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="the picture can't be read") as refusal:
-        read_picture(png(picture))
-    with pytest.raises(sync_api.Error) as refused:
-        page.evaluate(ONE_DIGIT, base64.b64encode(png(picture)).decode())
-    assert str(refusal.value) in str(refused.value)

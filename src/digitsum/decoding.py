@@ -7,6 +7,7 @@ whatever a decoder fails with becomes one clear sentence.
 """
 
 import io
+import logging
 import os
 import threading
 import warnings
@@ -24,14 +25,17 @@ from digitsum.errors import InputError
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # what Pillow may decode: the fewer, the safer
 MAX_BYTES = 40_000_000
 MAX_PIXELS = 40_000_000
+MAX_JPEG_PIXELS = 80_000_000  # its decoder makes it smaller, so a pixel takes half the memory, at worst
 # Of a JPEG: a camera writes up to a dozen scans, each over all pixels, and one block of EXIF data
 REPEATED, MAX_REPEATED = (b"\xff\xda\0", b"Exif\0\0"), 100
 WORKING = 500  # pixels: a longer side is shrunk to at most this before the ink is found
+LIGHT = 230  # grey levels: ink as light as this isn't seen on white paper
 
 Picture = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | npt.NDArray[Any]
 Source = bytes | Image.Image | npt.NDArray[Any]  # a picture that is read and is still to be decoded
 Grey = npt.NDArray[np.uint8] | npt.NDArray[np.float32]  # 0 black to 255 white; float32 of deeper pictures
 
+log = logging.getLogger("digitsum")
 # the filters for warnings belong to the whole process: two threads that change them would mix them up
 _filters = threading.Lock()
 
@@ -41,6 +45,8 @@ def read(picture: Picture) -> Source:
 
     Raises
     ------
+    InputError
+        An open file is empty or stands at its end.
     OSError
         The path can't be read.
     TypeError
@@ -62,18 +68,28 @@ def read(picture: Picture) -> Source:
     data = bytearray()
     # a file without a buffer gives less than is asked for
     while len(data) <= MAX_BYTES and (more := picture.read(MAX_BYTES + 1 - len(data))):
+        if isinstance(more, str):
+            raise TypeError(
+                'a picture is read from a file opened for bytes, as open(path, "rb") does, not text'
+            )
         data += more
+    if not data:
+        raise InputError("no bytes are left in the open file: seek(0) goes back to its start")
     return bytes(data)
 
 
-def decode(source: Source) -> Grey:
-    """Give the grey levels of a picture, turned upright and shrunk to WORKING.
+def decode(source: Source, name: str = "the picture") -> Grey:
+    """Return the grey levels of a picture, turned upright and shrunk to WORKING.
+
+    A TIFF with further pages is read with a warning of the logger "digitsum".
 
     Parameters
     ----------
     source
         The bytes of a file in one of FORMATS, a Pillow image, which stays as it is, or an array [H, W],
         [H, W, 3] or [H, W, 4], bool, uint8, uint16 or float from 0 to 1, where 0 is black.
+    name
+        What a warning calls it.
 
     Returns
     -------
@@ -92,49 +108,62 @@ def decode(source: Source) -> Grey:
     >>> decode(np.full((1500, 1000), 40, np.uint8)).shape
     (500, 334)
     """
-    # a decoder can fail in many ways, and it warns of what is an error here or doesn't matter
+    if isinstance(source, np.ndarray):
+        image = _from_array(source)
+        return _grey(image, _factor(max(image.size)))
     try:
         with _quiet():
             image = _open(source)
         if image.format == "PNG":
             image.load()  # or its pixels would be decoded for its EXIF data, while other threads wait
+        if image.format == "TIFF" and getattr(image, "is_animated", False):
+            log.warning("%s has further pages: the first is read", name)
         with _quiet():
             image.getexif()  # warns here, and is kept; a JPEG's pixels are decoded later
         factor = _factor(max(image.size))
         factor //= _decode_smaller(image, factor)
         ImageOps.exif_transpose(image, in_place=True)
-        return _shrink(_grey(image), factor)
+        return _grey(image, factor)
     except UnidentifiedImageError as error:
         raise InputError(f"it is none of {', '.join(FORMATS)}; save it as PNG or JPEG") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"it has more than {MAX_PIXELS} pixels; make it smaller") from error
-    except InputError:
+    except (InputError, MemoryError, RecursionError):
         raise
     except Exception as error:
-        raise InputError(f"it is damaged: {error or type(error).__name__}") from error
+        # no list of what damaged bytes end in is complete: struct.error, KeyError, TypeError, SystemError ...
+        raise InputError(_explain(error)) from error
+
+
+def _explain(error: Exception) -> str:
+    """Return what a decoder fails with as a sentence; Pillow's own are of three kinds."""
+    if "MAX_TEXT" in str(error):
+        return "the text or colour profile beside its pixels is too long; save it anew without it"
+    told = isinstance(error, OSError | SyntaxError | ValueError)
+    return f"it is damaged: {error}" if told else "it is damaged"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let nothing warn; one thread at a time."""
+    """Let nothing warn, as it would of what is an error here or doesn't matter; one thread at a time."""
     with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _open(source: Source) -> Image.Image:
+def _open(source: bytes | Image.Image) -> Image.Image:
     """Open the picture: of a file only the header is read, and a caller's Pillow image is copied."""
-    if isinstance(source, np.ndarray):
-        return _from_array(source)
     if isinstance(source, Image.Image):
         _check_size(*source.size)
         return ImageOps.exif_transpose(source)
+    if not source:
+        raise InputError("it is empty")
     if len(source) > MAX_BYTES:
         raise InputError(f"it has more than {MAX_BYTES} bytes; make it smaller")
     if source.startswith(b"\xff\xd8") and max(map(source.count, REPEATED)) > MAX_REPEATED:
         raise InputError(f"it repeats a part of a JPEG more than {MAX_REPEATED} times; save it anew")
     image = Image.open(io.BytesIO(source), formats=FORMATS)
-    _check_size(*image.size)
+    _check_size(*image.size, MAX_JPEG_PIXELS if image.format in ("JPEG", "MPO") else MAX_PIXELS)
     return image
 
 
@@ -142,18 +171,25 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise InputError(f"an array should be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
     _check_size(array.shape[1], array.shape[0])
+    has_colours = array.ndim == 3
     if array.dtype.kind == "f":
         _check_range(array, 1)
-        colours = array.ndim == 3
-        array = np.rint(255 * array).astype(np.uint8) if colours else array.astype(np.float32)
-    elif array.dtype not in (np.bool, np.uint8) and (array.dtype != np.uint16 or array.ndim == 3):
-        raise InputError(f"an array should be uint8 from 0 to 255 or float from 0 to 1, not {array.dtype}")
+        array = np.rint(255 * array).astype(np.uint8) if has_colours else array.astype(np.float32)
+    elif array.dtype.kind == "u" and array.dtype.itemsize == 2:  # of either order of bytes
+        array = (array >> 8).astype(np.uint8) if has_colours else array.astype(np.uint16)
+    elif array.dtype == np.bool:
+        array = 255 * array.astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise InputError(
+            "an array should be bool, uint8 from 0 to 255, uint16 from 0 to 65535 or float from 0 to 1, not"
+            f" {array.dtype}"
+        )
     return Image.fromarray(array)
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise InputError(f"it has {width} x {height} pixels, more than {MAX_PIXELS}; make it smaller")
+def _check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
+    if width * height > most:
+        raise InputError(f"it has {width} x {height} pixels, more than {most}; make it smaller")
     if width * height == 0:
         raise InputError(f"it has {width} x {height} pixels, so it shows nothing")
 
@@ -167,7 +203,7 @@ def _check_range(array: npt.NDArray[Any], most: int) -> None:
 
 
 def _factor(longer: int) -> int:
-    """Tell how many times smaller a picture becomes: a power of two, or three of them, which is quick.
+    """Return how many times smaller a picture becomes: a power of two, or three of them, which is quick.
 
     Examples
     --------
@@ -187,17 +223,30 @@ def _decode_smaller(image: Image.Image, factor: int) -> int:
     return -(-max(width, height) // max(image.size))
 
 
-def _grey(image: Image.Image) -> Image.Image:
-    """Give grey levels, 0 to 255, with the fractions that 16 bits or floats have."""
+def _grey(image: Image.Image, factor: int) -> Grey:
+    """Return grey levels, 0 to 255, with the fractions that 16 bits or floats have, shrunk."""
     if image.mode == "F" or image.mode.startswith("I"):
         most = 1 if image.mode == "F" else 65_535
         array = np.asarray(image)
         _check_range(array, most)
-        return Image.fromarray(array.astype(np.float32) * np.float32(255 / most))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L")
+        return _shrink(Image.fromarray(array.astype(np.float32) * np.float32(255 / most)), factor)
+    if image.mode == "LAB":
+        return _shrink(image.getchannel("L"), factor)
+    if not image.has_transparency_data:
+        return _shrink(image.convert("L"), factor)
+    if image.mode == "La":  # which can't become RGBA at once
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    white = _on_paper(image, "white", factor)
+    if white.min() < LIGHT:
+        return white
+    black = _on_paper(image, "black", factor)
+    return black if black.mean() < 255 / 2 else white  # where most is transparent
+
+
+def _on_paper(image: Image.Image, colour: str, factor: int) -> Grey:
+    """Return the grey levels of an RGBA image on paper of a colour, shrunk."""
+    return _shrink(Image.alpha_composite(Image.new("RGBA", image.size, colour), image).convert("L"), factor)
 
 
 def _shrink(image: Image.Image, factor: int) -> Grey:

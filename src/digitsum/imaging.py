@@ -25,6 +25,8 @@ from digitsum.ruling import erase_rules
 
 PAPER = 1 / 3  # of the longer side: what is dark and narrower is ink, what is wider is paper or shadow
 AROUND = 1 / 9  # of the longer side: as far lie a pixel's surroundings, to which it is light or dark
+EVEN = 2  # grey levels: pixels at the edge that differ less from most are as bright as they
+MOSTLY = 2 / 3  # of the pixels at the edge: if as many are as bright, the picture is a drawing or clean scan
 DARKEST = 1 / 2  # of what is brightest: a deeper shadow isn't evened out, as that would magnify its noise
 FAINTEST = 0.1  # of the paper's brightness: less contrast is no ink
 LEFT = 1 / 4  # of the ink before: what is fainter without the lines is only their rest
@@ -46,19 +48,22 @@ def read_picture(picture: Picture) -> UInt8Array:
     """Read a picture of one digit, drawn, scanned or photographed, and prepare it as MNIST's images were.
 
     Dark ink on light paper and light ink on a dark board are both found, on an uneven background too.
-    Transparency counts as white paper, and a photo is turned as its EXIF data say. Dust, and what touches the
-    picture's edge beside a digit, is left out. Very thin strokes are thickened. Some paper should be left
-    around the digit: of pictures cut exactly to their ink, one in twenty is misread.
+    Transparency counts as white paper, or as black where the ink is white. A photo is turned as its EXIF
+    data say. Dust, and what touches the picture's edge beside a digit, is left out. Very thin strokes are
+    thickened. Some paper should be left around the digit: of pictures cut exactly to their ink, one in
+    twenty is misread.
 
     A picture that looks as MNIST's, 28 x 28 with most pixels exactly black, comes back unchanged. Of an
-    animation the first frame is read: a phone's JPEG, too, may hide further frames behind the photo.
+    animation the first frame is read: a phone's JPEG, too, may hide further frames behind the photo. Of a
+    TIFF it is the first page, and the logger "digitsum" warns where there are more.
 
     Parameters
     ----------
     picture
         The path of a file, its bytes, the file opened for reading bytes, a Pillow image, or an array
         [H, W], [H, W, 3] or [H, W, 4], bool, uint8, uint16 or float from 0 to 1, where 0 is black. A file is
-        PNG, JPEG, GIF, BMP, TIFF or WEBP, of at most 40 million bytes and pixels.
+        PNG, JPEG, GIF, BMP, TIFF or WEBP, of at most 40 million bytes and pixels; a JPEG may have 80 million
+        pixels.
 
     Returns
     -------
@@ -124,11 +129,11 @@ def read_number(picture: Picture) -> UInt8Array:
     >>> read_number(page).shape
     (2, 28, 28)
     """
-    source = read(picture)
+    name = _name(picture)
     try:
-        return _prepare(decode(source))
+        return _prepare(decode(read(picture), name))
     except InputError as error:
-        raise InputError(f"{_name(picture)} can't be read: {error}") from error
+        raise InputError(f"{name} can't be read: {error}") from error
 
 
 def fit_ink(ink: Ink) -> UInt8Array:
@@ -216,12 +221,26 @@ def _prepare(grey: Grey) -> UInt8Array:
 
 
 def _is_dark_on_light(grey: Grey) -> bool:
-    """Tell whether what stands out from its surroundings is darker than they are.
+    """Tell whether the ink is darker than the paper.
 
-    That is the sign of the third moment: a shadow, which is as much too dark as too light, adds nothing.
+    An edge of one level, as a drawing has, is paper, unless it is a dark line around lighter paper. Else it
+    is the sign of the third moment of what stands out from its surroundings: a shadow, which is as much too
+    dark as too light, adds nothing, but strokes as thick as the surroundings are wide only add their holes.
     """
-    light = grey - _mean_around(grey, int(max(grey.shape) * AROUND))
+    radius, edge = int(max(grey.shape) * AROUND), _border(grey, 1)
+    level = _median(edge)
+    if np.count_nonzero(abs(edge - level) <= EVEN) >= MOSTLY * edge.size:
+        middle = (float(grey.min()) + float(grey.max())) / 2
+        return bool(level >= middle or np.mean(_border(grey, max(radius, 1)) >= middle) >= 1 / 2)
+    light = grey - _mean_around(grey, radius)
     return bool(np.sum(light * light * light) <= 0)  # `** 3` takes a hundred times as long
+
+
+def _border(grey: Grey, width: int) -> npt.NDArray[np.float32]:
+    """Return the pixels, [N], that are less than `width` from the edge."""
+    inside = np.zeros(grey.shape, bool)
+    inside[width:-width, width:-width] = True
+    return grey[~inside].astype(np.float32)
 
 
 def _mean_around(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
@@ -247,7 +266,7 @@ def _find_ink(grey: Grey, brightest: float) -> tuple[Ink, bool]:
     rest = erase_rules(erase_rules(whole).T).T
     ink = _strength(rest)
     if ink < max(FAINTEST, LEFT * _strength(whole)):
-        raise InputError("no ink stands out from its background (what is transparent counts as white)")
+        raise InputError("no ink stands out from its background")
     return np.minimum(rest / np.float32(ink), 1), not np.may_share_memory(rest, whole)
 
 
@@ -303,9 +322,9 @@ def _thicken(ink: Ink) -> Ink:
     """
     if max(ink.shape) > LARGE:
         ink = _fit(ink, LARGE)
-    wide = np.pad(ink, 1)
+    wide = np.pad(ink, 1).astype(np.float64)
     outline = np.abs(np.diff(wide, axis=0)).sum() + np.abs(np.diff(wide, axis=1)).sum()
-    missing = STROKE / LARGE * max(ink.shape) - 2 * ink.sum() / outline
+    missing = STROKE / LARGE * max(ink.shape) - 2 * wide.sum() / outline
     radius = max(int(missing / 2 + 0.5), 0)
     return over_squares(np.maximum, np.pad(ink, 2 * radius), radius)
 
@@ -313,27 +332,28 @@ def _thicken(ink: Ink) -> Ink:
 def _fit(ink: Ink, longer: int) -> Ink:
     """Scale by averaging areas, so that the longer side has `longer` pixels."""
     height, width = (max(int(size * longer / max(ink.shape) + 0.5), 1) for size in ink.shape)
-    return cast(Ink, _overlaps(ink.shape[0], height) @ ink @ _overlaps(ink.shape[1], width).T)
+    rows, columns = _overlaps(ink.shape[0], height), _overlaps(ink.shape[1], width)
+    return (rows @ ink @ columns.T).astype(np.float32)
 
 
-def _overlaps(before: int, after: int) -> Ink:
+def _overlaps(before: int, after: int) -> npt.NDArray[np.float64]:
     """Tell which part of each of `after` pixels lies on each of `before` pixels, [after, before].
 
     Examples
     --------
     >>> _overlaps(3, 2).round(2)
     array([[0.67, 0.33, 0.  ],
-           [0.  , 0.33, 0.67]], dtype=float32)
+           [0.  , 0.33, 0.67]])
     """
     edges = np.arange(after + 1)[:, np.newaxis] * before / after
     pixels = np.arange(before)
     parts = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
-    return (parts.clip(0) * after / before).astype(np.float32)
+    return parts.clip(0) * after / before
 
 
 def _centre(ink: Ink) -> UInt8Array:
     """Put the centre of mass on the pixel (14, 14), as in MNIST, unless the digit would be cut off."""
-    image = np.zeros((SIDE, SIDE), np.uint8)
+    image, ink = np.zeros((SIDE, SIDE), np.uint8), ink.astype(np.float64)
     place = []
     for axis, size in enumerate(ink.shape):
         mass = ink.sum(axis=1 - axis)

@@ -15,8 +15,11 @@ const MAX_PIXELS = 40_000_000;
 const STRIP = 1_000_000;  // pixels of a picture that are drawn at a time
 
 const WORKING = 500;  // pixels: a longer side is shrunk to at most this before the ink is found
+const LIGHT = 230;  // grey levels: ink as light as this isn't seen on white paper
 const PAPER = 1 / 3;  // of the longer side: narrower is ink where it is dark, wider is paper or shadow
 const AROUND = 1 / 9;  // of the longer side: as far lie a pixel's surroundings, to which it is light or dark
+const EVEN = 2;  // grey levels: pixels at the edge that differ less from most are as bright as they
+const MOSTLY = 2 / 3;  // of the pixels at the edge: if as many are as bright, it is a drawing or a clean scan
 const DARKEST = 1 / 2;  // of what is brightest: a deeper shadow isn't evened out
 const FAINTEST = 0.1;  // of the paper's brightness: less contrast is no ink
 const BLOCKS = 64;  // of columns, in each of which a line is looked for
@@ -90,17 +93,20 @@ async function decode(picture) {
   if (width * height > MAX_PIXELS) {
     throw new Refused(`it has ${width} x ${height} pixels, more than ${MAX_PIXELS}; make it smaller`);
   }
-  return shrink(bitmap);
+  const white = shrink(bitmap, "white");
+  if (lowestOf(white) < LIGHT) return white;
+  const black = shrink(bitmap, "black");
+  return sum(black) < black.values.length * 255 / 2 ? black : white;  // where most is transparent
 }
 
 // The whole picture may need a larger canvas than a phone gives, so it is drawn in strips of whole blocks
-function shrink(bitmap) {
+function shrink(bitmap, paper) {
   const {width, height} = bitmap, k = factor(Math.max(width, height));
   const down = Math.min(k, height), right = Math.min(k, width);
   const shrunk = array(Math.ceil(height / down), Math.ceil(width / right));
   const most = Math.max(Math.floor(STRIP / (width * down)), 1);
   const strip = new OffscreenCanvas(width, most * down).getContext("2d", {willReadFrequently: true});
-  strip.fillStyle = "white";  // paper, where the picture is transparent
+  strip.fillStyle = paper;  // where the picture is transparent
   for (let row = 0; row < shrunk.height; row += most) {
     const rows = Math.min(most * down, height - row * down);
     strip.fillRect(0, 0, width, rows);
@@ -135,7 +141,7 @@ function meansOfBlocks({data, width, height}, down, right) {
   });
 }
 
-// From grey levels to MNIST
+// From grey levels to MNIST, rounded to float32 and summed in float64 where imaging.py is
 
 function prepare(grey) {
   if (isPrepared(grey)) return [Uint8Array.from(grey.values)];
@@ -153,9 +159,20 @@ const isPrepared = grey =>
   grey.height === SIDE && grey.width === SIDE && highestOf(grey) > 127 && median(grey) === 0;
 
 function isDarkOnLight(grey) {
-  const around = meanAround(grey, Math.floor(longer(grey) * AROUND));
+  const radius = Math.floor(longer(grey) * AROUND), edge = border(grey, 1), level = median({values: edge});
+  if (edge.filter(value => Math.abs(value - level) <= EVEN).length >= MOSTLY * edge.length) {
+    const middle = (lowestOf(grey) + highestOf(grey)) / 2, near = border(grey, Math.max(radius, 1));
+    return level >= middle || near.filter(value => value >= middle).length >= near.length / 2;
+  }
+  const around = meanAround(grey, radius);
   return grey.values.reduce((total, value, i) => total + (value - around[i]) ** 3, 0) <= 0;
 }
+
+// The pixels that are less than `by` from the edge
+const border = ({height, width, values}, by) => values.filter((_, i) => {
+  const row = Math.floor(i / width), column = i % width;
+  return Math.min(row, column, height - 1 - row, width - 1 - column) < by;
+});
 
 // The sums of all above and to the left give that of any square, in float64
 function meanAround(grey, radius) {
@@ -189,20 +206,20 @@ function findInk(grey, brightest) {
   const raw = ofEach(grey, (value, i) => (paper.values[i] - value) / Math.max(paper.values[i], dark));
   const noise = median(raw);
   const whole = ofEach(raw, value => Math.max(value - noise, 0));
-  const depth = transpose(eraseRules(transpose(eraseRules(whole))));
+  const once = eraseRules(whole), turned = transpose(once), twice = eraseRules(turned);
+  const depth = transpose(twice), hasRules = once !== whole || twice !== turned;
   const most = strength(depth);
   if (most < Math.max(FAINTEST, LEFT * strength(whole))) {
-    throw new Refused("no ink stands out from its background (what is transparent counts as white)");
+    throw new Refused("no ink stands out from its background");
   }
-  const hasRules = depth.values.some((value, i) => value !== whole.values[i]);
-  return {ink: ofEach(depth, value => Math.min(value / most, 1)), hasRules};
+  return {ink: ofEach(depth, value => Math.min(value / Math.fround(most), 1)), hasRules};
 }
 
 function strength(depth) {
   let weighted = 0, weights = 0;
   for (const value of depth.values) {
-    const weight = value * value * value * value;
-    weighted += weight * value;
+    const square = Math.fround(value * value), weight = Math.fround(square * square);
+    weighted += Math.fround(weight * value);
     weights += weight;
   }
   return weighted / Math.max(weights, 1e-9);
@@ -530,13 +547,13 @@ const differences = grid => pad(grid, 1).values.reduce(
 
 const fit = (ink, size) => {
   const scale = side => Math.max(Math.floor(side * size / longer(ink) + 0.5), 1);
-  const rows = scaleRows(ink, scale(ink.width));
-  return transpose(scaleRows(transpose(rows), scale(ink.height)));
+  const rows = scaleRows(ink, scale(ink.width)), both = scaleRows(transpose(rows), scale(ink.height));
+  return ofEach(transpose(both), value => value);
 };
 
-// Each new pixel is the average of the area that it covers
+// Each new pixel is the average of the area that it covers, in float64
 function scaleRows(grid, width) {
-  const result = array(grid.height, width);
+  const result = {height: grid.height, width, values: new Float64Array(grid.height * width)};
   for (let column = 0; column < width; column++) {
     const start = column * grid.width / width, end = (column + 1) * grid.width / width;
     for (let i = Math.floor(start); i < Math.min(Math.ceil(end), grid.width); i++) {
@@ -569,6 +586,7 @@ function place(ink) {
 
 const array = (height, width) => ({height, width, values: new Float32Array(height * width)});
 const longer = grid => Math.max(grid.height, grid.width);
+const lowestOf = grid => grid.values.reduce((least, value) => Math.min(least, value));
 const highestOf = grid => grid.values.reduce((most, value) => Math.max(most, value));
 
 // Plain loops, as the arrays' own `map` and `reduce` take three times as long
@@ -588,7 +606,8 @@ function sum(grid) {
 const median = ({values}) => values.toSorted()[values.length >> 1];
 
 function transpose(grid) {
-  const result = array(grid.width, grid.height);
+  const values = new grid.values.constructor(grid.values.length);
+  const result = {height: grid.width, width: grid.height, values};
   for (let row = 0, from = 0; row < grid.height; row++) {
     for (let to = row; to < result.values.length; to += grid.height) result.values[to] = grid.values[from++];
   }

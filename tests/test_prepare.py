@@ -1,0 +1,331 @@
+"""prepare.js beside imaging.py: the same images, to the byte, and the same sentences.
+
+The node that playwright's package brings runs it, so this needs no browser.
+"""
+
+import base64
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import playwright
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from digitsum import mnist
+from digitsum.decoding import MAX_BYTES, MAX_PIXELS
+from digitsum.files import ASSETS
+from digitsum.imaging import may_be_two, read_number, read_picture
+
+NODE = Path(playwright.__file__).parent / "driver" / "node"
+
+Chance = np.random.Generator
+Pixels = np.ndarray  # uint8, [H, W] or RGBA, [H, W, 4]
+Ask = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def ask() -> Iterator[Ask]:
+    """One process for all questions: it gives what prepare.js answers."""
+    command = [NODE, Path(__file__).with_name("prepare_in_node.js"), ASSETS / "prepare.js"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as node:
+        assert node.stdin
+        assert node.stdout
+
+        def ask(**question: Any) -> Any:
+            print(json.dumps(question), file=node.stdin, flush=True)
+            return json.loads(node.stdout.readline())
+
+        yield ask
+        node.stdin.close()
+    assert node.returncode == 0
+
+
+def reading(ask: Ask, pixels: Pixels, read: str = "readNumber") -> str | np.ndarray:
+    """What prepare.js reads in a picture: the images, [K, 28, 28], or the sentence."""
+    rgba = np.asarray(Image.fromarray(pixels).convert("RGBA"))
+    picture = {"width": rgba.shape[1], "height": rgba.shape[0], "pixels": base64_of(rgba)}
+    answer = ask(read=read, picture=picture)
+    return answer if isinstance(answer, str) else np.stack([image_of(each) for each in answer])
+
+
+def base64_of(array: np.ndarray) -> str:
+    return base64.b64encode(array.tobytes()).decode()
+
+
+def image_of(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(28, 28)
+
+
+def digits_read_alike(ask: Ask, pixels: Pixels) -> int:
+    """How many digits Python reads, 0 if it refuses; prepare.js reads the same or says the same."""
+    try:
+        expected: str | np.ndarray = read_number(pixels)
+    except ValueError as refusal:
+        expected = str(refusal)
+    answer = reading(ask, pixels)
+    assert type(answer) is type(expected), (answer, expected)
+    np.testing.assert_array_equal(answer, expected)
+    return 0 if isinstance(expected, str) else len(expected)
+
+
+def levels(page: np.ndarray) -> Pixels:
+    return np.rint(page.clip(0, 255)).astype(np.uint8)
+
+
+# One digit, drawn in many ways
+
+
+def drawn(image: np.ndarray, chance: Chance, scales: tuple[int, int] = (3, 7)) -> np.ndarray:
+    """Draw the image some times as large, off-centre on a page: the share of ink, float [H, W]."""
+    size = 28 * int(chance.integers(*scales))
+    large = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+    height, width = (int(size * chance.uniform(1.1, 1.8)) for _ in range(2))
+    top, left = int(chance.integers(0, height - size)), int(chance.integers(0, width - size))
+    page = np.zeros((height, width))
+    page[top : top + size, left : left + size] = np.asarray(large) / 255
+    return page
+
+
+def shade(page: np.ndarray) -> np.ndarray:
+    """Brightness from 1 to 0.5 from the left to the right."""
+    return np.linspace(1, 0.5, page.shape[1])
+
+
+def unchanged(image: np.ndarray, chance: Chance) -> Pixels:
+    return image
+
+
+def negative(image: np.ndarray, chance: Chance) -> Pixels:
+    return 255 - image
+
+
+def clean(image: np.ndarray, chance: Chance) -> Pixels:
+    return levels(255 * (1 - drawn(image, chance)))
+
+
+def chalk(image: np.ndarray, chance: Chance) -> Pixels:
+    return levels(255 * drawn(image, chance))
+
+
+def thick(image: np.ndarray, chance: Chance) -> Pixels:
+    """Strokes three pixels thicker that nearly fill 28 x 28, dark on light or light on dark."""
+    rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
+    ink = np.pad(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
+    ink = ndimage.grey_dilation(ink, (3, 3))
+    height, width = (round(26 * side / max(ink.shape)) for side in ink.shape)
+    page = np.zeros((28, 28), np.uint8)
+    page[1 : 1 + height, 1 : 1 + width] = Image.fromarray(ink).resize((width, height))
+    return page if chance.random() < 0.5 else 255 - page
+
+
+def shadow(image: np.ndarray, chance: Chance) -> Pixels:
+    ink = drawn(image, chance)
+    return levels(240 * (1 - 0.85 * ink) * shade(ink))
+
+
+def photo(image: np.ndarray, chance: Chance) -> Pixels:
+    ink = drawn(image, chance)
+    return levels(220 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 5, ink.shape))
+
+
+def thin_pen(image: np.ndarray, chance: Chance) -> Pixels:
+    return levels(250 - 200 * (drawn(image, chance) > 0.97))  # only the middle of each stroke
+
+
+def blackboard(image: np.ndarray, chance: Chance) -> Pixels:
+    ink = drawn(image, chance)
+    return levels((40 + 170 * ink) * shade(ink) + chance.normal(0, 8, ink.shape))
+
+
+def framed(image: np.ndarray, chance: Chance) -> Pixels:
+    """On clean paper with a dark line around it."""
+    return levels(np.pad(255 * (1 - drawn(image, chance)), int(chance.integers(1, 5))))
+
+
+def red_on_a_table_with_dust(image: np.ndarray, chance: Chance) -> Pixels:
+    ink = drawn(image, chance)
+    ink[tuple(chance.integers(0, ink.shape, (20, 2)).T)] = 1
+    page = 255 - ink[..., np.newaxis] * (255 - np.array([200, 60, 40]))
+    return levels(np.pad(page, ((30, 0), (0, 40), (0, 0)), constant_values=50))
+
+
+def transparent(image: np.ndarray, chance: Chance) -> Pixels:
+    """Ink of any colour on a transparent canvas."""
+    ink = drawn(image, chance)
+    picture = np.empty((*ink.shape, 4))
+    picture[...] = [*chance.integers(0, 256, 3), 255]
+    picture[..., 3] *= ink
+    return levels(picture)
+
+
+def transparent_white(image: np.ndarray, chance: Chance) -> Pixels:
+    """As a canvas in dark mode saves it."""
+    picture = transparent(image, chance)
+    picture[..., :3] = chance.integers(235, 256)
+    return picture
+
+
+WAYS = [
+    *(unchanged, negative, clean, chalk, thick, shadow, photo, thin_pen, blackboard, framed),
+    *(red_on_a_table_with_dust, transparent, transparent_white),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_digit_is_read_to_the_byte(ask: Ask, way: Callable[[np.ndarray, Chance], Pixels]) -> None:
+    chance = np.random.default_rng(0)
+    images = mnist.load().images[chance.integers(0, 5000, 12), 0]
+    counts = [digits_read_alike(ask, way(image, chance)) for image in images]
+    assert counts.count(1) >= 9
+
+
+@pytest.mark.parametrize("shape", [(501, 470), (1204, 1003), (2001, 401), (1, 700), (3000, 2)])
+def test_a_large_picture_is_shrunk_to_the_byte(ask: Ask, shape: tuple[int, int]) -> None:
+    chance = np.random.default_rng(0)
+    ink = drawn(mnist.load().images[7, 0], chance)
+    rows, columns = (np.arange(side) * large // side for side, large in zip(shape, ink.shape, strict=True))
+    page = 230 * (1 - 0.8 * ink[rows][:, columns]) + chance.normal(0, 4, shape)
+    digits_read_alike(ask, levels(page[..., np.newaxis] * [1, 0.95, 0.85]))
+
+
+@pytest.mark.parametrize("side", [1, 2, 5, 8, 9, 12, 20])
+def test_a_small_picture_is_read_to_the_byte(ask: Ask, side: int) -> None:
+    chance = np.random.default_rng(side)
+    for _ in range(5):
+        page = 40 + 180 * ndimage.gaussian_filter(chance.random((side, side)) < 0.2, 0.5, output=float)
+        for picture in (page, 255 - page, 255 * (chance.random((side, side + 3)) < 0.1)):
+            digits_read_alike(ask, levels(picture))
+
+
+# Rows of digits
+
+
+def line_of(chance: Chance, gap: tuple[float, float]) -> np.ndarray:
+    """Draw three digits, 3 times as large, slanted, `gap` of their height apart: the share of ink."""
+    digits, line, end = mnist.load(), np.zeros((150, 450)), 15
+    for image in digits.images[chance.integers(0, 5000, 3), 0]:
+        rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
+        glyph = np.kron(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.ones((3, 3))) / 255
+        top = int(chance.integers(22, 45))
+        place = line[top : top + len(glyph), end : end + glyph.shape[1]]
+        np.maximum(place, glyph, out=place)
+        end += glyph.shape[1] + int(60 * chance.uniform(*gap))
+    slant = chance.uniform(-0.3, 0.3)
+    return np.stack([np.roll(row, round(slant * i)) for i, row in enumerate(line[:, : end + 45])])
+
+
+def apart(chance: Chance) -> np.ndarray:
+    return line_of(chance, (0.1, 0.8))
+
+
+def near(chance: Chance) -> np.ndarray:
+    return line_of(chance, (0, 0.1))
+
+
+def touching(chance: Chance) -> np.ndarray:
+    return line_of(chance, (-0.1, 0.3))
+
+
+def broken(chance: Chance) -> np.ndarray:
+    ink = touching(chance)
+    return ink * (chance.random(ink.shape) < 0.9) * (np.arange(ink.shape[1]) % 23 > 3)
+
+
+def thin(chance: Chance) -> np.ndarray:
+    return (touching(chance) > 0.97).astype(float)
+
+
+def on_squares(chance: Chance) -> np.ndarray:
+    """Over lines a little tilted."""
+    ink = touching(chance)
+    rows, columns = np.indices(ink.shape)
+    lines = ((rows + 0.04 * columns) % 40 < 2) | ((columns - 0.03 * rows) % 40 < 2)
+    return np.maximum(ink, 0.7 * lines)
+
+
+def in_two_lines(chance: Chance) -> np.ndarray:
+    ink = apart(chance)
+    return np.vstack([ink, ink[::-1]])
+
+
+@pytest.mark.parametrize(
+    ("way", "counts"),
+    [
+        (apart, {3}),
+        (near, {1, 2, 3}),
+        (touching, {2, 3}),
+        (broken, {3, 4, 6}),
+        (thin, {1, 2, 3}),
+        (on_squares, {1, 2, 3}),
+        (in_two_lines, {0}),
+    ],
+)
+def test_a_row_is_read_to_the_byte(ask: Ask, way: Callable[[Chance], np.ndarray], counts: set[int]) -> None:
+    chance, found = np.random.default_rng(0), set()
+    for _ in range(6):
+        ink = way(chance)
+        page = 230 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 2, ink.shape)
+        found.add(digits_read_alike(ask, levels(page)))
+    assert found == counts
+
+
+def test_what_may_be_two_is_told_alike(ask: Ask) -> None:
+    chance, answers = np.random.default_rng(0), []
+    for _ in range(100):
+        image = levels(255 * (ndimage.gaussian_filter(chance.random((28, 28)), chance.uniform(0, 3)) > 0.5))
+        image *= np.arange(28)[:, np.newaxis] < chance.integers(4, 29)
+        share = chance.choice([0, 0.5, 0.95, 0.9999, 1])
+        answers.append(ask(image=base64_of(image), probability=share))
+        assert answers[-1] == may_be_two(image[np.newaxis], np.array([share]))[0]
+    assert 20 < sum(answers) < 80
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        (np.full((60, 40), 180), "no ink stands out from its background"),
+        (128 + np.random.default_rng(0).normal(0, 20, (200, 200)), "no digit stands out from the specks"),
+        (np.zeros((28, 28)), "no ink stands out from its background"),
+        (np.zeros((1, 1)), "no ink stands out from its background"),
+        (np.zeros((90, 80, 4)), "no ink stands out from its background"),
+        (
+            255 * np.kron([[1, 1, 1, 1, 1], [1, 0, 1, 0, 1], [1, 1, 1, 1, 1]], np.ones((60, 10))),
+            "it shows 2 digits, not one; read_number, ",
+        ),
+        (
+            255 * np.kron([[1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 1]], np.ones((40, 10))),
+            "its digits don't stand in one row",
+        ),
+    ],
+    ids=["grey", "noise", "black", "one pixel", "transparent", "two digits", "two lines"],
+)
+def test_a_picture_without_one_digit_is_refused_in_the_same_words(
+    ask: Ask, page: np.ndarray, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^the picture can't be read: {sentence}") as refusal:
+        read_picture(levels(page))
+    assert reading(ask, levels(page), "readPicture") == str(refusal.value)
+
+
+def test_too_many_bytes_or_pixels_and_what_is_no_picture_are_refused(ask: Ask) -> None:
+    refusals = [
+        ({"size": MAX_BYTES + 1}, f"it has more than {MAX_BYTES} bytes; make it smaller"),
+        (
+            {"size": 1, "width": 10_000, "height": 9_000, "pixels": ""},
+            f"it has 10000 x 9000 pixels, more than {MAX_PIXELS}; make it smaller",
+        ),
+        (
+            {"size": MAX_BYTES},
+            "it is damaged, or in no format that this browser reads; save it as PNG or JPEG",
+        ),
+    ]
+    for picture, sentence in refusals:
+        assert ask(read="readNumber", picture=picture) == f"the picture can't be read: {sentence}"
