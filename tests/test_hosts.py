@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,11 +24,11 @@ from PIL import Image
 from torch import Tensor, distributed
 
 from digitsum import mnist, processes
-from digitsum.cli import main
+from digitsum.cli import fail, main
 from digitsum.config import Config
 from digitsum.cores import cores
 from digitsum.errors import InputError
-from digitsum.processes import launch, together
+from digitsum.processes import _watch_parent, launch, together
 from digitsum.training import Row, _check_alike, fit
 
 # of 72 images: three batches whose parts are of 12 and 11, and one that is too small to share; without
@@ -265,6 +265,23 @@ def test_all_end_when_the_first_is_told_to_end(workers: Callable[[str], None], t
         launch(2, Path("run"), [])
     other.join()
     assert not psutil.Process().children()
+
+
+def test_a_process_without_a_parent_ends_even_if_nobody_hears_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended: list[int] = []
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setenv(processes.PARENT, "0")  # no process's number
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with suppress(OSError), os.fdopen(writer, "w") as broken:  # closing it fails as well
+        monkeypatch.setattr(sys, "stderr", broken)
+        _watch_parent(True, tmp_path, Event())
+        with pytest.raises(SystemExit, match=r"^130$"):
+            fail("interrupted", 130)
+        ended.append(0)
+    assert ended == [1, 0]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import Field, asdict, fields, replace
 from datetime import datetime
 from functools import partial
@@ -91,7 +91,7 @@ def main() -> None:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
         )  # else Python would flush, and fail, again
-        sys.exit(1)
+        _leave(1)
     except OSError as error:
         fail(_reason(error), 1)
     except FloatingPointError as error:
@@ -105,7 +105,8 @@ def main() -> None:
     except Exception:
         if _STARTED not in os.environ:
             raise
-        sys.excepthook(*sys.exc_info())
+        with suppress(OSError):
+            sys.excepthook(*sys.exc_info())
         _leave(1)
 
 
@@ -148,14 +149,16 @@ def _reason(error: OSError) -> str:
 
 def fail(message: str, code: int) -> NoReturn:
     """Say in one sentence what went wrong, and end."""
-    print(f"digitsum: {message}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # whoever read what is printed may be gone
+        print(f"digitsum: {message}", file=sys.stderr, flush=True)
     _leave(code)
 
 
 def _leave(code: int) -> NoReturn:
     """End; one of several processes does at once: without a peer, Python's own end may never come."""
     if _STARTED in os.environ:
-        sys.stdout.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
 

@@ -165,7 +165,8 @@ def _watch_parent(speaks: bool, run: Path, ended: Event) -> None:
         if ended.wait(1):
             return
     if speaks:
-        print(f"digitsum: {_lost(run)}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # whoever read what is printed may be gone, too
+            print(f"digitsum: {_lost(run)}", file=sys.stderr, flush=True)
     os._exit(1)
 
 
