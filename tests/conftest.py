@@ -1,3 +1,4 @@
+import logging
 import multiprocessing
 import os
 import re
@@ -63,6 +64,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         if not reason.startswith("Skipped: only "):
             report.outcome, report.longrepr = "failed", f"{reason} (on CI whatever is skipped has failed)"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_logged() -> Iterator[None]:
+    """Have the package log again what the service and all processes of a training but the first keep quiet."""
+    yield
+    logging.getLogger("digitsum").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

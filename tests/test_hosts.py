@@ -207,11 +207,13 @@ def test_a_training_that_is_told_to_end_says_how_to_go_on(
 
 @pytest.fixture
 def workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], None]]:
-    """Let `launch` start small programs, which write their place into a file of their rank."""
+    """Let `launch` start small programs, which write their place into a file of their rank, and all end."""
     kept = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)
     write = "import json, os, signal, sys, time; json.dump(dict(os.environ), open(os.environ['RANK'], 'w'));"
+    before = psutil.Process().children()  # of other tests' libraries
     yield lambda code: monkeypatch.setattr(sys, "orig_argv", ["python", "-S", "-c", write + code])
+    assert psutil.Process().children() == before
     for each, handler in kept.items():
         signal.signal(each, handler)
 
@@ -248,7 +250,6 @@ def test_all_end_with_the_first_that_does_and_its_reason_is_the_end_s(
     workers(code)
     with pytest.raises(error, match=words):
         launch(2, Path("run"), [])
-    assert not psutil.Process().children()
 
 
 @pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
@@ -264,7 +265,6 @@ def test_all_end_when_the_first_is_told_to_end(workers: Callable[[str], None], t
     with pytest.raises(KeyboardInterrupt):
         launch(2, Path("run"), [])
     other.join()
-    assert not psutil.Process().children()
 
 
 def test_a_process_without_a_parent_ends_even_if_nobody_hears_why(
