@@ -68,7 +68,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(autouse=True)
 def _warnings_are_logged() -> Iterator[None]:
-    """Have the package log again what the service and all processes of a training but the first keep quiet."""
+    """Have the package log again what a service, or a further process of a training, keeps to itself."""
     yield
     logging.getLogger("digitsum").setLevel(logging.NOTSET)
 
