@@ -3,7 +3,7 @@
 python benchmarks/shared.py [--busy 2] [--rounds 3]
 
 `digitsum train --epochs 2` of each network, with a thread for each core, alone and beside processes that do
-nothing but count; with GOMP_SPINCOUNT=300000, which is GNU OpenMP's own default, and with the 2000 that
+nothing but add; with GOMP_SPINCOUNT=300000, which is GNU OpenMP's own default, and with the 2000 that
 digitsum sets. All are measured in turn, and the least and the median of the rounds are printed: the seconds
 of the whole command, and of processor time. The machine must have nothing else to do.
 """
@@ -49,8 +49,9 @@ def main() -> None:
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """Keep `count` processes busy."""
-    command = [sys.executable, "-c", "while True: pass"]
+    """Keep `count` processes busy, at most as long as this one lives."""
+    code = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(10**6))"
+    command = [sys.executable, "-c", code]
     processes = [subprocess.Popen(command) for _ in range(count)]  # noqa: S603
     try:
         yield
