@@ -1,3 +1,4 @@
+import io
 import logging
 import multiprocessing
 import os
@@ -6,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -116,9 +118,18 @@ def run(
 
 @pytest.fixture(scope="session")
 def finished_run(digitsum_main: Callable[..., int], once: Callable[..., Path]) -> Path:
-    """The folder of a short training of `concat` on the embedded images with all in it, to read only."""
+    """The folder of a short training of `concat` on the embedded images with all in it, to read only.
+
+    Beside it lies printed.txt, what the command line printed.
+    """
     short = ("--epochs", 2, "--width", 4, "--no-augment", "--precision", "32-true", "--log", "tensorboard")
-    return once("run", lambda folder: digitsum_main("train", *short, "--out", folder))
+
+    def train(folder: Path) -> None:
+        with redirect_stdout(io.StringIO()) as printed:
+            assert digitsum_main("train", *short, "--out", folder / "run") == 0
+        (folder / "printed.txt").write_text(printed.getvalue())
+
+    return once("finished", train) / "run"
 
 
 @pytest.fixture(scope="session")

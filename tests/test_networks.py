@@ -329,7 +329,8 @@ def test_load_gives_a_trained_network_ready_to_answer(name: str) -> None:
     assert network.config["network"] == name
     assert not network.training
     digits = mnist.load()
-    result = evaluate(network, loader(DigitSumDataset(digits)), "mnist5k", "train")
+    few = mnist.Digits(digits.images[::5].copy(), digits.labels[::5])
+    result = evaluate(network, loader(DigitSumDataset(few)), "mnist5k", "train")
     assert min(result.digit_accuracy, result.sum_accuracy, result.consistency) > 0.99
 
 
