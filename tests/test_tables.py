@@ -94,7 +94,8 @@ def test_a_row_without_a_picture_says_so_and_the_others_are_read(kind: str, tmp_
 NUMBERS = {
     "float64, whole": (pa.array([7.0, 7.5, None, float("nan")]), [7, 7.5, None]),
     "float16": (pa.array([7, 7.5, None], pa.float16()), [7, 7.5, None]),
-    "decimal": (pa.array([Decimal("7.00"), Decimal("7.50"), None]), [7, Decimal("7.50"), None]),
+    "decimal": (pa.array([Decimal("7.00"), Decimal("7.50"), None]), [7, 7.5, None]),
+    "decimal, long": (pa.array([Decimal(10) ** 30], pa.decimal128(38, 2)), [10**30]),
     "a dictionary": (pa.array([7, 8, None]).dictionary_encode(), [7, 8, None]),
     "text": (pa.array(["7", "-1", None]), ["7", "-1", None]),
     "text in a view": (pa.array(["7", "-1", None], pa.string_view()), ["7", "-1", None]),

@@ -12,6 +12,7 @@ Addresses are whatever fsspec knows.
 import hashlib
 import json
 import logging
+import math
 import re
 import stat
 from collections.abc import Iterator
@@ -332,7 +333,7 @@ def check_column(schema: pa.Schema, part: Part, column: str | None, *more: str) 
 
 
 def values(batch: pa.RecordBatch, part: Part, column: str) -> list[Any]:
-    """Return a column's values, of the file or of its folders' names; a whole number is an int.
+    """Return a column's values, of the file or of its folders' names; whole numbers are int, others float.
 
     Examples
     --------
@@ -343,13 +344,14 @@ def values(batch: pa.RecordBatch, part: Part, column: str) -> list[Any]:
     """
     if column not in batch.schema.names:
         return [part.keys[column]] * len(batch)
-    return [int(value) if _is_whole(value) else value for value in batch[column].to_pylist()]
+    return [
+        _number(value) if isinstance(value, float | Decimal) else value for value in batch[column].to_pylist()
+    ]
 
 
-def _is_whole(value: object) -> bool:
-    if isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, Decimal) and value == value.to_integral_value()
+def _number(value: float | Decimal) -> int | float:
+    is_whole = math.isfinite(value) and value.as_integer_ratio()[1] == 1
+    return int(value) if is_whole else float(value)
 
 
 def picture_column(schema: pa.Schema, part: Part, column: str | None = None) -> str:
