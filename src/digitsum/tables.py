@@ -126,31 +126,37 @@ def find(source: str, out: str | None = None) -> list[Part]:
     """
     with reaching(source):
         fs, path = _reach(source)
-        if fs.isdir(path):
-            base, found = path, listed(fs, path)
-        elif fs.exists(path):
-            base, found = path.rpartition("/")[0], {path: fs.info(path)}
-        else:
-            base, found = re.split(r"/[^/]*[*?\[]", path)[0], fs.glob(path, detail=True)
-        base, home = base.rstrip("/"), fs.unstrip_protocol(base).rstrip("/")
+        base, found = _found(fs, path)
+        home = fs.unstrip_protocol(base).rstrip("/")
         files = {
             name: info
-            for name, info in (
-                (path.removeprefix(f"{base}/"), _followed(fs, found[path])) for path in sorted(found)
-            )
-            if info["type"] != "directory"
-            and (found.keys() == {path} or not _is_left_out(name))
-            and not f"{home}/{name}".startswith(f"{out}/")
+            for name, info in found.items()
+            if info["type"] != "directory" and not f"{home}/{name}".startswith(f"{out}/")
         }
         if not files:
             raise InputError(f"there are no Parquet files or pictures at {source}")
         tables = _tables(fs, base, files)
     if tables:
-        _warn_of([name for name in files if name not in tables], source)
-        return _named_once([_part(name.removesuffix(".parquet"), home, files, [name]) for name in tables])
+        _warn_of(files.keys() - tables, source)
+        return _named_once(
+            [_part(name.removesuffix(".parquet"), home, files, [name]) for name in files if name in tables]
+        )
     names = list(files)
     groups = [names[start : start + PICTURES] for start in range(0, len(names), PICTURES)]
     return [_part(f"pictures-{i:06}", home, files, group, is_table=False) for i, group in enumerate(groups)]
+
+
+def _found(fs: Any, path: str) -> tuple[str, dict[str, Any]]:
+    """Give a folder, and what there is in it, by name; a file that is named itself may have any name."""
+    if fs.isdir(path):
+        base, found = path.rstrip("/"), listed(fs, path)
+    elif fs.exists(path):
+        base, _, name = path.rpartition("/")
+        return base, {name: _followed(fs, fs.info(path))}
+    else:
+        base, found = re.split(r"/[^/]*[*?\[]", path)[0].rstrip("/"), fs.glob(path, detail=True)
+    names = {place.removeprefix(f"{base}/"): place for place in sorted(found)}
+    return base, {name: _followed(fs, found[names[name]]) for name in names if not _is_left_out(name)}
 
 
 def _is_left_out(name: str) -> bool:
@@ -162,16 +168,15 @@ def _is_left_out(name: str) -> bool:
     [True, True, True, False]
     """
     *folders, file = name.split("/")
-    return any(folder.startswith((".", "_")) for folder in folders) or (
-        file.startswith((".", "_")) and not (file.startswith("_") and _ends(file, IMAGES))
-    )
+    hidden = (".",) if _ends(file, IMAGES) else (".", "_")
+    return file.startswith(hidden) or any(folder.startswith((".", "_")) for folder in folders)
 
 
 def _ends(name: str, endings: tuple[str, ...]) -> bool:
     return name.lower().endswith(endings)
 
 
-def _tables(fs: Any, base: str, files: dict[str, Any]) -> list[str]:
+def _tables(fs: Any, base: str, files: dict[str, Any]) -> set[str]:
     """Tell which files are Parquet; of those whose names don't tell the first bytes are read."""
     asked = [
         name
@@ -184,13 +189,13 @@ def _tables(fs: Any, base: str, files: dict[str, Any]) -> list[str]:
         if isinstance(start, Exception) and not _is_of_file(fs, base, start):
             raise start
     told = {name for name, start in zip(asked, starts, strict=True) if start == MAGIC}
-    return [name for name in files if name in told or _ends(name, TABLES)]
+    return told | {name for name in files if _ends(name, TABLES)}
 
 
-def _warn_of(others: list[str], source: str) -> None:
+def _warn_of(others: set[str], source: str) -> None:
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        log.warning("%s has Parquet files: what else is there is left out, %s%s", source, others[0], more)
+        log.warning("%s has Parquet files: what else is there is left out, %s%s", source, min(others), more)
 
 
 def _named_once(parts: list[Part]) -> list[Part]:
