@@ -109,10 +109,16 @@ def test_nothing_to_do_starts_nothing() -> None:
 
 PROGRAM = """
 import time
+from pathlib import Path
 from digitsum.parallel import each
+
+def sleep(name):
+    Path(name).touch()
+    time.sleep(600)
+
 if __name__ == "__main__":
     try:
-        list(each(time.sleep, [600, 600], workers=2))
+        list(each(sleep, ["one", "two"], workers=2))
     except KeyboardInterrupt:
         print("interrupted")
 """
@@ -124,22 +130,23 @@ def started(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", list[psut
     (tmp_path / "program.py").write_text(PROGRAM)
     # a script's background jobs ignore this signal, and hand that on to what they start
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)
-    command, pipe = [sys.executable, tmp_path / "program.py"], subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+    command, pipe = [sys.executable, "program.py"], subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, cwd=tmp_path
+    ) as process:
         signal.signal(signal.SIGINT, ours)
         try:
-            yield process, wait_for_workers(process.pid, 2)
+            yield process, wait_for_workers(process.pid, [tmp_path / name for name in ("one", "two")])
         finally:
             process.kill()
 
 
-def wait_for_workers(pid: int, count: int) -> list[psutil.Process]:
+def wait_for_workers(pid: int, signs: list[Path]) -> list[psutil.Process]:
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
-        children = psutil.Process(pid).children()
-        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-        if len(workers) == count:
-            return workers
+        if all(sign.exists() for sign in signs):
+            children = psutil.Process(pid).children()
+            return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
         time.sleep(0.01)
     raise AssertionError("the workers didn't start")
 
