@@ -247,23 +247,28 @@ def test_light_on_dark_is_as_dark_on_light() -> None:
 @pytest.mark.parametrize("scale", [1, 10])
 @pytest.mark.parametrize("is_dark", [False, True])
 def test_the_holes_of_a_thick_digit_that_fills_the_picture_are_no_ink(scale: int, is_dark: bool) -> None:
-    eight = np.zeros((28, 28), np.uint8)
-    eight[1:27, 5:23] = 1
-    eight[6:11, 10:18] = eight[17:22, 10:18] = 0
-    page = np.kron(eight, np.ones((scale, scale), np.uint8))
+    rows, columns = np.indices((28, 28))
+    upper, lower = (np.hypot(rows - middle, columns - 13.5) for middle in (8.5, 18.5))
+    eight = (np.minimum(upper, lower) < 8) & (upper >= 3) & (lower >= 3)
+    page = np.kron(eight, np.ones((scale, scale)))
     image = read_picture(np.where(page == is_dark, 20, 230).astype(np.uint8))
-    assert [np.ptp(axis) + 1 for axis in np.nonzero(image)] == [20, 14]  # 26 x 18
-    paper, count = ndimage.label(image < 128)
-    assert count == 3
-    assert np.bincount(paper.ravel())[2:].tolist() == [
-        24,
-        24,
-    ]  # 5 x 8 each is 3.8 x 6.2, of 4 rows and 6 columns
+    assert [np.ptp(axis) + 1 for axis in np.nonzero(image)] == [20, 12]  # 26 x 16
+    paper, _ = ndimage.label(image < 128)
+    assert np.bincount(paper.ravel())[1:].tolist() == [580, 16, 16]  # around it, and holes of 4 x 4
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_a_dark_line_around_a_clean_page_is_neither_paper_nor_ink(width: int) -> None:
     np.testing.assert_array_equal(read_picture(np.pad(PAGE, width)), SEVEN)
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_what_a_clean_sheet_lies_on_is_no_paper(width: int, is_dark: bool) -> None:
+    sheet = np.kron(np.where(SEVEN > 127, 255, 0).astype(np.uint8), np.ones((10, 10), np.uint8))
+    page = np.pad(sheet, width, constant_values=255)  # as a figure with an image of MNIST is saved
+    seen = read_picture(255 - page if is_dark else page)
+    assert np.corrcoef(seen.ravel(), SEVEN.ravel())[0, 1] > 0.95
 
 
 def test_a_thin_line_is_thickened_and_a_thick_one_is_not() -> None:

@@ -25,8 +25,8 @@ from digitsum.ruling import erase_rules
 
 PAPER = 1 / 3  # of the longer side: what is dark and narrower is ink, what is wider is paper or shadow
 AROUND = 1 / 9  # of the longer side: as far lie a pixel's surroundings, to which it is light or dark
-EVEN = 2  # grey levels: pixels at the edge that differ less from most are as bright as they
-MOSTLY = 2 / 3  # of the pixels at the edge: if as many are as bright, the picture is a drawing or clean scan
+EVEN = 2  # grey levels: pixels at the edge that differ less from its median are as bright as it
+MOSTLY = 2 / 3  # of the pixels at an edge: where as many are as bright, it is that of a drawing or a sheet
 DARKEST = 1 / 2  # of what is brightest: a deeper shadow isn't evened out, as that would magnify its noise
 FAINTEST = 0.1  # of the paper's brightness: less contrast is no ink
 LEFT = 1 / 4  # of the ink before: what is fainter without the lines is only their rest
@@ -223,17 +223,36 @@ def _prepare(grey: Grey) -> UInt8Array:
 def _is_dark_on_light(grey: Grey) -> bool:
     """Tell whether the ink is darker than the paper.
 
-    An edge of one level, as a drawing has, is paper, unless it is a dark line around lighter paper. Else it
-    is the sign of the third moment of what stands out from its surroundings: a shadow, which is as much too
-    dark as too light, adds nothing, but strokes as thick as the surroundings are wide only add their holes.
+    Where the edge doesn't tell, it is the sign of the third moment of what stands out from its surroundings:
+    a shadow, which is as much too dark as too light, adds nothing. Of strokes as thick as the surroundings
+    are wide the holes alone would stand out, which is why the edge is asked first.
     """
-    radius, edge = int(max(grey.shape) * AROUND), _border(grey, 1)
-    level = _median(edge)
-    if np.count_nonzero(abs(edge - level) <= EVEN) >= MOSTLY * edge.size:
-        middle = (float(grey.min()) + float(grey.max())) / 2
-        return bool(level >= middle or np.mean(_border(grey, max(radius, 1)) >= middle) >= 1 / 2)
+    radius = int(max(grey.shape) * AROUND)
+    is_edge_light = _is_edge_light(grey, max(radius, 1))
+    if is_edge_light is not None:
+        return is_edge_light
     light = grey - _mean_around(grey, radius)
     return bool(np.sum(light * light * light) <= 0)  # `** 3` takes a hundred times as long
+
+
+def _is_edge_light(grey: Grey, radius: int) -> bool | None:
+    """Tell whether a drawing's paper is light, by its edge of one level; None where that doesn't tell.
+
+    A dark line around lighter paper isn't paper, nor is what a sheet lies on that has such an edge itself.
+    """
+    edge = _border(grey, 1)
+    level = _median(edge)
+    if np.count_nonzero(abs(edge - level) <= EVEN) < MOSTLY * edge.size:
+        return None
+    middle = (float(grey.min()) + float(grey.max())) / 2
+    is_light = bool(level >= middle)
+    if not is_light and np.mean(_border(grey, radius) >= middle) >= 1 / 2:
+        return True
+    other = (grey >= middle) != is_light
+    if not other.any():
+        return None
+    edge = _border(_crop(other.astype(np.float32)), 1)
+    return is_light if np.count_nonzero(edge) < MOSTLY * edge.size else None
 
 
 def _border(grey: Grey, width: int) -> npt.NDArray[np.float32]:

@@ -18,8 +18,8 @@ const WORKING = 500;  // pixels: a longer side is shrunk to at most this before 
 const LIGHT = 230;  // grey levels: ink as light as this isn't seen on white paper
 const PAPER = 1 / 3;  // of the longer side: narrower is ink where it is dark, wider is paper or shadow
 const AROUND = 1 / 9;  // of the longer side: as far lie a pixel's surroundings, to which it is light or dark
-const EVEN = 2;  // grey levels: pixels at the edge that differ less from most are as bright as they
-const MOSTLY = 2 / 3;  // of the pixels at the edge: if as many are as bright, it is a drawing or a clean scan
+const EVEN = 2;  // grey levels: pixels at the edge that differ less from its median are as bright as it
+const MOSTLY = 2 / 3;  // of the pixels at an edge: where as many are as bright, it is a drawing's or a sheet's
 const DARKEST = 1 / 2;  // of what is brightest: a deeper shadow isn't evened out
 const FAINTEST = 0.1;  // of the paper's brightness: less contrast is no ink
 const BLOCKS = 64;  // of columns, in each of which a line is looked for
@@ -159,13 +159,23 @@ const isPrepared = grey =>
   grey.height === SIDE && grey.width === SIDE && highestOf(grey) > 127 && median(grey) === 0;
 
 function isDarkOnLight(grey) {
-  const radius = Math.floor(longer(grey) * AROUND), edge = border(grey, 1), level = median({values: edge});
-  if (edge.filter(value => Math.abs(value - level) <= EVEN).length >= MOSTLY * edge.length) {
-    const middle = (lowestOf(grey) + highestOf(grey)) / 2, near = border(grey, Math.max(radius, 1));
-    return level >= middle || near.filter(value => value >= middle).length >= near.length / 2;
-  }
+  const radius = Math.floor(longer(grey) * AROUND), isLight = isEdgeLight(grey, Math.max(radius, 1));
+  if (isLight !== null) return isLight;
   const around = meanAround(grey, radius);
   return grey.values.reduce((total, value, i) => total + (value - around[i]) ** 3, 0) <= 0;
+}
+
+// Of a drawing; null where its edge doesn't tell
+function isEdgeLight(grey, radius) {
+  const edge = border(grey, 1), level = median({values: edge});
+  if (edge.filter(value => Math.abs(value - level) <= EVEN).length < MOSTLY * edge.length) return null;
+  const middle = (lowestOf(grey) + highestOf(grey)) / 2, isLight = level >= middle;
+  const near = border(grey, radius);
+  if (!isLight && near.filter(value => value >= middle).length >= near.length / 2) return true;
+  const other = ofEach(grey, value => (value >= middle) !== isLight);
+  if (!highestOf(other)) return null;
+  const around = border(crop(other), 1);
+  return around.filter(Boolean).length < MOSTLY * around.length ? isLight : null;
 }
 
 // The pixels that are less than `by` from the edge
