@@ -147,6 +147,11 @@ def framed(image: np.ndarray, chance: Chance) -> Pixels:
     return levels(np.pad(255 * (1 - drawn(image, chance)), int(chance.integers(1, 5))))
 
 
+def figure(image: np.ndarray, chance: Chance) -> Pixels:
+    """Enlarged, as a sheet on a clean page."""
+    return np.pad(np.kron(image, np.ones((5, 5), np.uint8)), int(chance.integers(1, 40)), constant_values=255)
+
+
 def red_on_a_table_with_dust(image: np.ndarray, chance: Chance) -> Pixels:
     ink = drawn(image, chance)
     ink[tuple(chance.integers(0, ink.shape, (20, 2)).T)] = 1
@@ -172,7 +177,7 @@ def transparent_white(image: np.ndarray, chance: Chance) -> Pixels:
 
 WAYS = [
     *(unchanged, negative, clean, chalk, thick, shadow, photo, thin_pen, blackboard, framed),
-    *(red_on_a_table_with_dust, transparent, transparent_white),
+    *(figure, red_on_a_table_with_dust, transparent, transparent_white),
 ]
 
 
