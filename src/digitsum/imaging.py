@@ -221,7 +221,7 @@ def _prepare(grey: Grey) -> UInt8Array:
 
 
 def _is_dark_on_light(grey: Grey) -> bool:
-    """Tell whether the ink is darker than the paper.
+    """Return whether the ink is darker than the paper.
 
     Where the edge doesn't tell, it is the sign of the third moment of what stands out from its surroundings:
     a shadow, which is as much too dark as too light, adds nothing. Of strokes as thick as the surroundings
@@ -236,7 +236,7 @@ def _is_dark_on_light(grey: Grey) -> bool:
 
 
 def _is_edge_light(grey: Grey, radius: int) -> bool | None:
-    """Tell whether a drawing's paper is light, by its edge of one level; None where that doesn't tell.
+    """Return whether a drawing's paper is light, by its edge of one level; None where that doesn't tell.
 
     A dark line around lighter paper isn't paper, nor is what a sheet lies on that has such an edge itself.
     """
