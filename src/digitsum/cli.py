@@ -36,7 +36,7 @@ from cyclopts import (
 )
 
 import digitsum
-from digitsum.config import PRESETS, Config, bounds, defaults
+from digitsum.config import PRESETS, Config, bounds, defaults, span
 from digitsum.errors import InputError
 from digitsum.files import NETWORKS
 
@@ -88,9 +88,8 @@ def main() -> None:
     except InputError as error:
         fail(str(error), 2)
     except BrokenPipeError:  # whoever read what is printed has seen enough
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # else Python would flush, and fail, again
+        # else Python would flush, and fail, again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(1)
     except OSError as error:
         fail(_reason(error), 1)
@@ -186,8 +185,7 @@ def _between(least: int, most: float = math.inf) -> Callable[[object, int | None
 
     def check(_: object, value: int | None) -> None:
         if value is not None and not least <= value <= most:
-            span = f"from {least} up" if most == math.inf else f"from {least} to {most}"
-            raise InputError(f"must be a whole number {span}, not {value}")
+            raise InputError(f"must be a whole number {span(least, most)}, not {value}")
 
     return check
 
@@ -696,8 +694,7 @@ def _refusal(error: InputError | OSError) -> str:
 
 
 def _line(name: str, answer: "NumberPrediction") -> str:
-    is_output = len(answer.digits) == 1 and answer.addend <= 9
-    of_sum = _percent(answer.sum_probability) if is_output else "exact"
+    of_sum = "exact" if answer.sum_probabilities is None else _percent(answer.sum_probability)
     probability = _percent(answer.probability)
     return _PREDICTION.format(answer.number, probability, answer.sum, of_sum, name + _doubt(answer))
 

@@ -221,6 +221,17 @@ def bounds(setting: "Field[Any]") -> str:
         return ""
     if setting.metadata["open"]:
         return f"between {least} and {most}"
+    return span(least, most)
+
+
+def span(least: float, most: float) -> str:
+    """Return the words for the numbers from one to another, which may be infinity.
+
+    Examples
+    --------
+    >>> span(1, math.inf), span(0, 65535)
+    ('from 1 up', 'from 0 to 65535')
+    """
     return f"from {least} up" if most == math.inf else f"from {least} to {most}"
 
 
