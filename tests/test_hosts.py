@@ -267,6 +267,23 @@ def test_all_end_when_the_first_is_told_to_end(workers: Callable[[str], None], t
     other.join()
 
 
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_all_end_when_the_first_is_told_to_end_while_it_starts_them(
+    workers: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, told: signal.Signals
+) -> None:
+    start = processes.start_processes
+
+    def start_and_tell(*arguments: Any, **more: Any) -> Any:
+        started = start(*arguments, **more)
+        os.kill(os.getpid(), told)
+        return started
+
+    workers("time.sleep(600)")
+    monkeypatch.setattr(processes, "start_processes", start_and_tell)
+    with pytest.raises(KeyboardInterrupt):
+        launch(2, Path("run"), [])
+
+
 def test_a_process_without_a_parent_ends_even_if_nobody_hears_why(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

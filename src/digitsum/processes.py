@@ -11,17 +11,18 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
+from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from torch import distributed
 from torch.distributed.distributed_c10d import _set_pg_timeout
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, start_processes
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, start_processes
 
 from digitsum.cores import cores
 
@@ -63,7 +64,10 @@ def launch(devices: int, run: Path, more: Sequence[str]) -> None:
     """
     # what they don't say themselves is said here
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGTERM"
+    # torch's handlers would raise also while it starts the processes, and lose them: these wait for all
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ""
+    told: list[int] = []
+    _on_signals(lambda number, _: told.append(number))
     with TemporaryDirectory() as folder:
         place = {
             "TORCHELASTIC_RUN_ID": "digitsum",
@@ -82,17 +86,24 @@ def launch(devices: int, run: Path, more: Sequence[str]) -> None:
             logs_specs=DefaultLogsSpecs(os.devnull),
         )
         try:
+            _on_signals(signal.default_int_handler)
+            if told:
+                raise KeyboardInterrupt
             ended = processes.wait(period=0.1)
-        except SignalException:
-            for impatience in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(impatience, signal.SIG_IGN)
+        except KeyboardInterrupt:
+            _on_signals(signal.SIG_IGN)  # of the impatient
             processes.close(signal.SIGTERM)
-            raise KeyboardInterrupt from None
+            raise
     if ended and ended.failures:
         first = next(iter(ended.failures.values()))
         if first.exitcode > 0:
             sys.exit(first.exitcode)
         raise ConnectionError(_lost(run, first.signal_name()))
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 @contextmanager
