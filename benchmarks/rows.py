@@ -22,13 +22,13 @@ from scipy.ndimage import gaussian_filter
 
 from digitsum import mnist
 from digitsum.prediction import Predictor
+from digitsum.types import UInt8Array
 
 LENGTHS = range(2, 7)
 PAPERS = ("white", "uneven", "photo")
 ADDEND = 7
 
 Grey = npt.NDArray[np.float32]
-UInt8Array = npt.NDArray[np.uint8]
 
 
 def main() -> None:

@@ -39,6 +39,7 @@ from digitsum import mnist
 from digitsum.bounds import MAX_PICTURES
 from digitsum.imaging import read_number
 from digitsum.prediction import Array, NumberPrediction, Prediction, Predictor
+from digitsum.types import UInt8Array
 
 IMAGES = 500  # different ones
 PAGE = 400  # pixels, the side of a page
@@ -113,7 +114,7 @@ def main() -> None:
 # What is asked
 
 
-def page(image: mnist.UInt8Array, chance: np.random.Generator) -> mnist.UInt8Array:
+def page(image: UInt8Array, chance: np.random.Generator) -> UInt8Array:
     """Draw an image, uint8 [28, 28], ten times as large, black on white, somewhere on a page."""
     top, left = chance.integers(0, PAGE - 280, 2)
     drawn = np.full((PAGE, PAGE), 255, np.uint8)
@@ -128,7 +129,7 @@ def question(pictures: Sequence[Array], addend: int, predictor: Predictor) -> Qu
     return request("/predict", sent, addend, predictor.predict_all(sent, addend))
 
 
-def number(images: Sequence[mnist.UInt8Array], addend: int, predictor: Predictor) -> Question:
+def number(images: Sequence[UInt8Array], addend: int, predictor: Predictor) -> Question:
     """Make the request for a number: images in a row, three times as large, black on white."""
     row = np.hstack([np.pad(image, ((0, 0), (2, 2))) for image in images])
     sent = png(np.pad(np.kron(255 - row, np.ones((3, 3))), 40, constant_values=255))

@@ -14,13 +14,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from digitsum.errors import InputError
+from digitsum.types import Array, UInt8Array
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # what Pillow may decode: the fewer, the safer
 MAX_BYTES = 40_000_000
@@ -31,9 +32,9 @@ REPEATED, MAX_REPEATED = (b"\xff\xda\0", b"Exif\0\0"), 100
 WORKING = 500  # pixels: a longer side is shrunk to at most this before the ink is found
 LIGHT = 230  # grey levels: ink as light as this isn't seen on white paper
 
-Picture = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | npt.NDArray[Any]
-Source = bytes | Image.Image | npt.NDArray[Any]  # a picture that is read and is still to be decoded
-Grey = npt.NDArray[np.uint8] | npt.NDArray[np.float32]  # 0 black to 255 white; float32 of deeper pictures
+Picture = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Array
+Source = bytes | Image.Image | Array  # a picture that is read and is still to be decoded
+Grey = UInt8Array | npt.NDArray[np.float32]  # 0 black to 255 white; float32 of deeper pictures
 
 log = logging.getLogger("digitsum")
 # the filters for warnings belong to the whole process: two threads that change them would mix them up
@@ -167,7 +168,7 @@ def _open(source: bytes | Image.Image) -> Image.Image:
     return image
 
 
-def _from_array(array: npt.NDArray[Any]) -> Image.Image:
+def _from_array(array: Array) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise InputError(f"an array should be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
     _check_size(array.shape[1], array.shape[0])
@@ -194,7 +195,7 @@ def _check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
         raise InputError(f"it has {width} x {height} pixels, so it shows nothing")
 
 
-def _check_range(array: npt.NDArray[Any], most: int) -> None:
+def _check_range(array: Array, most: int) -> None:
     low, high = array.min(), array.max()
     if not (low >= 0 and high <= most):  # which NaN isn't either
         raise InputError(

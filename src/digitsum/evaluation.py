@@ -15,7 +15,6 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from rich.console import Console
@@ -28,11 +27,11 @@ from digitsum.files import NETWORKS, read_json, replacing
 from digitsum.mnist import Digits
 from digitsum.networks import DigitSumNet, find, load
 from digitsum.pairs import DigitSumDataset, Item, loader
+from digitsum.types import Array
 
 if TYPE_CHECKING:  # what needs pyarrow is imported by the function that uses it
     from digitsum.tables import Part
 
-Array = npt.NDArray[Any]
 
 TABLES = {
     "digit_ci95": (2,),

@@ -12,7 +12,7 @@ repeat them on a canvas.
 """
 
 import os
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,9 @@ import numpy.typing as npt
 from digitsum.decoding import Grey, Picture, decode, read
 from digitsum.errors import InputError
 from digitsum.morphology import close, over_squares
-from digitsum.pieces import Mask, find_digits
+from digitsum.pieces import find_digits
 from digitsum.ruling import erase_rules
+from digitsum.types import Array, Mask, UInt8Array
 
 PAPER = 1 / 3  # of the longer side: what is dark and narrower is ink, what is wider is paper or shadow
 AROUND = 1 / 9  # of the longer side: as far lie a pixel's surroundings, to which it is light or dark
@@ -40,7 +41,6 @@ SIDE = 28  # pixels, of the image in the end
 HIGH = 2
 RUNS = 8
 
-UInt8Array = npt.NDArray[np.uint8]
 Ink = npt.NDArray[np.float32]  # 0 none to 1 a whole stroke's
 
 
@@ -149,7 +149,7 @@ def fit_ink(ink: Ink) -> UInt8Array:
     return _centre(_fit(_thicken(_crop(ink)), BOX))
 
 
-def may_be_two(images: UInt8Array, probabilities: npt.NDArray[Any]) -> Mask:
+def may_be_two(images: UInt8Array, probabilities: Array) -> Mask:
     """Tell which images may show two digits that touch, which the network can be sure of all the same.
 
     They are low, and their rows cross many strokes: the more the surer the network is, the more they may be.
@@ -265,7 +265,7 @@ def _border(grey: Grey, width: int) -> npt.NDArray[np.float32]:
 def _mean_around(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
     """Average the square around each pixel; beyond the edge the picture goes on as at the edge."""
     size = 2 * radius + 1
-    sums: npt.NDArray[Any] = grey
+    sums: Array = grey
     exact = np.int32 if grey.dtype == np.uint8 else np.float64  # whole numbers add up in a third of the time
     for _ in range(2):  # along the rows, then, transposed, along the columns
         ends = np.pad(sums, ((0, 0), (radius + 1, radius)), mode="edge").cumsum(axis=1, dtype=exact)
@@ -306,7 +306,7 @@ def _median(depth: Ink) -> np.float32:
     return np.uint32(high << 16 | low).view(np.float32)
 
 
-def _find_place(numbers: npt.NDArray[Any], place: int) -> tuple[int, int]:
+def _find_place(numbers: Array, place: int) -> tuple[int, int]:
     """Return the number at a place of the sorted ones, and its own place among those equal to it."""
     counts = np.bincount(numbers)
     ends = counts.cumsum()

@@ -29,12 +29,12 @@ from types import ModuleType
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from digitsum.cores import cores
 from digitsum.errors import InputError
 from digitsum.files import reason, replacing, user_cache
 from digitsum.imaging import read_picture
+from digitsum.types import Int64Array, UInt8Array
 
 FILES = {  # split: its images, its labels, each with the sha256 of the decompressed bytes
     "train": {
@@ -58,7 +58,6 @@ MIRRORS = (
 log = logging.getLogger("digitsum")
 
 StrPath = str | os.PathLike[str]
-UInt8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +73,7 @@ class Digits:
     """
 
     images: UInt8Array
-    labels: npt.NDArray[np.int64]
+    labels: Int64Array
 
 
 class Source(NamedTuple):
@@ -320,9 +319,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 @lru_cache(maxsize=1)  # a run asks for its data three times: to train, to evaluate and to report
-def _read_pictures(
-    folder: Path, files: tuple[tuple[Path, int, int], ...]
-) -> tuple[UInt8Array, npt.NDArray[np.int64]]:
+def _read_pictures(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> tuple[UInt8Array, Int64Array]:
     """Read what can be read of the files, each known by its size and time, and warn of the rest."""
     paths = [path for path, *_ in files]
     images, labels, skipped = [], [], []
@@ -373,7 +370,7 @@ def _read_or_say_why_not(path: Path) -> UInt8Array | str:
         return reason(error.__cause__ or error)  # the cause alone, as the file is named beside it
 
 
-def _shuffle(images: UInt8Array, labels: npt.NDArray[np.int64]) -> Digits:
+def _shuffle(images: UInt8Array, labels: Int64Array) -> Digits:
     """Put what is sorted by class into one fixed order, so that every prefix has all classes."""
     order = np.random.default_rng(0).permutation(len(labels))
     return Digits(images[order], labels[order])

@@ -7,12 +7,9 @@ Of a square the columns are gone through first and the rows after them, each in 
 large one takes little longer than a small one.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from digitsum.types import Array
 
 
 def close(grey: Array, radius: int) -> Array:

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from digitsum.errors import InputError
 from digitsum.files import reason
-from digitsum.imaging import UInt8Array, fit_ink
+from digitsum.imaging import fit_ink
 from digitsum.strokes import FORMS, draw, parse
+from digitsum.types import UInt8Array
 
 # those that no handwritten digit looks like: without O, l, Z, b, Э, Ч and others
 LATIN = "ACEFHJKMNPRUVWXacdefhkmnprtuvwx"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from digitsum.errors import InputError
 from digitsum.morphology import over_squares
+from digitsum.types import IndexArray, Mask, UInt8Array
 
 SPECK = 0.1  # of the largest piece's area: what is smaller and low is dust
 CRUMB = 0.02  # of the same: so small a piece may be part of a thin stroke that is broken
@@ -28,9 +29,7 @@ GAP = 0.2  # of the height of both: as much paper between pieces above each othe
 BESIDE = 0.8  # of the rows that two pieces share: in more of them one digit is all to the left of another
 RIM = 2  # pixels around a stroke that keep their grey levels
 
-Owners = npt.NDArray[np.uint8]  # [H, W], 0 for no digit, 1 for the first from the left
-Mask = npt.NDArray[np.bool]
-Ints = npt.NDArray[np.intp]
+Owners = UInt8Array  # [H, W], 0 for no digit, 1 for the first from the left
 
 
 def find_digits(mask: Mask, has_rules: bool) -> Owners:
@@ -69,8 +68,8 @@ class _Pieces(NamedTuple):
     """The connected pieces of a mask, in the order of their first pixels."""
 
     labels: npt.NDArray[np.int32]  # [H, W], 0 for no piece, 1 for the first
-    areas: Ints  # [N], of the first piece on, pixels
-    boxes: Ints  # [N, 4], the first and last row, then column
+    areas: IndexArray  # [N], of the first piece on, pixels
+    boxes: IndexArray  # [N, 4], the first and last row, then column
 
 
 def _pieces(mask: Mask) -> _Pieces:
@@ -94,7 +93,7 @@ def _pieces(mask: Mask) -> _Pieces:
     return _Pieces(labels, areas, np.stack([of(side[order], begin) for of, side in sides], axis=1))
 
 
-def _join(items: Ints, one: Ints, other: Ints) -> Ints:
+def _join(items: IndexArray, one: IndexArray, other: IndexArray) -> IndexArray:
     """Give each of the items 0, 1, 2, ... the least item that the pairs connect it with.
 
     Examples
@@ -111,7 +110,7 @@ def _join(items: Ints, one: Ints, other: Ints) -> Ints:
     return root
 
 
-def _choose(pieces: _Pieces, has_rules: bool) -> Ints:
+def _choose(pieces: _Pieces, has_rules: bool) -> IndexArray:
     """Tell which pieces of ink may be parts of digits."""
     areas, (top, bottom, left, right) = pieces.areas, pieces.boxes.T
     height, width = pieces.labels.shape
@@ -133,14 +132,14 @@ def _choose(pieces: _Pieces, has_rules: bool) -> Ints:
     return np.flatnonzero(chosen)
 
 
-def _group(pieces: _Pieces, chosen: Ints) -> Owners:
+def _group(pieces: _Pieces, chosen: IndexArray) -> Owners:
     """Tell which digit lies where, the first from the left is 1, of pieces that stand in one row."""
     digit = np.zeros(len(pieces.areas) + 1, np.uint8)  # of each label
     digit[chosen + 1] = 1 if len(chosen) == 1 else _number(pieces, chosen)
     return digit[pieces.labels]
 
 
-def _number(pieces: _Pieces, chosen: Ints) -> Ints:
+def _number(pieces: _Pieces, chosen: IndexArray) -> IndexArray:
     """Give each piece the number of its digit, counted from left to right from 1 on; 0 is dust."""
     boxes, (starts, ends) = pieces.boxes[chosen], _ends(pieces, chosen)
     body = _join(
@@ -163,7 +162,7 @@ def _number(pieces: _Pieces, chosen: Ints) -> Ints:
     return np.where(is_dust, 0, order.argsort()[place] + 1)
 
 
-def _ends(pieces: _Pieces, chosen: Ints) -> tuple[Ints, Ints]:
+def _ends(pieces: _Pieces, chosen: IndexArray) -> tuple[IndexArray, IndexArray]:
     """Give the first and the last column of each piece in each row, [N, H]; elsewhere 0 and the width."""
     height, width = pieces.labels.shape
     starts, ends = np.zeros((len(chosen), height), int), np.full((len(chosen), height), width)
@@ -175,7 +174,7 @@ def _ends(pieces: _Pieces, chosen: Ints) -> tuple[Ints, Ints]:
     return starts, ends
 
 
-def _are_broken(pieces: _Pieces, chosen: Ints) -> Mask:
+def _are_broken(pieces: _Pieces, chosen: IndexArray) -> Mask:
     """Tell which two pieces, [N, N], only a narrow gap keeps apart: grown by half of it they connect."""
     top, bottom, _, _ = pieces.boxes[chosen].T
     radius = int((bottom - top + 1).max() * BREAK / 2 + 0.5)
@@ -187,7 +186,7 @@ def _are_broken(pieces: _Pieces, chosen: Ints) -> Mask:
     return cast(Mask, label[:, np.newaxis] == label)
 
 
-def _are_one(boxes: Ints, starts: Ints, ends: Ints) -> Mask:
+def _are_one(boxes: IndexArray, starts: IndexArray, ends: IndexArray) -> Mask:
     """Tell which two pieces, [N, N], are one digit: above each other, or one within the other."""
     pairs = [(side[:, np.newaxis], side) for side in boxes.T]
     (top, other_top), (bottom, other_bottom), (left, other_left), (right, other_right) = pairs
@@ -202,25 +201,27 @@ def _are_one(boxes: Ints, starts: Ints, ends: Ints) -> Mask:
     return cast(Mask, np.where(level, ~beside, above))
 
 
-def _shared(start: Ints, end: Ints, other_start: Ints, other_end: Ints) -> npt.NDArray[np.float64]:
+def _shared(
+    start: IndexArray, end: IndexArray, other_start: IndexArray, other_end: IndexArray
+) -> npt.NDArray[np.float64]:
     """Tell which part of the shorter of two intervals lies in the other; less than 0: they are apart."""
     both = np.minimum(end, other_end) - np.maximum(start, other_start) + 1
     return cast(npt.NDArray[np.float64], both / (np.minimum(end - start, other_end - other_start) + 1))
 
 
-def _around(boxes: Ints) -> Ints:
+def _around(boxes: IndexArray) -> IndexArray:
     """Give the box around boxes."""
     top, bottom, left, right = boxes.T
     return np.array([top.min(), bottom.max(), left.min(), right.max()])
 
 
-def _nearest(low: Ints, tall: Ints, starts: Ints, ends: Ints) -> Ints:
+def _nearest(low: IndexArray, tall: IndexArray, starts: IndexArray, ends: IndexArray) -> IndexArray:
     """Tell which tall piece, of which the ends in each row are known, each low box is nearest to."""
     (top, bottom, left, right), each = low.T[:, :, np.newaxis], np.arange(len(tall))
     row = ((top + bottom) // 2).clip(tall[:, 0], tall[:, 1])
     down = np.maximum(tall[:, 0] - bottom, top - tall[:, 1]).clip(0)
     aside = np.maximum(starts[each, row] - right, left - ends[each, row]).clip(0)
-    return cast(Ints, (down * down + aside * aside).argmin(axis=1))
+    return cast(IndexArray, (down * down + aside * aside).argmin(axis=1))
 
 
 def _with_rim(digits: Owners) -> Owners:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from digitsum.decoding import Picture
@@ -29,8 +28,7 @@ from digitsum.errors import InputError
 from digitsum.files import locate, read
 from digitsum.imaging import may_be_two, read_number, read_picture
 from digitsum.search import most_probable_sum
-
-Array = npt.NDArray[Any]
+from digitsum.types import Array
 
 CERTAIN = 0.92  # an answer with a lower probability is called uncertain; 1.4 % of held-out digits are
 MAX_ADDEND = 1_000  # digits of an addend that comes as text

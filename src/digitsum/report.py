@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup
 from PIL import Image
@@ -30,6 +29,7 @@ from digitsum.files import read, read_json, replacing
 from digitsum.networks import NETWORKS, load
 from digitsum.pairs import DigitSumDataset, loader, pair_table
 from digitsum.training import COLUMNS, load_parts
+from digitsum.types import UInt8Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -246,7 +246,7 @@ class Error(NamedTuple):
     sum_confidence: float
 
 
-def _most_confident_errors(trials: Trials, images: npt.NDArray[np.uint8]) -> list[Error]:
+def _most_confident_errors(trials: Trials, images: UInt8Array) -> list[Error]:
     """Give the images with the most confident wrong answers, each with the addend of the surest one."""
     sure = np.maximum(
         np.where(trials.digit_right, 0, trials.digit_confidence),
@@ -356,7 +356,7 @@ def _figures(run: _Run) -> Section:
 # The pages
 
 
-def _picture(image: npt.NDArray[np.uint8]) -> str:
+def _picture(image: UInt8Array) -> str:
     """Give an image, uint8 [1, 28, 28], as the address of a PNG whose ink is black on nothing."""
     ink = Image.fromarray(image[0])
     file = io.BytesIO()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digitsum.morphology import open_columns, over_columns
+from digitsum.types import IndexArray, Mask
 
 BLOCKS = 64  # of columns, in each of which a line is looked for
 STEEPEST = 0.12  # rows down for each column: 7 degrees; steeper lines aren't looked for
@@ -21,7 +22,6 @@ VISIBLE = 0.04  # of the paper's brightness: a fainter line leaves no trace in w
 COVERED = 0.5  # of the blocks that a line crosses: in as many it is seen, or it is none
 
 Depth = npt.NDArray[np.float32]  # how much darker a pixel is than the paper: 0 as bright, 1 black
-Ints = npt.NDArray[np.intp]
 
 
 def erase_rules(depth: Depth) -> Depth:
@@ -75,14 +75,14 @@ def erase_rules(depth: Depth) -> Depth:
     )
 
 
-def _means(depth: Depth, edges: Ints) -> npt.NDArray[np.float64]:
+def _means(depth: Depth, edges: IndexArray) -> npt.NDArray[np.float64]:
     """Average each row of the blocks of columns between edges."""
     blocks = depth[:, edges[0] : edges[-1]]
     sums = np.add.reduceat(blocks, edges[:-1] - edges[0], axis=1, dtype=np.float64)
     return sums / np.diff(edges)
 
 
-def _find_rules(ridge: npt.NDArray[np.float64], width: int) -> tuple[Ints, Ints]:
+def _find_rules(ridge: npt.NDArray[np.float64], width: int) -> tuple[IndexArray, IndexArray]:
     """Find straight lines from edge to edge: the rows at which they start and how far they fall, both [N, 1].
 
     By Hough's transform: the highest point of each ridge votes for every line through it.
@@ -107,12 +107,12 @@ def _find_rules(ridge: npt.NDArray[np.float64], width: int) -> tuple[Ints, Ints]
     return starts[found], falls[best[found]]
 
 
-def _drop(falls: Ints, parts: int) -> Ints:
+def _drop(falls: IndexArray, parts: int) -> IndexArray:
     """Tell how many rows lines have fallen in the middle of each of as many parts of the width."""
     return ((2 * np.arange(parts) + 1) * falls + parts) // (2 * parts)
 
 
-def _thickness(thin: npt.NDArray[np.bool], rows: Ints, most: int) -> int:
+def _thickness(thin: Mask, rows: IndexArray, most: int) -> int:
     """Give the mean height of what is thin around lines, where there is any."""
     sums, reach = np.pad(thin.cumsum(axis=0), ((1, 0), (0, 0))), most // 2
     low, high = ((rows + end).clip(0, len(thin)) for end in (-reach, reach + 1))

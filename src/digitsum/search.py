@@ -1,12 +1,10 @@
 """The most probable sum of two numbers whose digits are only probable, exactly. Nothing here needs torch."""
 
 import math
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from digitsum.types import Array
 
 
 def most_probable_sum(top: Array, bottom: Array) -> tuple[Array, float]:

@@ -61,8 +61,9 @@ from digitsum.bounds import (
 from digitsum.cores import cores
 from digitsum.errors import InputError
 from digitsum.files import ASSETS
-from digitsum.imaging import UInt8Array, read_number, read_picture
+from digitsum.imaging import read_number, read_picture
 from digitsum.prediction import CERTAIN, MAX_ADDEND, NumberPrediction, Prediction, Predictor, one_each
+from digitsum.types import UInt8Array
 
 THREADS = cores()  # that decode pictures and predict
 

@@ -4,15 +4,11 @@ A form is a list of strokes, each a curve through a few joints. No two drawings 
 a little, and slant, tilt, width and pen are drawn at random. NumPy and Pillow do it, without torch.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from digitsum.imaging import UInt8Array, fit_ink
-
-Array = npt.NDArray[Any]
+from digitsum.imaging import fit_ink
+from digitsum.types import Array, Int64Array, UInt8Array
 
 PAGE = 140  # pixels
 TALL = 72  # pixels, of a digit before it is fitted into its box
@@ -114,7 +110,7 @@ FORMS: dict[int, tuple[tuple[str, ...], ...]] = {
 }
 
 
-def draw_digits(count: int, chance: np.random.Generator) -> tuple[UInt8Array, npt.NDArray[np.int64]]:
+def draw_digits(count: int, chance: np.random.Generator) -> tuple[UInt8Array, Int64Array]:
     """Draw digits, each equally often, give or take one, in forms and hands at random.
 
     Returns

@@ -31,8 +31,9 @@ from fsspec.implementations.local import LocalFileSystem
 from digitsum.decoding import Picture
 from digitsum.errors import InputError
 from digitsum.files import reason
-from digitsum.imaging import SIDE, UInt8Array, are_prepared, read_number
+from digitsum.imaging import SIDE, are_prepared, read_number
 from digitsum.parquet import Table, open_table
+from digitsum.types import UInt8Array
 
 TABLES, MAGIC = (
     (".parquet", ".parq", ".pq"),

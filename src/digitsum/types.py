@@ -1,0 +1,12 @@
+"""Names for arrays whose numbers' type, but not shape, a checker of types can check."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+UInt8Array = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
+IndexArray = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool]
