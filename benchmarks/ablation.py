@@ -25,8 +25,8 @@ from robustness import measure as measure_corrupted
 from weights import EXACT, train
 
 from digitsum import mnist
+from digitsum.digits import Digits
 from digitsum.export import to_onnx
-from digitsum.mnist import Digits
 from digitsum.networks import DigitSumNet, load
 from digitsum.prediction import CERTAIN, Predictor
 

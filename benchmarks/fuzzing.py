@@ -50,6 +50,7 @@ from digitsum import (
 )
 from digitsum.config import Config
 from digitsum.decoding import FORMATS
+from digitsum.digits import Digits
 from digitsum.errors import InputError
 from digitsum.files import SUMS, read
 from digitsum.imaging import read_number, read_picture
@@ -106,7 +107,7 @@ def run() -> Path:
     Config(network="fast", width=1).save(made)
     (made / "metrics.csv").write_text("\n".join([",".join(COLUMNS), *[",".join("1" for _ in COLUMNS)] * 2]))
     images = np.zeros((10, 1, 28, 28), np.uint8)
-    dataset = DigitSumDataset(mnist.Digits(images, np.arange(10)))
+    dataset = DigitSumDataset(Digits(images, np.arange(10)))
     evaluate(network, loader(dataset), "zeros", "all").save(made / "evaluation.json")
     return made
 

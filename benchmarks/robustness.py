@@ -22,8 +22,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from digitsum import mnist
+from digitsum.digits import Digits
 from digitsum.evaluation import evaluate
-from digitsum.mnist import Digits
 from digitsum.networks import DigitSumNet, load
 from digitsum.pairs import DigitSumDataset, loader
 

@@ -21,6 +21,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from digitsum import mnist
+from digitsum.digits import Digits
 from digitsum.prediction import Predictor
 from digitsum.types import UInt8Array
 
@@ -49,7 +50,7 @@ def main() -> None:
     print_singles(predictor, digits, args.singles)
 
 
-def print_rows(predictor: Predictor, digits: mnist.Digits, length: int, count: int) -> None:
+def print_rows(predictor: Predictor, digits: Digits, length: int, count: int) -> None:
     """Print how many rows of one length are counted and read rightly, and what p^K allows."""
     chance = np.random.default_rng(length)
     counted, right, alone = 0, 0, 0
@@ -68,7 +69,7 @@ def print_rows(predictor: Predictor, digits: mnist.Digits, length: int, count: i
     )
 
 
-def print_pairs(predictor: Predictor, digits: mnist.Digits, count: int) -> None:
+def print_pairs(predictor: Predictor, digits: Digits, count: int) -> None:
     """Print what becomes of pairs of digits that touch."""
     chance, outcomes = np.random.default_rng(0), Counter[str]()
     for images, labels in choose(digits, 2, count, chance):
@@ -86,7 +87,7 @@ def print_pairs(predictor: Predictor, digits: mnist.Digits, count: int) -> None:
     print(f"touching pairs: {', '.join(shares)} of {count}")
 
 
-def print_singles(predictor: Predictor, digits: mnist.Digits, count: int) -> None:
+def print_singles(predictor: Predictor, digits: Digits, count: int) -> None:
     """Print what becomes of the single digits of `pictures.py`; the shares overlap."""
     chance, outcomes = np.random.default_rng(0), Counter[str]()
     images, labels = digits.images[:count, 0], digits.labels[:count].tolist()
@@ -105,7 +106,7 @@ def print_singles(predictor: Predictor, digits: mnist.Digits, count: int) -> Non
 
 
 def choose(
-    digits: mnist.Digits, length: int, count: int, chance: np.random.Generator
+    digits: Digits, length: int, count: int, chance: np.random.Generator
 ) -> Iterator[tuple[UInt8Array, list[int]]]:
     """Give `count` rows of images, [length, 28, 28], with their labels."""
     for _ in range(count):

@@ -38,8 +38,8 @@ from PIL import Image
 from digitsum import mnist
 from digitsum.bounds import MAX_PICTURES
 from digitsum.imaging import read_number
-from digitsum.prediction import Array, NumberPrediction, Prediction, Predictor
-from digitsum.types import UInt8Array
+from digitsum.prediction import NumberPrediction, Prediction, Predictor
+from digitsum.types import Array, UInt8Array
 
 IMAGES = 500  # different ones
 PAGE = 400  # pixels, the side of a page

@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from digitsum import mnist
 from digitsum.config import Config
-from digitsum.mnist import Digits
+from digitsum.digits import Digits
 from digitsum.networks import NETWORKS, DigitSumNet
 from digitsum.pairs import DigitSumDataset, Item, loader
 from digitsum.training import make_optimizer, set_rate

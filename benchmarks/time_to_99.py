@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from digitsum import mnist
 from digitsum.config import PRESETS
-from digitsum.mnist import Digits
+from digitsum.digits import Digits
 from digitsum.networks import MEAN, STD, load
 from digitsum.training import fit
 

@@ -17,7 +17,7 @@ import pytest
 from platformdirs import user_cache_path
 
 from digitsum import cli, site
-from digitsum.mnist import Digits
+from digitsum.digits import Digits
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from digitsum.calibration import calibrate, temperature
+from digitsum.digits import Digits
 from digitsum.evaluation import run_trials
-from digitsum.mnist import Digits
 from digitsum.networks import NETWORKS
 from digitsum.pairs import DigitSumDataset, loader
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from digitsum import mnist, parquet, tables
+from digitsum.digits import Digits
 from digitsum.errors import InputError
 from digitsum.evaluation import (
     Counted,
@@ -37,7 +38,6 @@ from digitsum.evaluation import (
     wilson_interval,
 )
 from digitsum.files import ASSETS
-from digitsum.mnist import Digits
 from digitsum.networks import load
 from digitsum.pairs import DigitSumDataset, loader
 from digitsum.tables import Part

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from digitsum import export, mnist
+from digitsum.digits import Digits
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
 from digitsum.networks import NETWORKS
@@ -24,7 +25,7 @@ def written(request: pytest.FixtureRequest, once: Callable[..., Path]) -> tuple[
     def write(folder: Path) -> None:
         folder.mkdir(parents=True)
         digits = mnist.load()
-        few = mnist.Digits(digits.images[:40], digits.labels[:40])
+        few = Digits(digits.images[:40], digits.labels[:40])
         evaluation = evaluate(network, loader(DigitSumDataset(few)), "few", "train")
         export.to_onnx(network, str(folder / "model.onnx"), replace(evaluation, digit_accuracy=0.125))
 

@@ -9,6 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from digitsum import imaging, mnist, networks
+from digitsum.digits import Digits
 from digitsum.imaging import may_be_two, read_number, read_picture
 
 REAL_MNIST = os.environ.get("DIGITSUM_DATA")
@@ -23,7 +24,7 @@ Chance = np.random.Generator
 
 
 @pytest.fixture(scope="module")
-def digits() -> mnist.Digits:
+def digits() -> Digits:
     """The 5,000 embedded images, of MNIST's training split."""
     return mnist.load()
 
@@ -47,7 +48,7 @@ def test_a_digit_fills_20_pixels_and_its_mass_is_at_the_centre() -> None:
     assert np.round(mass.sum(axis=0) @ np.arange(28)) == 14
 
 
-def test_the_box_and_the_centre_of_mnist_are_found_again(digits: mnist.Digits) -> None:
+def test_the_box_and_the_centre_of_mnist_are_found_again(digits: Digits) -> None:
     agreement = []
     for image in digits.images[:200, 0]:
         page = np.full((44, 40), 255, np.uint8)
@@ -104,7 +105,7 @@ def test_the_median_is_the_middle_of_the_sorted_numbers(
         assert (middle, middle.dtype) == (np.sort(array, axis=None)[array.size // 2], np.float32)
 
 
-def test_an_image_of_mnist_comes_back_unchanged(digits: mnist.Digits) -> None:
+def test_an_image_of_mnist_comes_back_unchanged(digits: Digits) -> None:
     for image in digits.images[:, 0]:
         assert read_picture(image).tobytes() == image.tobytes()
 
@@ -117,9 +118,7 @@ def test_the_official_test_images_come_back_unchanged() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_an_image_of_mnist_comes_back_unchanged_from_a_file(
-    digits: mnist.Digits, kind: str, mode: str
-) -> None:
+def test_an_image_of_mnist_comes_back_unchanged_from_a_file(digits: Digits, kind: str, mode: str) -> None:
     image = digits.images[0, 0]
     file = encoded(Image.fromarray(image).convert(mode), kind)
     np.testing.assert_array_equal(read_picture(file), image)
@@ -135,7 +134,7 @@ def test_prepared_are_images_with_bright_ink_and_mostly_black(dtype: type[np.gen
     assert imaging.are_prepared(images[:0].reshape(0, 28, 28)).tolist() == []
 
 
-def test_an_image_of_mnist_drawn_dark_on_light_is_prepared_as_any_picture(digits: mnist.Digits) -> None:
+def test_an_image_of_mnist_drawn_dark_on_light_is_prepared_as_any_picture(digits: Digits) -> None:
     image = digits.images[0, 0]
     prepared = read_picture(255 - image)
     assert (prepared == 0).mean() > 0.5
@@ -210,7 +209,7 @@ WAYS = [black_on_white, shadow, noisy_pencil, blackboard, on_a_table, yellow_ink
 
 @pytest.mark.parametrize("way", WAYS)
 def test_digits_drawn_large_are_read_right(
-    digits: mnist.Digits, way: Callable[[np.ndarray, Chance], bytes]
+    digits: Digits, way: Callable[[np.ndarray, Chance], bytes]
 ) -> None:
     chance, count = np.random.default_rng(0), 20
     pictures = [way(drawn(image, chance), chance) for image in digits.images[:count, 0]]

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import nll_loss, one_hot
 
 from digitsum import mnist, networks
+from digitsum.digits import Digits
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
 from digitsum.networks import (
@@ -329,7 +330,7 @@ def test_load_gives_a_trained_network_ready_to_answer(name: str) -> None:
     assert network.config["network"] == name
     assert not network.training
     digits = mnist.load()
-    few = mnist.Digits(digits.images[::5].copy(), digits.labels[::5])
+    few = Digits(digits.images[::5].copy(), digits.labels[::5])
     result = evaluate(network, loader(DigitSumDataset(few)), "mnist5k", "train")
     assert min(result.digit_accuracy, result.sum_accuracy, result.consistency) > 0.99
 

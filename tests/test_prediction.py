@@ -13,10 +13,10 @@ from PIL import Image
 from torch.nn.functional import one_hot
 
 from digitsum import mnist
+from digitsum.digits import Digits
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
 from digitsum.files import ASSETS
-from digitsum.mnist import Digits
 from digitsum.networks import load
 from digitsum.pairs import DigitSumDataset, loader
 from digitsum.prediction import (

