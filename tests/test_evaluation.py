@@ -1,19 +1,12 @@
-import hashlib
 import json
 import math
 import os
 import pty
 import sys
-import time
 from dataclasses import asdict
-from decimal import Decimal
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.stats import binomtest
@@ -22,25 +15,19 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from digitsum import mnist, parquet, tables
 from digitsum.digits import Digits
 from digitsum.errors import InputError
 from digitsum.evaluation import (
-    Counted,
     Evaluation,
     Tally,
     calibration_error,
-    count_file,
     evaluate,
-    evaluate_tables,
     reliability,
     run_trials,
     wilson_interval,
 )
-from digitsum.files import ASSETS
 from digitsum.networks import load
 from digitsum.pairs import DigitSumDataset, loader
-from digitsum.tables import Part
 
 
 class Told(nn.Module):
@@ -247,117 +234,6 @@ def test_reliability_agrees_with_scikit_learn() -> None:
     np.testing.assert_allclose(table["accuracy"], accuracy)
     np.testing.assert_allclose(table["confidence"], mean)
     assert table["trials"].sum() == 1000
-
-
-# Parquet files
-
-
-def write(path: Path, images: np.ndarray, **columns: object) -> Part:
-    pq.write_table(pa.table({"image": list(images.reshape(len(images), -1))} | columns), path)
-    (part,) = tables.find(str(path))
-    return part
-
-
-def count(part: Part) -> Counted:
-    sha256 = hashlib.sha256((ASSETS / "exact" / "model.safetensors").read_bytes()).hexdigest()
-    return count_file(part, "exact", sha256, None, "label")
-
-
-def test_files_are_evaluated_as_their_images_in_one_go(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    digits = mnist.load()
-    images, labels = digits.images[:60].copy(), digits.labels[:60].copy()
-    images[17] = 0
-    labels[:9] = (labels[:9] + 1) % 10  # so that some are wrong
-    parts = [
-        write(tmp_path / f"{number}.parquet", images[rows], label=labels[rows])
-        for number, rows in enumerate(np.split(np.arange(60), [20, 45]))
-    ]
-    shown = np.arange(60) != 17
-    dataset = DigitSumDataset(Digits(images[shown], labels[shown]))
-    once = asdict(evaluate(load("exact"), loader(dataset), "data", "all"))
-    assert 0.8 < once["digit_accuracy"] < 0.9
-    found = evaluate_tables("exact", f"{tmp_path}/*.parquet", workers=1)
-    monkeypatch.setattr(parquet, "BATCH_ROWS", 7)
-    tally = reduce(Tally.plus, (count(part).tally for part in parts))
-    in_batches = tally.evaluation(load("exact"), f"{tmp_path}/*.parquet", "all", time.perf_counter())
-    for evaluation in (asdict(found), asdict(in_batches)):
-        for name in ("digit_nll", "sum_nll", "digit_ece", "sum_ece"):
-            assert evaluation.pop(name) == pytest.approx(once[name], rel=1e-5)
-        same = evaluation.keys() - {"data", "seconds"}
-        assert {name: evaluation[name] for name in same} == {name: once[name] for name in same}
-    said = [record.getMessage() for record in caplog.records if record.name == "digitsum"]
-    (message,) = [each for each in said if "no other process can be started" not in each]
-    assert message.startswith(
-        f"1 of 60 rows in {tmp_path}/*.parquet were skipped: row 17 of {parts[0]} (the pict"
-    )
-
-
-def test_rows_of_a_file_that_are_not_one_digit_are_skipped_and_named(tmp_path: Path) -> None:
-    images = mnist.load().images[:4, 0].copy()
-    images[1] = 0
-    images[2] = 255
-    images[2, 4:24, 6:8] = images[2, 4:24, 20:22] = 0  # eleven
-    part = write(tmp_path / "a.parquet", images, label=mnist.load().labels[:4])
-    counted = count(part)
-    assert (counted.rows, counted.skipped, counted.tally.confusion.sum()) == (4, 2, 20)
-    empty, eleven = counted.reasons
-    assert empty.startswith(f"row 1 of {part} (the picture can't be read: no ink stands out")
-    assert eleven == f"row 2 of {part} (it shows 2 digits, not one)"
-
-
-LABELS = {
-    "float64": pa.array([7.0, 3.0]),
-    "decimal": pa.array([Decimal("7.00"), Decimal("3.00")]),
-    "a category": pa.array([7, 3]).dictionary_encode(),
-    "pandas' categories": pa.Array.from_pandas(pd.Categorical([7.0, 3.0])),
-    "text in a category": pa.array(["7", "3"]).dictionary_encode(),
-    "text in a view": pa.array(["7", "3"], pa.string_view()),
-}
-
-
-@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
-def test_labels_are_whole_numbers_however_they_are_stored(tmp_path: Path, labels: pa.Array) -> None:
-    part = write(tmp_path / "a.parquet", mnist.load().images[:2], label=labels)
-    assert count(part).tally.confusion.sum(axis=1).nonzero()[0].tolist() == [3, 7]
-
-
-def test_labels_are_also_the_names_of_folders(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"label": [7, 3], "image": list(mnist.load().images[:2].reshape(2, 784))})
-    frame.to_parquet(tmp_path, partition_cols=["label"])
-    parts = tables.find(f"{tmp_path}/*/*.parquet")
-    found = [count(part).tally.confusion.sum(axis=1).nonzero()[0].tolist() for part in parts]
-    assert found == [[3], [7]]
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (pa.array([1, 10]), "is 10"),
-        (pa.array([1, None]), "is missing"),
-        (pa.array([1.0, 2.5]), r"is 2\.5"),
-        (pa.array(["1", "x"]), "is 'x'"),
-        (pa.array([1, -1]).dictionary_encode(), "is -1"),
-    ],
-)
-def test_a_label_of_a_file_that_is_no_digit_is_refused(
-    tmp_path: Path, labels: pa.Array, message: str
-) -> None:
-    part = write(tmp_path / "a.parquet", mnist.load().images[:2], label=labels)
-    with pytest.raises(
-        InputError,
-        match=rf"^the label of row 1 of {part} {message}: it should be a whole number from 0 to 9$",
-    ):
-        count(part)
-
-
-def test_a_file_without_labels_and_another_network_are_refused(tmp_path: Path) -> None:
-    part = write(tmp_path / "a.parquet", mnist.load().images[:2], digit=[1, 2])
-    with pytest.raises(ValueError, match=f"^{part} has no column label, but image, digit$"):
-        count(part)
-    with pytest.raises(ValueError, match=r"^the network concat isn't the same everywhere: expected sha256 0"):
-        count_file(part, "concat", "0" * 64, None, "digit")
 
 
 def test_no_trials_are_no_evaluation() -> None:

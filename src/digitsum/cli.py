@@ -529,7 +529,7 @@ def _evaluate_held_out(network: "DigitSumNet", run: Path, data_dir: str | None) 
 
 
 def _evaluate_tables(run_or_weights: str, data: str, split: str, given: dict[str, Any]) -> "Evaluation":
-    from digitsum.evaluation import evaluate_tables
+    from digitsum.evaluating import evaluate_tables
 
     if split != "train":
         raise InputError("Parquet files have no splits: leave --split out")
