@@ -1,10 +1,12 @@
 import hashlib
+import time
 from dataclasses import asdict
 from decimal import Decimal
 from functools import reduce
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
