@@ -1,0 +1,172 @@
+"""What goes into the HTTP interface and what comes out, as its schema says it, with examples."""
+
+import base64
+from typing import Annotated, Any
+
+from fastapi import UploadFile
+from pydantic import BaseModel, Field, WithJsonSchema
+
+from digitsum.bounds import MAX_BODIES, MAX_BODY, MAX_PICTURES, MAX_REQUESTS, MAX_SECONDS
+from digitsum.prediction import CERTAIN, MAX_ADDEND
+
+
+class Problem(BaseModel):
+    """Why a request was refused: a code for programs, and a sentence for people."""
+
+    code: str = Field(examples=["invalid"])
+    message: str = Field(examples=["addends[0]: input should be less than or equal to 9"])
+
+
+class Refusal(BaseModel):
+    """The answer to every request that can't be served."""
+
+    error: Problem
+
+
+Ten = Annotated[
+    list[float],
+    Field(
+        description="Of the digits 0 to 9.",
+        min_length=10,
+        max_length=10,
+        examples=[[0] * 7 + [0.75, 0, 0.25]],
+    ),
+]
+Seen = Annotated[
+    str,
+    Field(
+        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
+        examples=[base64.b64encode(bytes(28 * 28)).decode()],
+    ),
+]
+
+
+Consistent = Annotated[
+    bool,
+    Field(
+        description="Whether the sum is what was read plus the addend. Where both are outputs of the network,"
+        " they may contradict each other.",
+        examples=[True],
+    ),
+]
+
+
+class Answer(BaseModel):
+    """What the network says about one picture and its addend."""
+
+    digit: int = Field(description="The most probable digit, 0 to 9.", examples=[7])
+    sum: int = Field(
+        description="The most probable sum, 0 to 18: the network's second output.",
+        examples=[12],
+    )
+    digit_probability: float = Field(examples=[0.75])
+    sum_probability: float = Field(examples=[0.75])
+    consistent: Consistent
+    digit_probabilities: Ten
+    sum_probabilities: list[float] = Field(
+        description="Of the sums 0 to 18.",
+        min_length=19,
+        max_length=19,
+        examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4],
+    )
+    uncertain: bool = Field(
+        description=f"One of both answers is less probable than {CERTAIN}, they contradict each other, or the"
+        " digit may be two that touch: perhaps the picture shows another digit, perhaps none.",
+        examples=[True],
+    )
+    image: Seen
+
+
+class Answers(BaseModel):
+    """One answer a picture, in the order of the pictures."""
+
+    predictions: list[Answer]
+
+
+class Digit(BaseModel):
+    """What the network says about one digit of a number."""
+
+    digit: int = Field(description="The most probable digit, 0 to 9.", examples=[7])
+    probability: float = Field(examples=[0.75])
+    probabilities: Ten
+    image: Seen
+
+
+class Number(BaseModel):
+    """The number in one picture, and its sum with the addend."""
+
+    number: str = Field(
+        description="The most probable number: decimal digits in a string, as it may be larger than what many"
+        " languages read exactly from JSON.",
+        pattern="^[0-9]+$",
+        examples=["42"],
+    )
+    sum: str = Field(
+        description="Likewise. For one digit and an addend from 0 to 9 the network's second output; for a"
+        " longer number or a larger addend exact arithmetic, the number plus the addend.",
+        pattern="^[0-9]+$",
+        examples=["47"],
+    )
+    probability: float = Field(description="Of the number.", examples=[0.75])
+    sum_probability: float = Field(
+        description="Of the sum: that of the network's second output, or, where the sum is arithmetic, of the"
+        " number.",
+        examples=[0.75],
+    )
+    consistent: Consistent
+    uncertain: bool = Field(
+        description=f"The number or the sum is less probable than {CERTAIN}, they contradict each other, or"
+        " one of the digits may be two that touch: perhaps the picture shows another number, perhaps none.",
+        examples=[True],
+    )
+    sum_probabilities: list[float] | None = Field(
+        description="Of the sums 0 to 18, the network's second output; null where the sum is arithmetic.",
+        min_length=19,
+        max_length=19,
+        examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4, None],
+    )
+    digits: list[Digit] = Field(description="From left to right.", min_length=1)
+
+
+class Numbers(BaseModel):
+    """One answer a picture, in the order of the pictures."""
+
+    predictions: list[Number]
+
+
+class About(BaseModel):
+    """The network that answers, and the figures of its evaluation."""
+
+    network: str = Field(examples=["exact"])
+    parameters: int = Field(examples=[500_000])
+    version: str = Field(description="Of the package that exported it.", examples=["0.1.0"])
+    figures: dict[str, Any] = Field(examples=[{"joint_accuracy": 0.995}])
+
+
+class Health(BaseModel):
+    """The service answers."""
+
+    status: str = Field(examples=["ok"])
+
+
+# pydantic's own says it in the words of OpenAPI 3.1, which generators of clients take for text
+Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
+Count = Field(min_length=1, max_length=MAX_PICTURES)
+Addend = Annotated[int, Field(ge=0, le=9)]
+AnyAddend = Annotated[str, Field(pattern="^[0-9]+$", max_length=MAX_ADDEND)]
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refusal, "description": "The body isn't a form."},
+    408: {"model": Refusal, "description": f"The body didn't arrive in {MAX_SECONDS:g} seconds."},
+    413: {"model": Refusal, "description": f"More than {MAX_BODY:,} bytes."},
+    421: {
+        "model": Refusal,
+        "description": "Asked by another name than localhost, which alone it serves.",
+    },
+    422: {"model": Refusal, "description": "A picture that can't be read, or not an addend."},
+    429: {
+        "model": Refusal,
+        "description": f"More than {MAX_REQUESTS} requests at a time, or of more than {MAX_BODIES:,} bytes.",
+    },
+    504: {"model": Refusal, "description": f"No answer in {MAX_SECONDS:g} seconds."},
+}
