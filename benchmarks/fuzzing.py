@@ -248,10 +248,10 @@ def words(data: bytes) -> None:
         patch.object(sys, "argv", ["digitsum", *arguments]),
         patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(data))),
         patch.object(cli, "_train"),
-        patch("digitsum.service.serve"),
+        patch("digitsum.serving.app.serve"),
         patch("digitsum.scoring.each", return_value=()),
         patch("digitsum.mnist.fetch"),
-        patch("digitsum.site._download", side_effect=OSError("it is left out")),
+        patch("digitsum.serving.site._download", side_effect=OSError("it is left out")),
         redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8")),
         redirect_stderr(errors),
     ):

@@ -36,9 +36,9 @@ import pandas as pd
 from PIL import Image
 
 from digitsum import mnist
-from digitsum.bounds import MAX_PICTURES
 from digitsum.imaging import read_number
 from digitsum.prediction import NumberPrediction, Prediction, Predictor
+from digitsum.serving.limits import MAX_PICTURES
 from digitsum.types import Array, UInt8Array
 
 IMAGES = 500  # different ones

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from platformdirs import user_cache_path
 
-from digitsum import cli, site
+from digitsum import cli
 from digitsum.digits import Digits
+from digitsum.serving import site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

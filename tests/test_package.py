@@ -75,7 +75,7 @@ def test_the_wheel_holds_the_package_and_no_more(wheel: Path) -> None:
     }
     files = [f"assets/{name}/{file}" for name in ("exact", "concat") for file in ("model.onnx", "README.md")]
     weights = [f"assets/{name}/model.safetensors" for name in ("exact", "concat")]
-    pages = ["assets/page.html", "assets/report.html", "assets/prepare.js"]
+    pages = ["serving/static/page.html", "assets/report.html", "serving/static/prepare.js"]
     assert {f"digitsum/{name}" for name in [*files, *weights, *pages, "py.typed"]} <= names
 
 

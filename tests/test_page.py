@@ -17,8 +17,8 @@ from PIL import Image
 from playwright import sync_api
 
 from digitsum import mnist
-from digitsum.bounds import Connection
-from digitsum.service import create_app
+from digitsum.serving.app import create_app
+from digitsum.serving.limits import Connection
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -18,8 +18,8 @@ from scipy import ndimage
 
 from digitsum import mnist
 from digitsum.decoding import MAX_BYTES, MAX_PIXELS
-from digitsum.files import ASSETS
 from digitsum.imaging import may_be_two, read_number, read_picture
+from digitsum.serving.site import STATIC
 
 NODE = Path(playwright.__file__).parent / "driver" / "node"
 
@@ -31,7 +31,7 @@ Ask = Callable[..., Any]
 @pytest.fixture(scope="module")
 def ask() -> Iterator[Ask]:
     """One process for all questions: it gives what prepare.js answers."""
-    command = [NODE, Path(__file__).with_name("prepare_in_node.js"), ASSETS / "prepare.js"]
+    command = [NODE, Path(__file__).with_name("prepare_in_node.js"), STATIC / "prepare.js"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as node:
         assert node.stdin
         assert node.stdout

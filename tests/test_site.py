@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from digitsum import decoding, imaging, pieces, prediction, ruling, site
+from digitsum import decoding, imaging, pieces, prediction, ruling
 from digitsum.files import ASSETS, user_cache
-from digitsum.service import create_app
-from digitsum.site import write_site
+from digitsum.serving import site
+from digitsum.serving.app import create_app
+from digitsum.serving.site import STATIC, write_site
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -104,7 +105,7 @@ def test_the_page_is_the_services_but_for_the_part_that_asks(registry: object, t
             same = (tmp_path / name).read_bytes() == service.get(f"/{name}".replace("index.html", "")).content
             assert same == (name != "network.js")
     network = (tmp_path / "network.js").read_text()
-    assert network == (ASSETS / "local.js").read_text() + "\n" + (ASSETS / "prepare.js").read_text()
+    assert network == (STATIC / "local.js").read_text() + "\n" + (STATIC / "prepare.js").read_text()
     assert network.count("async function predict(") == 1
     assert 'fetch("numbers"' not in network
 
@@ -134,7 +135,7 @@ def test_what_the_network_is_stands_in_a_file_whatever_its_name(
     about["bytes"] = (ASSETS / "exact" / "model.onnx").stat().st_size + len(b"machine code")
     assert json.loads((tmp_path / "model.json").read_bytes()) == about
     assert not any(b"<b>" in (tmp_path / name).read_bytes() for name in PAGE - {"index.html"})
-    assert (tmp_path / "index.html").read_bytes() == (ASSETS / "page.html").read_bytes()
+    assert (tmp_path / "index.html").read_bytes() == (STATIC / "page.html").read_bytes()
 
 
 def test_prepare_js_has_the_constants_of_what_it_repeats() -> None:
@@ -150,7 +151,7 @@ def test_local_js_has_the_constants_of_prediction_py() -> None:
 
 
 def constants(script: str) -> dict[str, float]:
-    text = (ASSETS / script).read_text()
+    text = (STATIC / script).read_text()
     found = re.findall(r"^const ([A-Z_]+) = ([\d_.]+)(?: / ([\d_.]+))?;", text, re.MULTILINE)
     return {name: float(above) / float(below or 1) for name, above, below in found}
 

@@ -33,7 +33,7 @@ from test_prepare import drawn, photo, shade, transparent, transparent_white, un
 from digitsum import mnist
 from digitsum.imaging import read_picture
 from digitsum.prediction import Predictor
-from digitsum.site import write_site
+from digitsum.serving.site import write_site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -930,10 +930,10 @@ def serve(
     - curl -F pictures=@seven.png -F addends=5 http://127.0.0.1:8000/predict
     """
     try:
-        from digitsum import service
+        from digitsum.serving.app import serve
     except ModuleNotFoundError as error:
         fail(f"{error}: pip install 'digitsum[serve]'", 1)
-    service.serve(model, host, port, workers, allow_origin)
+    serve(model, host, port, workers, allow_origin)
 
 
 @command
@@ -953,7 +953,7 @@ def site(
     - digitsum site public
     - digitsum site public --model runs/first
     """
-    from digitsum.site import write_site
+    from digitsum.serving.site import write_site
 
     files = write_site(folder, model)
     size = sum(file.stat().st_size for file in files)

@@ -24,10 +24,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from starlette.types import Message, Receive
 
-from digitsum import bounds, mnist, service
+from digitsum import mnist
 from digitsum.files import ASSETS
 from digitsum.imaging import read_number
 from digitsum.prediction import Predictor
+from digitsum.serving import app, limits
+from digitsum.serving.app import create_app
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 Run = Callable[..., tuple[int, str, str]]
@@ -67,7 +69,7 @@ def assert_refused(response: httpx2.Response, status: int, code: str, message: s
 
 def post_from(receive: Receive, *more: tuple[bytes, bytes]) -> tuple[int, Any]:
     """Post a form to `/predict` whose body comes from `receive`, and give the answer's status and body."""
-    app, sent = service.create_app(), []
+    app, sent = create_app(), []
     scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b""}
     headers = [(b"content-type", b"multipart/form-data; boundary=x"), *more]
 
@@ -84,13 +86,13 @@ def post_from(receive: Receive, *more: tuple[bytes, bytes]) -> tuple[int, Any]:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(service.create_app("exact")) as client:
+    with TestClient(create_app("exact")) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def concat() -> Iterator[TestClient]:
-    with TestClient(service.create_app("concat")) as client:
+    with TestClient(create_app("concat")) as client:
         yield client
 
 
@@ -135,7 +137,7 @@ def page_of(*images: Images) -> bytes:
 @pytest.mark.parametrize("model", ["exact", "concat"])
 def test_numbers_are_the_predictors_in_order(images: Images, model: str) -> None:
     pictures, addends = [page_of(*images[:3]), page_of(images[3])], [10**30, 7]
-    with TestClient(service.create_app(model)) as client:
+    with TestClient(create_app(model)) as client:
         response = client.post("/numbers", files=files(*pictures), data={"addends": addends})
     assert response.status_code == 200
     several, one = response.json()["predictions"]
@@ -224,7 +226,7 @@ def test_a_bad_picture_among_numbers_is_named(client: TestClient, seven: bytes) 
 
 
 def test_answers_of_another_model(images: Images) -> None:
-    with TestClient(service.create_app("concat")) as client:
+    with TestClient(create_app("concat")) as client:
         assert client.get("/model").json() == Predictor("concat").about
         response = client.post("/predict", files=files(png(images[0])), data={"addends": 3})
     expected = Predictor("concat").predict(images[0], 3)
@@ -272,7 +274,7 @@ def test_the_documentation_loads_its_own_files_alone(client: TestClient) -> None
     page = client.get("/docs")
     names = re.findall(r'(?:src|href)="(?!data:)([^"]*)"', page.text)
     assert names == ["swagger-ui.css", "swagger-ui-bundle.js", "docs.js"]
-    assert page.headers["Content-Security-Policy"] == service.POLICY.decode()
+    assert page.headers["Content-Security-Policy"] == app.POLICY.decode()
     assert not re.search(r"<script(?! src=)|<style| style=| on\w+=", page.text)
     for name, kind in zip(names, ("css", "javascript", "javascript"), strict=True):
         assert client.get(f"/{name}").headers["Content-Type"] == f"text/{kind}; charset=utf-8"
@@ -282,7 +284,7 @@ def test_a_page_elsewhere_is_let_ask_only_where_it_is_named(client: TestClient, 
     named, other = {"Origin": "https://example.org"}, {"Origin": "https://example.com"}
     question: dict[str, Any] = {"files": files(seven), "data": {"addends": 5}}
     assert "Access-Control-Allow-Origin" not in client.post("/predict", **question, headers=named).headers
-    with TestClient(service.create_app(allow_origins=[named["Origin"]])) as allowing:
+    with TestClient(create_app(allow_origins=[named["Origin"]])) as allowing:
         allowed = allowing.post("/predict", **question, headers=named)
         refused = allowing.post("/predict", **question, headers=other)
     assert allowed.headers["Access-Control-Allow-Origin"] == named["Origin"]
@@ -291,7 +293,7 @@ def test_a_page_elsewhere_is_let_ask_only_where_it_is_named(client: TestClient, 
 
 
 def test_metrics_count_requests_and_predictions(seven: bytes) -> None:
-    with TestClient(service.create_app()) as client:
+    with TestClient(create_app()) as client:
         client.post("/predict", files=files(seven, seven), data={"addends": 5})
         client.post("/predict", files=files(b"no picture"), data={"addends": 5})
         client.get("/nowhere")
@@ -395,7 +397,7 @@ def test_of_odd_fields_the_first_are_named_and_cut(client: TestClient) -> None:
 
 
 def test_a_body_over_the_bound_is_refused(client: TestClient, seven: bytes) -> None:
-    large = seven + bytes(bounds.MAX_BODY)
+    large = seven + bytes(limits.MAX_BODY)
     alone = client.post("/predict", files=files(large), data={"addends": 1})
     assert_refused(alone, 413, "too_large", "the picture has more than 10 MB; send a smaller one")
     among = client.post("/predict", files=files(seven, large), data={"addends": 1})
@@ -408,7 +410,7 @@ def test_a_large_picture_is_read_where_no_temporary_file_can_be_written(
     page = 255 - 50 * np.random.default_rng(0).integers(0, 2, (3000, 3000), np.uint8)
     page[600:2400, 1400:1600] = 0  # a one
     picture = png(page)
-    assert 1_048_576 < len(picture) < bounds.MAX_BODY  # the library's own bound
+    assert 1_048_576 < len(picture) < limits.MAX_BODY  # the library's own bound
 
     def fail(**_: object) -> None:
         raise OSError("read-only file system")
@@ -430,7 +432,7 @@ def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large() -> None
 
     status, body = post_from(receive)
     assert (status, body["error"]["code"]) == (413, "too_large")
-    assert bounds.MAX_BODY < sent <= bounds.MAX_BODY + 100_000
+    assert limits.MAX_BODY < sent <= limits.MAX_BODY + 100_000
     assert body["error"]["message"] == "the picture has more than 10 MB; send a smaller one"
 
 
@@ -447,7 +449,7 @@ def test_a_body_that_says_it_is_far_too_large_is_refused_before_it_is_read(lengt
 def test_pictures_are_counted_whatever_pieces_a_body_comes_in(cut: int) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a"\r\n\r\n\r\n'
     middle = part.index(b"filename=") + cut
-    chunks = [part[middle:] + bytes(bounds.MAX_BODY), part[:middle], part]  # the last one first
+    chunks = [part[middle:] + bytes(limits.MAX_BODY), part[:middle], part]  # the last one first
 
     async def receive() -> Message:
         return {"type": "http.request", "body": chunks.pop(), "more_body": True}
@@ -460,15 +462,15 @@ def test_requests_over_the_bound_are_refused(
     client: TestClient, seven: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, go_on = threading.Event(), threading.Event()
-    read_picture = service.read_picture
+    read_picture = app.read_picture
 
     def wait(picture: bytes) -> Images:
         reading.set()
         assert go_on.wait(100)
         return read_picture(picture)
 
-    monkeypatch.setattr(service, "read_picture", wait)
-    monkeypatch.setattr(bounds, "MAX_REQUESTS", 1)
+    monkeypatch.setattr(app, "read_picture", wait)
+    monkeypatch.setattr(limits, "MAX_REQUESTS", 1)
     with ThreadPoolExecutor() as pool:
         first = pool.submit(client.post, "/predict", files=files(seven), data={"addends": 1})
         assert reading.wait(100)
@@ -485,15 +487,15 @@ def test_a_request_over_its_time_is_refused(
     client: TestClient, seven: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr(service, "read_picture", lambda _: go_on.wait(100))
-    monkeypatch.setattr(bounds, "MAX_SECONDS", 0.5)  # in which a slow machine has read the form
+    monkeypatch.setattr(app, "read_picture", lambda _: go_on.wait(100))
+    monkeypatch.setattr(limits, "MAX_SECONDS", 0.5)  # in which a slow machine has read the form
     response = client.post("/predict", files=files(seven), data={"addends": 1})
     go_on.set()
     assert_refused(response, 504, "timeout", "no answer in 0.5 seconds")
 
 
 def test_an_upload_that_stalls_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "MAX_SECONDS", 0.05)
+    monkeypatch.setattr(limits, "MAX_SECONDS", 0.05)
 
     async def receive() -> Message:
         await asyncio.sleep(100)
@@ -504,7 +506,7 @@ def test_an_upload_that_stalls_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_failure_of_the_service_has_the_same_shape(seven: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = service.create_app()
+    app = create_app()
     with TestClient(app, raise_server_exceptions=False) as client:
         monkeypatch.setattr(app.state.predictor, "probabilities", None)
         response = client.post("/predict", files=files(seven), data={"addends": 1})
@@ -531,7 +533,7 @@ def test_a_model_whose_answers_are_no_numbers_is_a_failure_of_the_service(
     model = changed(
         tmp_path / "m.onnx", onnx.helper.make_node("Mul", ["probability", "value"], ["digit"]), value
     )
-    with TestClient(service.create_app(model), raise_server_exceptions=False) as client:
+    with TestClient(create_app(model), raise_server_exceptions=False) as client:
         response = client.post(path, files=files(seven), data={"addends": 1})
     assert_refused(response, 500, "failed", "the service failed; its log says why")
 
@@ -572,8 +574,8 @@ def test_a_service_for_its_own_machine_refuses_other_names(
 @pytest.fixture(scope="module")
 def named() -> Iterator[TestClient]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        names = service._names(listener, "127.0.0.1", [])
-    with TestClient(service.create_app(names=names)) as client:
+        names = app._names(listener, "127.0.0.1", [])
+    with TestClient(create_app(names=names)) as client:
         yield client
 
 
@@ -594,7 +596,7 @@ def test_the_names_of_a_service_follow_its_address(
     host: str, origins: list[str], more: list[str] | None
 ) -> None:
     with socket.create_server((host, 0)) as listener:
-        names = service._names(listener, host, origins)
+        names = app._names(listener, host, origins)
     assert set(names) == (set() if more is None else {"localhost", "127.0.0.1", "[::1]", *more})
 
 
@@ -657,7 +659,7 @@ def test_answers_are_as_the_schema_says() -> None:
     from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
     checks = [not_a_server_error, response_schema_conformance, status_code_conformance]
-    schema = schemathesis.openapi.from_asgi("/openapi.json", service.create_app())
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app())
     operations = [operation.ok() for operation in schema.get_all_operations()]
     assert {operation.path for operation in operations} == {
         "/predict",
@@ -810,11 +812,11 @@ def test_serve_with_workers_counts_for_all_of_them(seven: bytes) -> None:
 
 SERVE_BRIEFLY = """
 import sys
-from digitsum import bounds
-bounds.MAX_SECONDS = 0.5  # here, as a worker runs this again
+from digitsum.serving import limits
+limits.MAX_SECONDS = 0.5  # here, as a worker runs this again
 if __name__ == "__main__":
-    from digitsum import service
-    service.serve(sys.argv[1], port=0, workers=int(sys.argv[2]))
+    from digitsum.serving.app import serve
+    serve(sys.argv[1], port=0, workers=int(sys.argv[2]))
 """
 
 
@@ -846,7 +848,7 @@ def test_serve_ends_though_a_model_never_does(tmp_path: Path, seven: bytes, work
 def test_serve_refuses_what_is_no_request_and_writes_nothing_of_it_to_its_log() -> None:
     with Server() as server:
         port = int(server.wait_for(r"running on http://127\.0\.0\.1:(\d+) "))
-        long = b"GET / HTTP/1.1\r\n" + (bounds.MAX_LINES + 1) * b"X: y\r\n" + b"\r\n"
+        long = b"GET / HTTP/1.1\r\n" + (limits.MAX_LINES + 1) * b"X: y\r\n" + b"\r\n"
         websocket = b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
         for request, status in ((b"hello\r\n\r\n", b"400"), (long, b"400"), (websocket, b"200")):
             with socket.create_connection(("127.0.0.1", port), timeout=100) as connection:
@@ -868,7 +870,7 @@ def test_serve_on_a_busy_port_fails_with_one_sentence(run: Run, workers: str) ->
 
 def test_serve_on_an_address_that_isnt_this_machines_fails_with_one_sentence() -> None:
     with pytest.raises(OSError, match=r"^192\.0\.2\.1:0 can't be listened at: .*assign.*; choose another"):
-        service.serve(host="192.0.2.1", port=0)
+        app.serve(host="192.0.2.1", port=0)
 
 
 @pytest.mark.parametrize("origin", ["example.org", "https://example.org/", "file:///page.html", "null", ""])
@@ -876,7 +878,7 @@ def test_serve_refuses_what_is_no_origin(origin: str) -> None:
     with pytest.raises(
         ValueError, match=r"^an origin is like https://example\.org, without a path, or \*, not"
     ):
-        service.serve(port=0, allow_origins=["https://example.org", origin])
+        app.serve(port=0, allow_origins=["https://example.org", origin])
 
 
 def test_serve_lets_pages_of_the_named_origins_ask() -> None:
@@ -897,8 +899,8 @@ def test_serve_without_a_model_exits_with_2(run: Run) -> None:
 
 
 def test_serve_without_its_libraries_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("digitsum.service")
-    monkeypatch.delitem(sys.modules, "digitsum.service")
+    monkeypatch.delattr("digitsum.serving.app")
+    monkeypatch.delitem(sys.modules, "digitsum.serving.app")
     monkeypatch.setitem(sys.modules, "fastapi", None)
     code, _, errors = run("serve")
     assert code == 1

@@ -21,9 +21,10 @@ from tempfile import TemporaryDirectory
 from typing import IO, cast
 
 from digitsum.errors import InputError
-from digitsum.files import ASSETS, reason, replacing, user_cache
+from digitsum.files import reason, replacing, user_cache
 from digitsum.prediction import Predictor, find_model
 
+STATIC = Path(__file__).parent / "static"
 REGISTRY = "https://registry.npmjs.org"
 ARCHIVE = "onnxruntime-web-1.27.0.tgz"
 SHA512 = "ogDLsqIozHZwifPuN37OproAo0byX6t43/bP8GzeZWBWD6MOGExswFAx3up4NS/vvWBOg2u2PXomDt3rMmdQSg=="  # npm's
@@ -77,7 +78,7 @@ def write_site(folder: str | Path, model: str | Path = "exact") -> list[Path]:
     about["bytes"] = sum(len(files[name]) for name in (WASM, "model.onnx"))  # what takes its time to load
     contents = files | {
         "model.json": json.dumps(about).encode(),
-        **{name: b"\n".join((ASSETS / part).read_bytes() for part in parts) for name, parts in PAGE.items()},
+        **{name: b"\n".join((STATIC / part).read_bytes() for part in parts) for name, parts in PAGE.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{UNFINISHED}*"):  # by a process that was killed

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from digitsum import bounds, service
+from digitsum.serving import app, limits
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF = b"GET /health HTTP/1.1\r\nHost: x\r\nX: "
@@ -30,8 +30,8 @@ Connect = Callable[..., socket.socket]
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """The service in a thread of this process, as `serve` runs it."""
-    listener = service._listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(service.create_app(), http=bounds.Connection, log_config=None))
+    listener = app._listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app.create_app(), http=limits.Connection, log_config=None))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     while not server.started:
@@ -55,7 +55,7 @@ def connect(port: int, caplog: pytest.LogCaptureFixture) -> Iterator[Connect]:
     yield connect
     for connection in opened:
         connection.close()
-    until(lambda: not bounds.Connection._all)
+    until(lambda: not limits.Connection._all)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -108,7 +108,7 @@ WAITING = {
 def test_a_connection_that_is_still_is_ended(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(bounds, "MAX_WAIT", 0.3)
+    monkeypatch.setattr(limits, "MAX_WAIT", 0.3)
     rest(connect(sent))
 
 
@@ -116,12 +116,12 @@ def test_a_connection_that_is_still_is_ended(
 def test_a_connection_that_trickles_is_ended(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(bounds, "MAX_WAIT", 0.3)
+    monkeypatch.setattr(limits, "MAX_WAIT", 0.3)
     trickle(connect(sent))
 
 
 def test_half_a_head_after_an_answer_is_ended(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "MAX_WAIT", 0.3)
+    monkeypatch.setattr(limits, "MAX_WAIT", 0.3)
     connection = connect(HEALTH)
     assert status(connection) == 200
     connection.sendall(HALF)
@@ -131,13 +131,13 @@ def test_half_a_head_after_an_answer_is_ended(connect: Connect, monkeypatch: pyt
 def test_a_connection_that_asks_again_and_again_is_given_its_time_anew(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timers, wait = [], bounds.Connection._wait
+    timers, wait = [], limits.Connection._wait
 
-    def noted(connection: bounds.Connection) -> None:
+    def noted(connection: limits.Connection) -> None:
         wait(connection)
         timers.append(connection._all[connection])
 
-    monkeypatch.setattr(bounds.Connection, "_wait", noted)
+    monkeypatch.setattr(limits.Connection, "_wait", noted)
     connection = connect()
     for request, answer in 3 * ((HEALTH, 200), (WHOLE + b"\r\n", 422)):  # as some clients end a body
         connection.sendall(request)
@@ -149,25 +149,25 @@ def test_a_connection_that_asks_again_and_again_is_given_its_time_anew(
 def test_a_connection_whose_answer_is_never_read_is_ended(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "MAX_WAIT", 0.3)
+    monkeypatch.setattr(limits, "MAX_WAIT", 0.3)
     connect(LARGE)
-    until(lambda: bool(bounds.Connection._all))
-    (served,) = bounds.Connection._all
+    until(lambda: bool(limits.Connection._all))
+    (served,) = limits.Connection._all
     until(lambda: served.flow.write_paused)
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # Linux says twice as much
         assert served.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option) <= 300_000
     opened = {each.resolve() for each in Path("/proc/self/fd").glob("*")}
-    assert not opened & {file for file, _ in service.PAGES.values()}
-    until(lambda: not bounds.Connection._all)
+    assert not opened & {file for file, _ in app.PAGES.values()}
+    until(lambda: not limits.Connection._all)
 
 
 def test_a_connection_that_is_lost_amid_its_answer_is_forgotten(connect: Connect) -> None:
     connection = connect(LARGE)
-    until(lambda: any(each.flow.write_paused for each in bounds.Connection._all))
+    until(lambda: any(each.flow.write_paused for each in limits.Connection._all))
     connection.close()
-    until(lambda: not bounds.Connection._all)
+    until(lambda: not limits.Connection._all)
     time.sleep(0.1)  # in which the application goes on with its answer
-    assert not bounds.Connection._all
+    assert not limits.Connection._all
 
 
 @pytest.mark.parametrize(
@@ -200,9 +200,9 @@ def test_a_request_before_the_answer_to_the_last_is_refused(connect: Connect) ->
 def test_of_too_many_connections_the_one_that_is_still_the_longest_gives_way(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 3)
     asked, half, idle = connect(), connect(HALF), connect()
-    until(lambda: len(bounds.Connection._all) == 3)
+    until(lambda: len(limits.Connection._all) == 3)
     asked.sendall(HEALTH)
     assert status(asked) == 200  # so the half head is now the oldest
     newest = connect(HEALTH)
@@ -216,7 +216,7 @@ def test_of_too_many_connections_the_one_that_is_still_the_longest_gives_way(
 def test_bodies_on_their_way_keep_no_other_request_out(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "MAX_REQUESTS", 1)
+    monkeypatch.setattr(limits, "MAX_REQUESTS", 1)
     for _ in range(5):
         connect(WHOLE[:-10])
     assert status(connect(WHOLE)) == 422
@@ -225,9 +225,9 @@ def test_bodies_on_their_way_keep_no_other_request_out(
 def test_bodies_that_hold_too_many_bytes_together_are_refused(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "MAX_BODIES", 2 * len(ADDEND))
+    monkeypatch.setattr(limits, "MAX_BODIES", 2 * len(ADDEND))
     first, _second, third = (connect(WHOLE[:-10]) for _ in range(3))
     assert status(third) == 429
     first.close()
-    until(lambda: len(bounds.Connection._all) == 2)
+    until(lambda: len(limits.Connection._all) == 2)
     assert status(connect(WHOLE)) == 422

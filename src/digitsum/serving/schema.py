@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import UploadFile
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from digitsum.bounds import MAX_BODIES, MAX_BODY, MAX_PICTURES, MAX_REQUESTS, MAX_SECONDS
 from digitsum.prediction import CERTAIN, MAX_ADDEND
+from digitsum.serving.limits import MAX_BODIES, MAX_BODY, MAX_PICTURES, MAX_REQUESTS, MAX_SECONDS
 
 
 class Problem(BaseModel):

@@ -47,13 +47,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from uvicorn.supervisors import Multiprocess
 
-from digitsum.bounds import BUFFER, MAX_PICTURES, MAX_SECONDS, BoundedRoute, Connection
 from digitsum.cores import cores
 from digitsum.errors import InputError
-from digitsum.files import ASSETS
 from digitsum.imaging import read_number, read_picture
 from digitsum.prediction import MAX_ADDEND, NumberPrediction, Prediction, Predictor, one_each
-from digitsum.schema import REFUSALS, About, Addend, Answers, AnyAddend, Count, Health, Numbers, Upload
+from digitsum.serving.limits import BUFFER, MAX_PICTURES, MAX_SECONDS, BoundedRoute, Connection
+from digitsum.serving.schema import (
+    REFUSALS,
+    About,
+    Addend,
+    Answers,
+    AnyAddend,
+    Count,
+    Health,
+    Numbers,
+    Upload,
+)
+from digitsum.serving.site import STATIC
 from digitsum.types import UInt8Array
 
 THREADS = cores()  # that decode pictures and predict
@@ -69,12 +79,12 @@ HEADERS = [  # of every answer
 ]
 SWAGGER = Path(str(files("fastapi_swagger") / "resources"))  # of which only the files of Swagger UI are used
 PAGES = {  # path: file, and its type, which some systems would tell wrongly
-    "/": (ASSETS / "page.html", "text/html"),
-    "/page.css": (ASSETS / "page.css", "text/css"),
-    "/page.js": (ASSETS / "page.js", "text/javascript"),
-    "/network.js": (ASSETS / "service.js", "text/javascript"),
-    "/docs": (ASSETS / "docs.html", "text/html"),
-    "/docs.js": (ASSETS / "docs.js", "text/javascript"),
+    "/": (STATIC / "page.html", "text/html"),
+    "/page.css": (STATIC / "page.css", "text/css"),
+    "/page.js": (STATIC / "page.js", "text/javascript"),
+    "/network.js": (STATIC / "service.js", "text/javascript"),
+    "/docs": (STATIC / "docs.html", "text/html"),
+    "/docs.js": (STATIC / "docs.js", "text/javascript"),
     "/swagger-ui.css": (SWAGGER / "swagger-ui.css", "text/css"),
     "/swagger-ui-bundle.js": (SWAGGER / "swagger-ui-bundle.js", "text/javascript"),
 }
