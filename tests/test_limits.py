@@ -31,7 +31,7 @@ Connect = Callable[..., socket.socket]
 def port() -> Iterator[int]:
     """The service in a thread of this process, as `serve` runs it."""
     listener = app._listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app.create_app(), http=limits.Connection, log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app.create_app(), http=limits.LimitedProtocol, log_config=None))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     while not server.started:
@@ -55,7 +55,7 @@ def connect(port: int, caplog: pytest.LogCaptureFixture) -> Iterator[Connect]:
     yield connect
     for connection in opened:
         connection.close()
-    until(lambda: not limits.Connection._all)
+    until(lambda: not limits.LimitedProtocol._all)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -131,13 +131,13 @@ def test_half_a_head_after_an_answer_is_ended(connect: Connect, monkeypatch: pyt
 def test_a_connection_that_asks_again_and_again_is_given_its_time_anew(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timers, wait = [], limits.Connection._wait
+    timers, wait = [], limits.LimitedProtocol._wait
 
-    def noted(connection: limits.Connection) -> None:
+    def noted(connection: limits.LimitedProtocol) -> None:
         wait(connection)
         timers.append(connection._all[connection])
 
-    monkeypatch.setattr(limits.Connection, "_wait", noted)
+    monkeypatch.setattr(limits.LimitedProtocol, "_wait", noted)
     connection = connect()
     for request, answer in 3 * ((HEALTH, 200), (WHOLE + b"\r\n", 422)):  # as some clients end a body
         connection.sendall(request)
@@ -151,23 +151,23 @@ def test_a_connection_whose_answer_is_never_read_is_ended(
 ) -> None:
     monkeypatch.setattr(limits, "MAX_WAIT", 0.3)
     connect(LARGE)
-    until(lambda: bool(limits.Connection._all))
-    (served,) = limits.Connection._all
+    until(lambda: bool(limits.LimitedProtocol._all))
+    (served,) = limits.LimitedProtocol._all
     until(lambda: served.flow.write_paused)
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # Linux says twice as much
         assert served.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option) <= 300_000
     opened = {each.resolve() for each in Path("/proc/self/fd").glob("*")}
     assert not opened & {file for file, _ in app.PAGES.values()}
-    until(lambda: not limits.Connection._all)
+    until(lambda: not limits.LimitedProtocol._all)
 
 
 def test_a_connection_that_is_lost_amid_its_answer_is_forgotten(connect: Connect) -> None:
     connection = connect(LARGE)
-    until(lambda: any(each.flow.write_paused for each in limits.Connection._all))
+    until(lambda: any(each.flow.write_paused for each in limits.LimitedProtocol._all))
     connection.close()
-    until(lambda: not limits.Connection._all)
+    until(lambda: not limits.LimitedProtocol._all)
     time.sleep(0.1)  # in which the application goes on with its answer
-    assert not limits.Connection._all
+    assert not limits.LimitedProtocol._all
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_of_too_many_connections_the_one_that_is_still_the_longest_gives_way(
 ) -> None:
     monkeypatch.setattr(limits, "MAX_CONNECTIONS", 3)
     asked, half, idle = connect(), connect(HALF), connect()
-    until(lambda: len(limits.Connection._all) == 3)
+    until(lambda: len(limits.LimitedProtocol._all) == 3)
     asked.sendall(HEALTH)
     assert status(asked) == 200  # so the half head is now the oldest
     newest = connect(HEALTH)
@@ -229,5 +229,5 @@ def test_bodies_that_hold_too_many_bytes_together_are_refused(
     first, _second, third = (connect(WHOLE[:-10]) for _ in range(3))
     assert status(third) == 429
     first.close()
-    until(lambda: len(limits.Connection._all) == 2)
+    until(lambda: len(limits.LimitedProtocol._all) == 2)
     assert status(connect(WHOLE)) == 422

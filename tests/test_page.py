@@ -18,7 +18,7 @@ from playwright import sync_api
 
 from digitsum import mnist
 from digitsum.serving.app import create_app
-from digitsum.serving.limits import Connection
+from digitsum.serving.limits import LimitedProtocol
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -62,7 +62,7 @@ class Service:
 
     def start(self) -> None:
         app = create_app(self.model)
-        config = uvicorn.Config(app, port=self.port, http=Connection, ws="none", log_level="error")
+        config = uvicorn.Config(app, port=self.port, http=LimitedProtocol, ws="none", log_level="error")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()

@@ -257,7 +257,7 @@ def page_of(images: np.ndarray) -> np.ndarray:
 
 
 def test_two_numbers_are_read_and_added(predictor: Predictor, images: np.ndarray) -> None:
-    answer = predictor.add(page_of(images[[9, 9, 7]]), page_of(images[[4]]))
+    answer = predictor.add_pictures(page_of(images[[9, 9, 7]]), page_of(images[[4]]))
     assert (answer.top.number, answer.bottom.number, answer.sum) == (997, 4, 1001)
     assert not answer.uncertain
     # nearly all of the sum's probability is that of the two numbers
@@ -296,6 +296,13 @@ def test_a_sum_is_uncertain_if_a_digit_may_be_two() -> None:
 def test_a_number_takes_whole_addends_only(predictor: Predictor, images: np.ndarray, addend: Any) -> None:
     with pytest.raises(ValueError, match="a number's addend is a whole number from 0 on, not"):
         predictor.predict_number(images[0], addend)
+
+
+def test_a_number_takes_addends_of_up_to_a_thousand_digits(predictor: Predictor, images: np.ndarray) -> None:
+    assert predictor.predict_number(images[7], 10**1000 - 1).to_dict()["sum"] == f"1{6:01000}"
+    for addend in (10**1000, 10**5000):
+        with pytest.raises(InputError, match=r"^a number's addend has at most 1000 digits$"):
+            predictor.predict_number(images[7], addend)
 
 
 @pytest.mark.parametrize("addends", [3, np.arange(10), list(range(9, -1, -1))])

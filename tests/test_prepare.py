@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import playwright
 import pytest
+from numpy.random import Generator
 from PIL import Image
 from scipy import ndimage
 
@@ -23,7 +24,6 @@ from digitsum.serving.site import STATIC
 
 NODE = Path(playwright.__file__).parent / "driver" / "node"
 
-Chance = np.random.Generator
 Pixels = np.ndarray  # uint8, [H, W] or RGBA, [H, W, 4]
 Ask = Callable[..., Any]
 
@@ -80,12 +80,12 @@ def levels(page: np.ndarray) -> Pixels:
 # One digit, drawn in many ways
 
 
-def drawn(image: np.ndarray, chance: Chance, scales: tuple[int, int] = (3, 7)) -> np.ndarray:
+def drawn(image: np.ndarray, rng: Generator, scales: tuple[int, int] = (3, 7)) -> np.ndarray:
     """Draw the image some times as large, off-centre on a page: the share of ink, float [H, W]."""
-    size = 28 * int(chance.integers(*scales))
+    size = 28 * int(rng.integers(*scales))
     large = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
-    height, width = (int(size * chance.uniform(1.1, 1.8)) for _ in range(2))
-    top, left = int(chance.integers(0, height - size)), int(chance.integers(0, width - size))
+    height, width = (int(size * rng.uniform(1.1, 1.8)) for _ in range(2))
+    top, left = int(rng.integers(0, height - size)), int(rng.integers(0, width - size))
     page = np.zeros((height, width))
     page[top : top + size, left : left + size] = np.asarray(large) / 255
     return page
@@ -96,23 +96,23 @@ def shade(page: np.ndarray) -> np.ndarray:
     return np.linspace(1, 0.5, page.shape[1])
 
 
-def unchanged(image: np.ndarray, chance: Chance) -> Pixels:
+def unchanged(image: np.ndarray, rng: Generator) -> Pixels:
     return image
 
 
-def negative(image: np.ndarray, chance: Chance) -> Pixels:
+def negative(image: np.ndarray, rng: Generator) -> Pixels:
     return 255 - image
 
 
-def clean(image: np.ndarray, chance: Chance) -> Pixels:
-    return levels(255 * (1 - drawn(image, chance)))
+def clean(image: np.ndarray, rng: Generator) -> Pixels:
+    return levels(255 * (1 - drawn(image, rng)))
 
 
-def chalk(image: np.ndarray, chance: Chance) -> Pixels:
-    return levels(255 * drawn(image, chance))
+def chalk(image: np.ndarray, rng: Generator) -> Pixels:
+    return levels(255 * drawn(image, rng))
 
 
-def thick(image: np.ndarray, chance: Chance) -> Pixels:
+def thick(image: np.ndarray, rng: Generator) -> Pixels:
     """Strokes three pixels thicker that nearly fill 28 x 28, dark on light or light on dark."""
     rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
     ink = np.pad(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
@@ -120,58 +120,58 @@ def thick(image: np.ndarray, chance: Chance) -> Pixels:
     height, width = (round(26 * side / max(ink.shape)) for side in ink.shape)
     page = np.zeros((28, 28), np.uint8)
     page[1 : 1 + height, 1 : 1 + width] = Image.fromarray(ink).resize((width, height))
-    return page if chance.random() < 0.5 else 255 - page
+    return page if rng.random() < 0.5 else 255 - page
 
 
-def shadow(image: np.ndarray, chance: Chance) -> Pixels:
-    ink = drawn(image, chance)
+def shadow(image: np.ndarray, rng: Generator) -> Pixels:
+    ink = drawn(image, rng)
     return levels(240 * (1 - 0.85 * ink) * shade(ink))
 
 
-def photo(image: np.ndarray, chance: Chance) -> Pixels:
-    ink = drawn(image, chance)
-    return levels(220 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 5, ink.shape))
+def photo(image: np.ndarray, rng: Generator) -> Pixels:
+    ink = drawn(image, rng)
+    return levels(220 * (1 - 0.8 * ink) * shade(ink) + rng.normal(0, 5, ink.shape))
 
 
-def thin_pen(image: np.ndarray, chance: Chance) -> Pixels:
-    return levels(250 - 200 * (drawn(image, chance) > 0.97))  # only the middle of each stroke
+def thin_pen(image: np.ndarray, rng: Generator) -> Pixels:
+    return levels(250 - 200 * (drawn(image, rng) > 0.97))  # only the middle of each stroke
 
 
-def blackboard(image: np.ndarray, chance: Chance) -> Pixels:
-    ink = drawn(image, chance)
-    return levels((40 + 170 * ink) * shade(ink) + chance.normal(0, 8, ink.shape))
+def blackboard(image: np.ndarray, rng: Generator) -> Pixels:
+    ink = drawn(image, rng)
+    return levels((40 + 170 * ink) * shade(ink) + rng.normal(0, 8, ink.shape))
 
 
-def framed(image: np.ndarray, chance: Chance) -> Pixels:
+def framed(image: np.ndarray, rng: Generator) -> Pixels:
     """On clean paper with a dark line around it."""
-    return levels(np.pad(255 * (1 - drawn(image, chance)), int(chance.integers(1, 5))))
+    return levels(np.pad(255 * (1 - drawn(image, rng)), int(rng.integers(1, 5))))
 
 
-def figure(image: np.ndarray, chance: Chance) -> Pixels:
+def figure(image: np.ndarray, rng: Generator) -> Pixels:
     """Enlarged, as a sheet on a clean page."""
-    return np.pad(np.kron(image, np.ones((5, 5), np.uint8)), int(chance.integers(1, 40)), constant_values=255)
+    return np.pad(np.kron(image, np.ones((5, 5), np.uint8)), int(rng.integers(1, 40)), constant_values=255)
 
 
-def red_on_a_table_with_dust(image: np.ndarray, chance: Chance) -> Pixels:
-    ink = drawn(image, chance)
-    ink[tuple(chance.integers(0, ink.shape, (20, 2)).T)] = 1
+def red_on_a_table_with_dust(image: np.ndarray, rng: Generator) -> Pixels:
+    ink = drawn(image, rng)
+    ink[tuple(rng.integers(0, ink.shape, (20, 2)).T)] = 1
     page = 255 - ink[..., np.newaxis] * (255 - np.array([200, 60, 40]))
     return levels(np.pad(page, ((30, 0), (0, 40), (0, 0)), constant_values=50))
 
 
-def transparent(image: np.ndarray, chance: Chance) -> Pixels:
+def transparent(image: np.ndarray, rng: Generator) -> Pixels:
     """Ink of any colour on a transparent canvas."""
-    ink = drawn(image, chance)
+    ink = drawn(image, rng)
     picture = np.empty((*ink.shape, 4))
-    picture[...] = [*chance.integers(0, 256, 3), 255]
+    picture[...] = [*rng.integers(0, 256, 3), 255]
     picture[..., 3] *= ink
     return levels(picture)
 
 
-def transparent_white(image: np.ndarray, chance: Chance) -> Pixels:
+def transparent_white(image: np.ndarray, rng: Generator) -> Pixels:
     """As a canvas in dark mode saves it."""
-    picture = transparent(image, chance)
-    picture[..., :3] = chance.integers(235, 256)
+    picture = transparent(image, rng)
+    picture[..., :3] = rng.integers(235, 256)
     return picture
 
 
@@ -182,79 +182,79 @@ WAYS = [
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_digit_is_read_to_the_byte(ask: Ask, way: Callable[[np.ndarray, Chance], Pixels]) -> None:
-    chance = np.random.default_rng(0)
-    images = mnist.load().images[chance.integers(0, 5000, 12), 0]
-    counts = [digits_read_alike(ask, way(image, chance)) for image in images]
+def test_a_digit_is_read_to_the_byte(ask: Ask, way: Callable[[np.ndarray, Generator], Pixels]) -> None:
+    rng = np.random.default_rng(0)
+    images = mnist.load().images[rng.integers(0, 5000, 12), 0]
+    counts = [digits_read_alike(ask, way(image, rng)) for image in images]
     assert counts.count(1) >= 9
 
 
 @pytest.mark.parametrize("shape", [(501, 470), (1204, 1003), (2001, 401), (1, 700), (3000, 2)])
 def test_a_large_picture_is_shrunk_to_the_byte(ask: Ask, shape: tuple[int, int]) -> None:
-    chance = np.random.default_rng(0)
-    ink = drawn(mnist.load().images[7, 0], chance)
+    rng = np.random.default_rng(0)
+    ink = drawn(mnist.load().images[7, 0], rng)
     rows, columns = (np.arange(side) * large // side for side, large in zip(shape, ink.shape, strict=True))
-    page = 230 * (1 - 0.8 * ink[rows][:, columns]) + chance.normal(0, 4, shape)
+    page = 230 * (1 - 0.8 * ink[rows][:, columns]) + rng.normal(0, 4, shape)
     digits_read_alike(ask, levels(page[..., np.newaxis] * [1, 0.95, 0.85]))
 
 
 @pytest.mark.parametrize("side", [1, 2, 5, 8, 9, 12, 20])
 def test_a_small_picture_is_read_to_the_byte(ask: Ask, side: int) -> None:
-    chance = np.random.default_rng(side)
+    rng = np.random.default_rng(side)
     for _ in range(5):
-        page = 40 + 180 * ndimage.gaussian_filter(chance.random((side, side)) < 0.2, 0.5, output=float)
-        for picture in (page, 255 - page, 255 * (chance.random((side, side + 3)) < 0.1)):
+        page = 40 + 180 * ndimage.gaussian_filter(rng.random((side, side)) < 0.2, 0.5, output=float)
+        for picture in (page, 255 - page, 255 * (rng.random((side, side + 3)) < 0.1)):
             digits_read_alike(ask, levels(picture))
 
 
 # Rows of digits
 
 
-def line_of(chance: Chance, gap: tuple[float, float]) -> np.ndarray:
+def line_of(rng: Generator, gap: tuple[float, float]) -> np.ndarray:
     """Draw three digits, 3 times as large, slanted, `gap` of their height apart: the share of ink."""
     digits, line, end = mnist.load(), np.zeros((150, 450)), 15
-    for image in digits.images[chance.integers(0, 5000, 3), 0]:
+    for image in digits.images[rng.integers(0, 5000, 3), 0]:
         rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
         glyph = np.kron(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.ones((3, 3))) / 255
-        top = int(chance.integers(22, 45))
+        top = int(rng.integers(22, 45))
         place = line[top : top + len(glyph), end : end + glyph.shape[1]]
         np.maximum(place, glyph, out=place)
-        end += glyph.shape[1] + int(60 * chance.uniform(*gap))
-    slant = chance.uniform(-0.3, 0.3)
+        end += glyph.shape[1] + int(60 * rng.uniform(*gap))
+    slant = rng.uniform(-0.3, 0.3)
     return np.stack([np.roll(row, round(slant * i)) for i, row in enumerate(line[:, : end + 45])])
 
 
-def apart(chance: Chance) -> np.ndarray:
-    return line_of(chance, (0.1, 0.8))
+def apart(rng: Generator) -> np.ndarray:
+    return line_of(rng, (0.1, 0.8))
 
 
-def near(chance: Chance) -> np.ndarray:
-    return line_of(chance, (0, 0.1))
+def near(rng: Generator) -> np.ndarray:
+    return line_of(rng, (0, 0.1))
 
 
-def touching(chance: Chance) -> np.ndarray:
-    return line_of(chance, (-0.1, 0.3))
+def touching(rng: Generator) -> np.ndarray:
+    return line_of(rng, (-0.1, 0.3))
 
 
-def broken(chance: Chance) -> np.ndarray:
-    ink = touching(chance)
-    return ink * (chance.random(ink.shape) < 0.9) * (np.arange(ink.shape[1]) % 23 > 3)
+def broken(rng: Generator) -> np.ndarray:
+    ink = touching(rng)
+    return ink * (rng.random(ink.shape) < 0.9) * (np.arange(ink.shape[1]) % 23 > 3)
 
 
-def thin(chance: Chance) -> np.ndarray:
-    return (touching(chance) > 0.97).astype(float)
+def thin(rng: Generator) -> np.ndarray:
+    return (touching(rng) > 0.97).astype(float)
 
 
-def on_squares(chance: Chance) -> np.ndarray:
+def on_squares(rng: Generator) -> np.ndarray:
     """Over lines a little tilted."""
-    ink = touching(chance)
+    ink = touching(rng)
     rows, columns = np.indices(ink.shape)
     lines = ((rows + 0.04 * columns) % 40 < 2) | ((columns - 0.03 * rows) % 40 < 2)
     return np.maximum(ink, 0.7 * lines)
 
 
-def in_two_lines(chance: Chance) -> np.ndarray:
-    ink = apart(chance)
+def in_two_lines(rng: Generator) -> np.ndarray:
+    ink = apart(rng)
     return np.vstack([ink, ink[::-1]])
 
 
@@ -270,21 +270,23 @@ def in_two_lines(chance: Chance) -> np.ndarray:
         (in_two_lines, {0}),
     ],
 )
-def test_a_row_is_read_to_the_byte(ask: Ask, way: Callable[[Chance], np.ndarray], counts: set[int]) -> None:
-    chance, found = np.random.default_rng(0), set()
+def test_a_row_is_read_to_the_byte(
+    ask: Ask, way: Callable[[Generator], np.ndarray], counts: set[int]
+) -> None:
+    rng, found = np.random.default_rng(0), set()
     for _ in range(6):
-        ink = way(chance)
-        page = 230 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 2, ink.shape)
+        ink = way(rng)
+        page = 230 * (1 - 0.8 * ink) * shade(ink) + rng.normal(0, 2, ink.shape)
         found.add(digits_read_alike(ask, levels(page)))
     assert found == counts
 
 
 def test_what_may_be_two_is_told_alike(ask: Ask) -> None:
-    chance, answers = np.random.default_rng(0), []
+    rng, answers = np.random.default_rng(0), []
     for _ in range(100):
-        image = levels(255 * (ndimage.gaussian_filter(chance.random((28, 28)), chance.uniform(0, 3)) > 0.5))
-        image *= np.arange(28)[:, np.newaxis] < chance.integers(4, 29)
-        share = chance.choice([0, 0.5, 0.95, 0.9999, 1])
+        image = levels(255 * (ndimage.gaussian_filter(rng.random((28, 28)), rng.uniform(0, 3)) > 0.5))
+        image *= np.arange(28)[:, np.newaxis] < rng.integers(4, 29)
+        share = rng.choice([0, 0.5, 0.95, 0.9999, 1])
         answers.append(ask(image=base64_of(image), probability=share))
         assert answers[-1] == may_be_two(image[np.newaxis], np.array([share]))[0]
     assert 20 < sum(answers) < 80

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from numpy.random import Generator
 from PIL import Image
 from playwright import sync_api
 from test_page import (
@@ -45,8 +46,6 @@ READ = """async ([picture, addend]) => {
   return {...answer, sum: Number(answer.sum), digit, image: [...image], digits: [...probabilities],
           sums: [...answer.sum_probabilities]};
 }"""
-
-Chance = np.random.Generator
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -287,11 +286,11 @@ def read_in(page: "Page", picture: bytes, addend: int = 5) -> dict[str, Any]:
 
 @pytest.mark.parametrize("way", [unchanged, photo, transparent, transparent_white])
 def test_the_browser_prepares_and_reads_a_picture_as_python_does(
-    page: "Page", way: Callable[[np.ndarray, Chance], np.ndarray]
+    page: "Page", way: Callable[[np.ndarray, Generator], np.ndarray]
 ) -> None:
-    chance, digits, predictor = np.random.default_rng(0), mnist.load(), Predictor()
+    rng, digits, predictor = np.random.default_rng(0), mnist.load(), Predictor()
     for number, image in enumerate(digits.images[:3, 0]):
-        picture = png(way(image, chance))
+        picture = png(way(image, rng))
         expected, answer = read_picture(picture), read_in(page, picture, number)
         prediction = predictor.predict(picture, number)
         difference = np.abs(np.array(answer["image"]) - expected.ravel())
@@ -318,9 +317,9 @@ def test_a_photo_is_turned_as_its_exif_data_say(page: "Page") -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize("shape", [(1204, 1003), (1211, 3023)])
 def test_a_large_picture_is_shrunk_as_python_does(page: "Page", shape: tuple[int, int], kind: str) -> None:
-    chance, image = np.random.default_rng(0), mnist.load().images[7, 0]
-    ink = np.asarray(Image.fromarray(drawn(image, chance)).resize(shape[::-1]))
-    paper = 230 * (1 - 0.8 * ink) * shade(ink) + chance.normal(0, 4, shape)
+    rng, image = np.random.default_rng(0), mnist.load().images[7, 0]
+    ink = np.asarray(Image.fromarray(drawn(image, rng)).resize(shape[::-1]))
+    paper = 230 * (1 - 0.8 * ink) * shade(ink) + rng.normal(0, 4, shape)
     picture = Image.fromarray(np.uint8(paper.clip(0, 255)[..., np.newaxis] * [1, 0.95, 0.85]))
     file = io.BytesIO()
     picture.save(file, kind, compress_level=1, quality=90)

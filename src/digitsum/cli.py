@@ -59,7 +59,6 @@ for flag in ("--help", "--version"):
     app[flag].group = "Options"
 app.register_install_completion_command(group="Options")
 
-LONGEST = 1_000  # digits of a whole number, as in prediction.py, which is slow to load
 _STARTED = "TORCHELASTIC_RUN_ID"  # in the environment: by torchrun, or for --devices
 NAMED = 10  # of the files that couldn't be scored
 
@@ -173,11 +172,12 @@ def _whole(_: object, tokens: Sequence[Token]) -> int:
 def _wholes(_: object, tokens: Sequence[Token]) -> list[int]:
     """Read whole numbers, each from an option of its own."""
     for token in tokens:
-        if len(token.value) > LONGEST:
-            raise InputError(f"a number has at most {LONGEST} digits, not {len(token.value)}")
         if not re.fullmatch("[+-]?[0-9]+", token.value):
             raise InputError(f"{token.value} isn't a whole number")
-    return [int(token.value) for token in tokens]
+    try:
+        return [int(token.value) for token in tokens]
+    except ValueError:  # Python's own bound on digits
+        raise InputError("the number has too many digits") from None
 
 
 def _between(least: int, most: float = math.inf) -> Callable[[object, int | None], None]:
@@ -656,10 +656,10 @@ def predict(
     - digitsum predict photo.jpg scan.png --addend 7 --addend 1200
     - cat photo.jpg | digitsum predict - --addend 7 --json
     """
-    from digitsum.prediction import Predictor, check_any_addend, one_each
+    from digitsum.prediction import Predictor, broadcast_addends, check_any_addend
 
     # else each picture would be refused for its addend
-    addends = one_each([check_any_addend(value) for value in addend], len(pictures))
+    addends = broadcast_addends([check_any_addend(value) for value in addend], len(pictures))
     predictor, answered = Predictor(model), 0
     for name, added in zip(pictures, addends, strict=True):
         try:
@@ -711,7 +711,7 @@ def _addition(answer: "NumberPrediction") -> str:
 
 
 def _percent(probability: float) -> str:
-    """Say a probability in the words of the web page."""
+    """Return a probability in the words of the web page."""
     if probability > 0.999:
         return "> 99.9 %"  # a network is never quite sure, whatever rounding makes of it
     if probability < 0.001:
@@ -749,7 +749,7 @@ def add(
         fail("the standard input holds one picture: name a file for the other", 2)
     predictor = Predictor(model)
     try:
-        answer = predictor.add(_source(top), _source(bottom))
+        answer = predictor.add_pictures(_source(top), _source(bottom))
     except OSError as error:
         fail(_refusal(error), 2)
     if json:

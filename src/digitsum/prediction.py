@@ -5,7 +5,7 @@
     print(answer.digit, answer.sum, answer.sum_probability)
     answer = predictor.predict_number("row.png", addend=1234)
     print(answer.number, answer.sum, answer.sum_probability)
-    answer = predictor.add("row.png", "another.png")
+    answer = predictor.add_pictures("row.png", "another.png")
     print(answer.top.number, answer.bottom.number, answer.sum, answer.probability)
 
 Nothing here needs torch.
@@ -31,8 +31,8 @@ from digitsum.search import most_probable_sum
 from digitsum.types import Array
 
 CERTAIN = 0.92  # an answer with a lower probability is called uncertain; 1.4 % of held-out digits are
-MAX_ADDEND = 1_000  # digits of an addend that comes as text
-ENDS = [
+MAX_ADDEND_DIGITS = 1_000
+SIGNATURE = [
     "image tensor(uint8) [N, 1, 28, 28]",
     "addend tensor(int64) [N]",
     "digit tensor(float) [N, 10]",
@@ -196,7 +196,7 @@ class SumPrediction:
 
 
 def _columns(number: NumberPrediction, length: int) -> Array:
-    """Give P(digit) of a number's columns, [length, 10]: those on the left that it hasn't are 0."""
+    """Return P(digit) of a number's columns, [length, 10]: those on the left that it hasn't are 0."""
     probabilities = np.zeros((length, 10))
     probabilities[:, 0] = 1
     probabilities[length - len(number.digits) :] = [each.digit_probabilities for each in number.digits]
@@ -245,7 +245,7 @@ class Predictor:
         try:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
-            _check_ends(self._session)
+            _check_signature(self._session)
             self.about: dict[str, Any] = {
                 "network": metadata["network"],
                 "parameters": int(metadata["parameters"]),
@@ -294,7 +294,7 @@ class Predictor:
         addend = check_any_addend(addend)
         return self.predict_rows([read_number(picture)], [addend])[0]
 
-    def add(self, top: Picture, bottom: Picture) -> SumPrediction:
+    def add_pictures(self, top: Picture, bottom: Picture) -> SumPrediction:
         """Read two pictures of numbers, of any kind that `read_number` takes, and add them.
 
         Raises
@@ -309,7 +309,7 @@ class Predictor:
         >>> import numpy as np
         >>> page = np.zeros((60, 100), np.uint8)
         >>> page[20:40, 30:32] = page[20:40, 60:62] = 255  # two strokes: eleven
-        >>> Predictor("exact").add(page, page).sum
+        >>> Predictor("exact").add_pictures(page, page).sum
         22
         """
         return SumPrediction.of(*(self.predict_number(picture, 0) for picture in (top, bottom)))
@@ -377,14 +377,14 @@ class Predictor:
         return digits, sums
 
 
-def _check_ends(session: ort.InferenceSession) -> None:
+def _check_signature(session: ort.InferenceSession) -> None:
     """Check that a model's inputs and outputs are those of digitsum."""
-    ends = []
-    for end in [*session.get_inputs(), *session.get_outputs()]:
-        sizes = ["N" if isinstance(size, str) else f"{size}" for size in end.shape]
-        ends.append(f"{end.name} {end.type} [{', '.join(sizes)}]")
-    if sorted(ends) != sorted(ENDS):
-        raise InputError(f"its inputs and outputs are {', '.join(ends)}, not {', '.join(ENDS)}")
+    signature = []
+    for each in [*session.get_inputs(), *session.get_outputs()]:
+        sizes = ["N" if isinstance(size, str) else f"{size}" for size in each.shape]
+        signature.append(f"{each.name} {each.type} [{', '.join(sizes)}]")
+    if sorted(signature) != sorted(SIGNATURE):
+        raise InputError(f"its inputs and outputs are {', '.join(signature)}, not {', '.join(SIGNATURE)}")
 
 
 def find_model(model: str | Path) -> Path:
@@ -404,8 +404,8 @@ def find_model(model: str | Path) -> Path:
     )
 
 
-def one_each(addends: list[Any], count: int) -> list[Any]:
-    """Give each of `count` pictures its addend; a single one stands for all.
+def broadcast_addends(addends: list[Any], count: int) -> list[Any]:
+    """Return the addend of each of `count` pictures; a single one stands for all.
 
     Raises
     ------
@@ -414,7 +414,7 @@ def one_each(addends: list[Any], count: int) -> list[Any]:
 
     Examples
     --------
-    >>> one_each([1200], count=2)
+    >>> broadcast_addends([1200], count=2)
     [1200, 1200]
     """
     if len(addends) not in (1, count):
@@ -428,7 +428,7 @@ def one_each(addends: list[Any], count: int) -> list[Any]:
 
 
 def check_addends(addends: int | Sequence[int] | Array, count: int) -> Array:
-    """Check addends and give them as int64 [count]; a single one stands for all.
+    """Check addends and return them as int64 [count]; a single one stands for all.
 
     Raises
     ------
@@ -443,7 +443,7 @@ def check_addends(addends: int | Sequence[int] | Array, count: int) -> Array:
     Traceback (most recent call last):
     digitsum.errors.InputError: an addend is a whole number from 0 to 9, not 2.5
     """
-    values = one_each(np.atleast_1d(np.asarray(addends, dtype=object)).tolist(), count)
+    values = broadcast_addends(np.atleast_1d(np.asarray(addends, dtype=object)).tolist(), count)
     for value in values:
         if not (_is_whole(value) and 0 <= value <= 9):
             raise InputError(f"an addend is a whole number from 0 to 9, not {value!r}")
@@ -451,15 +451,17 @@ def check_addends(addends: int | Sequence[int] | Array, count: int) -> Array:
 
 
 def check_any_addend(addend: int) -> int:
-    """Check an addend of a number, which may be of any size.
+    """Check an addend of a number, which may have up to `MAX_ADDEND_DIGITS` digits.
 
     Raises
     ------
     InputError
-        It isn't a whole number from 0 on.
+        It isn't a whole number from 0 on, or is larger.
     """
     if not (_is_whole(addend) and addend >= 0):
         raise InputError(f"a number's addend is a whole number from 0 on, not {addend!r}")
+    if addend >= 10**MAX_ADDEND_DIGITS:  # beyond 4,300 digits Python itself makes no text of them
+        raise InputError(f"a number's addend has at most {MAX_ADDEND_DIGITS} digits")
     return int(addend)
 
 

@@ -36,7 +36,7 @@ from digitsum import parquet, tables
 from digitsum.errors import InputError
 from digitsum.files import NETWORKS, replace
 from digitsum.parallel import each, progress
-from digitsum.prediction import MAX_ADDEND, Predictor, check_any_addend, find_model
+from digitsum.prediction import MAX_ADDEND_DIGITS, Predictor, check_any_addend, find_model
 from digitsum.tables import Part, Row
 
 MANIFEST = "_digitsum.json"  # what reads a folder of Parquet leaves out names that start with _
@@ -390,7 +390,7 @@ def _addend(value: Any) -> int | str:
     """Give an addend as a whole number, or what is wrong with it."""
     if value is None:
         return "the addend is missing: it should be a whole number from 0 on"
-    if isinstance(value, str) and re.fullmatch(rf"[0-9]{{1,{MAX_ADDEND}}}", value):
+    if isinstance(value, str) and re.fullmatch(rf"[0-9]{{1,{MAX_ADDEND_DIGITS}}}", value):
         return int(value)
     try:
         return check_any_addend(value)

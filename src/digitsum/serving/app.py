@@ -50,10 +50,10 @@ from uvicorn.supervisors import Multiprocess
 from digitsum.cores import cores
 from digitsum.errors import InputError
 from digitsum.imaging import read_number, read_picture
-from digitsum.prediction import MAX_ADDEND, NumberPrediction, Prediction, Predictor, one_each
-from digitsum.serving.limits import BUFFER, MAX_PICTURES, MAX_SECONDS, BoundedRoute, Connection
+from digitsum.prediction import MAX_ADDEND_DIGITS, NumberPrediction, Prediction, Predictor, broadcast_addends
+from digitsum.serving.limits import BUFFER, MAX_PICTURES, MAX_SECONDS, LimitedProtocol, LimitedRoute
 from digitsum.serving.schema import (
-    REFUSALS,
+    ERROR_RESPONSES,
     About,
     Addend,
     Answers,
@@ -72,7 +72,7 @@ POLICY = (  # the page may load its own files and ask its own service, nothing e
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; connect-src 'self';"
     b" base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = [  # of every answer
+SECURITY_HEADERS = [  # of every answer
     (b"content-security-policy", POLICY),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -89,7 +89,7 @@ PAGES = {  # path: file, and its type, which some systems would tell wrongly
     "/swagger-ui-bundle.js": (SWAGGER / "swagger-ui-bundle.js", "text/javascript"),
 }
 
-CODES = {
+ERROR_CODES = {
     400: "malformed",
     404: "not_found",
     405: "method_not_allowed",
@@ -101,25 +101,25 @@ CODES = {
     500: "failed",
     504: "timeout",
 }
-SENTENCES = {  # where the framework's own are none
+HTTP_MESSAGES = {  # where the framework's own are none
     404: "there is nothing at this address",
     405: "this address doesn't take that method",
 }
-INVALID = {  # by pydantic's name of what is wrong, where its own words are odd
+VALIDATION_MESSAGES = {  # by pydantic's name of what is wrong, where its own words are odd
     "too_long": f"there should be at most {MAX_PICTURES} in a request",
-    "string_too_long": f"input should have at most {MAX_ADDEND} digits",
+    "string_too_long": f"input should have at most {MAX_ADDEND_DIGITS} digits",
     "int_parsing_size": "input should be less than or equal to 9",
     **dict.fromkeys(
         ("int_parsing", "int_type", "string_type", "string_pattern_mismatch"),
         "input should be a whole number",
     ),
 }
-MISDIRECTED = (
+WRONG_HOST = (
     "this service answers its own machine alone: ask it as localhost or 127.0.0.1 (or, as behind a proxy, by"
     " a name that it is started with: --allow-origin https://that.name)"
 )
 
-# Counts and headers
+# Middleware
 
 
 class Metrics:
@@ -138,7 +138,7 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """Give all values in Prometheus' text format."""
+        """Return all values in Prometheus' text format."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         of_all = CollectorRegistry()
@@ -146,7 +146,7 @@ class Metrics:
         return generate_latest(of_all)
 
 
-class Observed:
+class MetricsMiddleware:
     """Counts and times every request, and adds the security headers to its answer."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -164,7 +164,7 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] += HEADERS
+                message["headers"] += SECURITY_HEADERS
             await send(message)
 
         try:
@@ -176,7 +176,7 @@ class Observed:
             self.metrics.seconds.labels(route).observe(time.perf_counter() - start)
 
 
-class Named:
+class AllowedHosts:
     """Answers requests that ask for one of the given names alone, or, without any, for whatever name.
 
     A page elsewhere can have its own name lead to an address that only this machine reaches, and its browser
@@ -192,18 +192,18 @@ class Named:
         if self.names and scope["type"] == "http":
             host = Headers(scope=scope).get("host", self.names[0])
             if re.sub(r":\d*$", "", host).lower() not in self.names:
-                await refuse(421, MISDIRECTED)(scope, receive, send)
+                await error_response(421, WRONG_HOST)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
 # Routes
 
-bounded = APIRouter(route_class=BoundedRoute)
-plain = APIRouter()
+limited_router = APIRouter(route_class=LimitedRoute)
+router = APIRouter()
 
 
-@bounded.post("/predict", response_model=Answers, responses=REFUSALS)
+@limited_router.post("/predict", response_model=Answers, responses=ERROR_RESPONSES)
 async def predict(
     request: Request,
     pictures: Annotated[
@@ -221,7 +221,7 @@ async def predict(
     return _answered(request, [_answer(*one) for one in zip(images, answers, strict=True)])
 
 
-@bounded.post("/numbers", response_model=Numbers, responses=REFUSALS)
+@limited_router.post("/numbers", response_model=Numbers, responses=ERROR_RESPONSES)
 async def numbers(
     request: Request,
     pictures: Annotated[
@@ -233,7 +233,7 @@ async def numbers(
         list[AnyAddend],
         Count,
         Form(
-            description=f"A whole number of at most {MAX_ADDEND} digits for each picture, or one for all.",
+            description=f"A whole number, of at most {MAX_ADDEND_DIGITS} digits, for each or for all.",
             examples=[["1200"]],
         ),
     ],
@@ -249,7 +249,7 @@ async def _read_all(
 ) -> tuple[list[UInt8Array], list[Any]]:
     """Read each in a job of its own: a request whose time is over leaves at most one of them running."""
     try:
-        each = one_each(addends, len(pictures))
+        each = broadcast_addends(addends, len(pictures))
         images = [
             await _run(request, _read, read, await file.read(), i, len(pictures))
             for i, file in enumerate(pictures, 1)
@@ -321,21 +321,21 @@ def _answered(request: Request, predictions: list[dict[str, Any]]) -> Response:
     return Response(to_json({"predictions": predictions}), media_type="application/json")
 
 
-@plain.get("/health")
+@router.get("/health")
 async def health() -> Health:
-    """Say that the service is there."""
+    """Return whether the service is there."""
     return Health(status="ok")
 
 
-@plain.get("/model")
+@router.get("/model")
 async def model(request: Request) -> About:
-    """Say which network answers, and how right it was when it was evaluated."""
+    """Return which network answers, and how right it was when it was evaluated."""
     return About(**request.app.state.predictor.about)
 
 
-@plain.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Give the counts of requests and predictions, for Prometheus."""
+    """Return the counts of requests and predictions, for Prometheus."""
     return PlainTextResponse(request.app.state.metrics.text())
 
 
@@ -347,34 +347,34 @@ async def _file(content: bytes, kind: str) -> Response:
 for path, (file, kind) in PAGES.items():
     # read once: a file that is open while a client takes its time is one less for the others
     page = partial(_file, file.read_bytes(), kind)
-    plain.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
+    router.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
 
 
-# Refusals
+# Errors
 
 
-def refuse(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def error_response(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Answer with the one shape of all errors."""
-    error = {"code": CODES[status], "message": SENTENCES.get(status, message)}
+    error = {"code": ERROR_CODES[status], "message": HTTP_MESSAGES.get(status, message)}
     return JSONResponse({"error": error}, status, headers)
 
 
-async def _refuse_http(_: Request, error: StarletteHTTPException) -> JSONResponse:
-    return refuse(error.status_code, error.detail, dict(error.headers or {}))
+async def _http_error(_: Request, error: StarletteHTTPException) -> JSONResponse:
+    return error_response(error.status_code, error.detail, dict(error.headers or {}))
 
 
-async def _refuse_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+async def _validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
     _, field, *index = first["loc"]
     place = field + "".join(f"[{i}]" for i in index)
     said = first["msg"]
     if first["type"] == "missing" and isinstance(error.body, FormData) and error.body:
         said = f"field required; the form has {_listed(error.body)}"
-    elif first["type"] in INVALID:
-        said = INVALID[first["type"]]
+    elif first["type"] in VALIDATION_MESSAGES:
+        said = VALIDATION_MESSAGES[first["type"]]
     elif field == "pictures" and first["type"] == "value_error":  # text, or no file chosen
         said = "input should be a file, as curl sends it with pictures=@photo.jpg"
-    return refuse(422, f"{place}: {said[0].lower()}{said[1:]}")
+    return error_response(422, f"{place}: {said[0].lower()}{said[1:]}")
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -382,10 +382,10 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name[:30]) for name in islice(names, 3))
 
 
-async def _confess(_: Request, __: Exception) -> JSONResponse:
-    # the framework sends this from outside `Observed`, and then logs the error with its traceback
-    answer = refuse(500, "the service failed; its log says why")
-    answer.raw_headers += HEADERS
+async def _internal_error(_: Request, __: Exception) -> JSONResponse:
+    # the framework sends this from outside `MetricsMiddleware`, and then logs the error with its traceback
+    answer = error_response(500, "the service failed; its log says why")
+    answer.raw_headers += SECURITY_HEADERS
     return answer
 
 
@@ -437,16 +437,16 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,  # the names that generated clients take
     )
     app.state.metrics = Metrics()
-    app.state.requests = app.state.bytes = 0  # that `BoundedRoute` holds
-    app.include_router(bounded)
-    app.include_router(plain)
+    app.state.requests = app.state.bytes = 0  # that `LimitedRoute` holds
+    app.include_router(limited_router)
+    app.include_router(router)
     if allow_origins:
         app.add_middleware(CORSMiddleware, allow_origins=allow_origins, allow_methods=["GET", "POST"])
-    app.add_middleware(Named, names)
-    app.add_middleware(Observed, app.state.metrics)
-    app.add_exception_handler(StarletteHTTPException, _refuse_http)  # type: ignore[arg-type]
-    app.add_exception_handler(RequestValidationError, _refuse_invalid)  # type: ignore[arg-type]
-    app.add_exception_handler(Exception, _confess)
+    app.add_middleware(AllowedHosts, names)
+    app.add_middleware(MetricsMiddleware, app.state.metrics)
+    app.add_exception_handler(StarletteHTTPException, _http_error)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _validation_error)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _internal_error)
     return app
 
 
@@ -488,7 +488,7 @@ def serve(
     config = uvicorn.Config(
         partial(create_app, model, allow_origins, _names(listener, host, allow_origins)),
         factory=True,
-        http=Connection,
+        http=LimitedProtocol,
         ws="none",
         access_log=False,  # `/metrics` counts, and the page asks several times a second
         proxy_headers=False,  # nothing here asks who the client is

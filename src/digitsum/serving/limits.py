@@ -1,7 +1,7 @@
 """What the service gives a client at most: bytes, seconds, and connections and requests at a time.
 
-uvicorn and FastAPI have no such bounds. `Connection` guards what comes before the application, `BoundedRoute`
-the request inside it.
+uvicorn and FastAPI have no such bounds. `LimitedProtocol` guards what comes before the application,
+`LimitedRoute` the request inside it.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno != lo
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
-class Connection(HttpToolsProtocol):
+class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's connection, ended where the client sends or takes too slowly, or sends too much.
 
     It has `MAX_WAIT` seconds for the head of a request, and as many for the rest, up to the end of the
@@ -48,7 +48,7 @@ class Connection(HttpToolsProtocol):
     gives way.
     """
 
-    _all: ClassVar[dict["Connection", asyncio.TimerHandle]] = {}  # the one that took the longest first
+    _all: ClassVar[dict["LimitedProtocol", asyncio.TimerHandle]] = {}  # the one that took the longest first
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
@@ -155,7 +155,7 @@ class _Body:
         self._state.requests -= self.complete
 
 
-class BoundedRoute(APIRoute):
+class LimitedRoute(APIRoute):
     """A route with a bound on the requests at a time, on the bytes and on the seconds of each.
 
     A request that is still on its way counts by its bytes alone, so that one sent slowly keeps no other out.
@@ -165,7 +165,7 @@ class BoundedRoute(APIRoute):
         """Wrap what parses the body and calls the function."""
         handle = super().get_route_handler()
 
-        async def within_bounds(request: Request) -> Response:
+        async def within_limits(request: Request) -> Response:
             body = _Body(request)
             try:
                 async with asyncio.timeout(MAX_SECONDS):
@@ -179,4 +179,4 @@ class BoundedRoute(APIRoute):
             finally:
                 body.let_go()
 
-        return within_bounds
+        return within_limits

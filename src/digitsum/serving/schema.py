@@ -6,24 +6,24 @@ from typing import Annotated, Any
 from fastapi import UploadFile
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from digitsum.prediction import CERTAIN, MAX_ADDEND
+from digitsum.prediction import CERTAIN, MAX_ADDEND_DIGITS
 from digitsum.serving.limits import MAX_BODIES, MAX_BODY, MAX_PICTURES, MAX_REQUESTS, MAX_SECONDS
 
 
-class Problem(BaseModel):
+class Error(BaseModel):
     """Why a request was refused: a code for programs, and a sentence for people."""
 
     code: str = Field(examples=["invalid"])
     message: str = Field(examples=["addends[0]: input should be less than or equal to 9"])
 
 
-class Refusal(BaseModel):
+class ErrorResponse(BaseModel):
     """The answer to every request that can't be served."""
 
-    error: Problem
+    error: Error
 
 
-Ten = Annotated[
+DigitProbabilities = Annotated[
     list[float],
     Field(
         description="Of the digits 0 to 9.",
@@ -32,7 +32,7 @@ Ten = Annotated[
         examples=[[0] * 7 + [0.75, 0, 0.25]],
     ),
 ]
-Seen = Annotated[
+ImageBase64 = Annotated[
     str,
     Field(
         description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
@@ -62,7 +62,7 @@ class Answer(BaseModel):
     digit_probability: float = Field(examples=[0.75])
     sum_probability: float = Field(examples=[0.75])
     consistent: Consistent
-    digit_probabilities: Ten
+    digit_probabilities: DigitProbabilities
     sum_probabilities: list[float] = Field(
         description="Of the sums 0 to 18.",
         min_length=19,
@@ -74,7 +74,7 @@ class Answer(BaseModel):
         " digit may be two that touch: perhaps the picture shows another digit, perhaps none.",
         examples=[True],
     )
-    image: Seen
+    image: ImageBase64
 
 
 class Answers(BaseModel):
@@ -88,8 +88,8 @@ class Digit(BaseModel):
 
     digit: int = Field(description="The most probable digit, 0 to 9.", examples=[7])
     probability: float = Field(examples=[0.75])
-    probabilities: Ten
-    image: Seen
+    probabilities: DigitProbabilities
+    image: ImageBase64
 
 
 class Number(BaseModel):
@@ -153,20 +153,20 @@ class Health(BaseModel):
 Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
 Count = Field(min_length=1, max_length=MAX_PICTURES)
 Addend = Annotated[int, Field(ge=0, le=9)]
-AnyAddend = Annotated[str, Field(pattern="^[0-9]+$", max_length=MAX_ADDEND)]
+AnyAddend = Annotated[str, Field(pattern="^[0-9]+$", max_length=MAX_ADDEND_DIGITS)]
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Refusal, "description": "The body isn't a form."},
-    408: {"model": Refusal, "description": f"The body didn't arrive in {MAX_SECONDS:g} seconds."},
-    413: {"model": Refusal, "description": f"More than {MAX_BODY:,} bytes."},
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorResponse, "description": "The body isn't a form."},
+    408: {"model": ErrorResponse, "description": f"The body didn't arrive in {MAX_SECONDS:g} seconds."},
+    413: {"model": ErrorResponse, "description": f"More than {MAX_BODY:,} bytes."},
     421: {
-        "model": Refusal,
+        "model": ErrorResponse,
         "description": "Asked by another name than localhost, which alone it serves.",
     },
-    422: {"model": Refusal, "description": "A picture that can't be read, or not an addend."},
+    422: {"model": ErrorResponse, "description": "A picture that can't be read, or not an addend."},
     429: {
-        "model": Refusal,
+        "model": ErrorResponse,
         "description": f"More than {MAX_REQUESTS} requests at a time, or of more than {MAX_BODIES:,} bytes.",
     },
-    504: {"model": Refusal, "description": f"No answer in {MAX_SECONDS:g} seconds."},
+    504: {"model": ErrorResponse, "description": f"No answer in {MAX_SECONDS:g} seconds."},
 }

@@ -40,7 +40,7 @@ PAGE = {  # name in the site: the package's own files, one after the other
     "page.css": ["page.css"],
     "page.js": ["page.js"],
     "network.js": ["local.js", "prepare.js"],
-    "index.html": ["page.html"],  # the last, so that whoever sees it sees all
+    "index.html": ["page.html"],  # written last, so a page that exists is complete
 }
 
 
@@ -109,14 +109,14 @@ def _check_folder(folder: Path) -> None:
 
 
 def _runtime() -> dict[str, bytes]:
-    """Give the files that run the network: the archive's name for each and nothing else is unpacked."""
+    """Return the files that run the network: the archive's name for each and nothing else is unpacked."""
     with tarfile.open(fileobj=io.BytesIO(_archive()), mode="r:gz") as archive:
         files = {name: cast(IO[bytes], archive.extractfile(member)) for name, member in RUNTIME.items()}
         return {name: file.read() for name, file in files.items()}
 
 
 def _archive() -> bytes:
-    """Give the archive from the cache or, where that has no intact one, from the registry."""
+    """Return the archive from the cache or, where that has no intact one, from the registry."""
     # a cache that isn't there or can't be written to costs another download, no more
     with contextlib.suppress(OSError):
         data = (user_cache() / ARCHIVE).read_bytes()
