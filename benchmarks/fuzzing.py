@@ -58,7 +58,7 @@ from digitsum.networks import FastNet
 from digitsum.pairs import DigitSumDataset, loader
 from digitsum.prediction import find_model
 from digitsum.scoring import Job, score_file
-from digitsum.training import COLUMNS
+from digitsum.state import COLUMNS
 
 REFUSED = (InputError, OSError)
 # seconds, also of what libFuzzer calls slow, megabytes and bytes of a case

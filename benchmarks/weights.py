@@ -24,7 +24,8 @@ from digitsum.evaluation import Evaluation
 from digitsum.export import to_onnx
 from digitsum.files import ASSETS
 from digitsum.networks import DigitSumNet, load
-from digitsum.training import Row, fit, load_parts
+from digitsum.state import Row, load_parts
+from digitsum.training import fit
 
 EXACT = replace(ROWS["exact"], epochs=40, hands=0.1, outliers=0.15)
 STAGES = {  # each starts from the weights of the one before

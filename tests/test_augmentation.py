@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -122,3 +124,9 @@ def test_damage_keeps_the_range_and_follows_the_seed() -> None:
 @pytest.mark.parametrize("count", [0, 1, 15])
 def test_damage_of_a_batch_too_small_for_a_sixteenth_changes_nothing(count: int) -> None:
     assert torch.equal(damage(IMAGE[:count]), IMAGE[:count].float())
+
+
+@pytest.mark.parametrize("change", [distort, damage])
+def test_no_images_stay_none(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    changed = change(torch.zeros(0, 1, 28, 28, dtype=torch.uint8))
+    assert (changed.shape, changed.dtype) == ((0, 1, 28, 28), torch.float32)

@@ -29,7 +29,8 @@ from digitsum.config import Config
 from digitsum.cores import cores
 from digitsum.errors import InputError
 from digitsum.processes import _watch_parent, launch, together
-from digitsum.training import Row, _check_alike, fit
+from digitsum.state import Row, _check_alike
+from digitsum.training import fit
 
 # of 72 images: three batches whose parts are of 12 and 11, and one that is too small to share; without
 # distortions, which each process draws for itself

@@ -15,7 +15,8 @@ from digitsum.config import Config
 from digitsum.errors import InputError
 from digitsum.evaluation import Evaluation, evaluate
 from digitsum.networks import NETWORKS, load
-from digitsum.training import fit, load_parts
+from digitsum.state import load_parts
+from digitsum.training import fit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -16,20 +16,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
-from digitsum import mnist, training
+from digitsum import mixing, mnist
 from digitsum.config import PRESETS, Config
 from digitsum.digits import Digits
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate, run_trials
 from digitsum.files import replacing
 from digitsum.networks import NETWORKS, ConcatNet, DigitSumNet, load
+from digitsum.optim import make_optimizer, one_cycle, set_rate
 from digitsum.outliers import draw_outliers
-from digitsum.pairs import DigitSumDataset, Item, split_loaders
 from digitsum.report import write_report
+from digitsum.state import LOGGED, load_parts, with_start
 from digitsum.strokes import draw_digits
-from digitsum.training import LOGGED, fit, load_parts, make_optimizer, one_cycle, set_rate, with_start
+from digitsum.training import fit
 
 
 @pytest.fixture
@@ -45,8 +45,7 @@ def quick(config: Config) -> Config:
 
 @pytest.fixture
 def _few_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "DRAWN", 50)
-    training._draw.cache_clear()
+    monkeypatch.setattr(mixing, "DRAWN", 50)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -292,35 +291,6 @@ def test_drawn_hands_are_learnt_beside_the_data(quick: Config, tmp_path: Path) -
 # A last batch of one image
 
 
-def batches_of(images: int, size: int) -> DataLoader[Item]:
-    digits = Digits(np.zeros((images + 1, 1, 28, 28), np.uint8), np.arange(images + 1) % 10)
-    return split_loaders(DigitSumDataset(digits), images / (images + 1), size)[0]
-
-
-@pytest.mark.parametrize(
-    ("images", "size", "expected"),
-    [
-        (33, 8, [8, 8, 8, 9]),
-        (9, 8, [9]),
-        (32, 8, [8, 8, 8, 8]),
-        (34, 8, [8, 8, 8, 8, 2]),
-        (1, 8, [1]),
-        (7, 8, [7]),
-        (3, 1, [1, 1, 1]),
-    ],
-)
-def test_a_last_batch_of_one_image_joins_the_one_before(images: int, size: int, expected: list[int]) -> None:
-    loader = batches_of(images, size)
-    loader.generator.manual_seed(0)
-    found = list(training._batches(loader))
-    assert [len(image) for (image, _), _ in found] == expected
-    assert training._steps(loader) == len(expected)
-    loader.generator.manual_seed(0)
-    plain = list(loader)  # what torch makes of it
-    for part in (lambda item: item[0][1], lambda item: item[1][0], lambda item: item[1][1]):
-        assert torch.equal(torch.cat([*map(part, found)]), torch.cat([*map(part, plain)]))
-
-
 @pytest.mark.parametrize("network", ["concat", "exact", "fast"])
 def test_every_network_learns_from_a_folder_whose_last_batch_has_one_image(
     quick: Config, pictures: Path, tmp_path: Path, network: Literal["concat", "exact", "fast"]
@@ -344,8 +314,10 @@ def test_fast_net_does_not_begin_to_learn_from_one_image_at_a_time(
 
 @pytest.mark.parametrize("network", NETWORKS.values())
 def test_a_process_s_part_of_the_held_out_images_may_be_none(network: type[DigitSumNet]) -> None:
-    (image, addend), (digit, sum_) = next(iter(batches_of(3, 8)))
-    none = (image[:0], addend[:0]), (digit[:0], sum_[:0])
+    none = (
+        (torch.zeros(0, 1, 28, 28), torch.zeros(0, 10)),
+        (torch.zeros(0, dtype=int), torch.zeros(0, dtype=int)),
+    )
     assert run_trials(network(width=1), [none]).sum.shape == (0, 10)
 
 

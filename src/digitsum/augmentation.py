@@ -35,13 +35,15 @@ def distort(image: Tensor) -> Tensor:
     Parameters
     ----------
     image
-        uint8 [N, 1, 28, 28].
+        uint8 [N, 1, 28, 28]; N may be 0.
 
     Returns
     -------
     Tensor
         float32 [N, 1, 28, 28], pixels from 0 to 255, not rounded.
     """
+    if not len(image):  # which torch's functions refuse
+        return image.float()
     size = (len(image), 1, 28, 28)
     grid = F.affine_grid(_affine(len(image), image.device), list(size), align_corners=False)
     knots = torch.randn(len(image), 2, KNOTS, KNOTS, device=image.device) * ELASTIC / 14

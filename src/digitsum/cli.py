@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that 
     from digitsum.evaluation import Evaluation
     from digitsum.networks import DigitSumNet
     from digitsum.prediction import NumberPrediction
-    from digitsum.training import Row
+    from digitsum.state import Row
 
 app = App(
     name="digitsum",
@@ -362,7 +362,7 @@ def train(
     start = PRESETS[preset] if preset else defaults(settings.get("start_from"))
     config = replace(start, **settings)
     if config.start_from is not None:
-        from digitsum.training import with_start
+        from digitsum.state import with_start
 
         config = with_start(config, given=settings)
     run = out or Path(f"runs/{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
@@ -399,7 +399,7 @@ def _train(config: Config, run: Path, log: str, devices: int, more: Sequence[str
 def _finish(config: Config, run: Path, log: str) -> None:
     """Evaluate a run, export and report it."""
     from digitsum import evaluate, load, to_onnx, write_report
-    from digitsum.training import load_parts
+    from digitsum.state import load_parts
 
     network = load(run)
     _, held_out = load_parts(config, run)
@@ -521,7 +521,7 @@ def evaluate(
 
 def _evaluate_held_out(network: "DigitSumNet", run: Path, data_dir: str | None) -> "Evaluation":
     from digitsum.evaluation import evaluate
-    from digitsum.training import load_parts
+    from digitsum.state import load_parts
 
     config = Config.load(run)
     _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config, run)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ TABLES = {
 }
 LARGEST = 1e30  # of a figure that is read again: larger ones can't be drawn
 SHARES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")  # what a short account names
+Batch = TypeVar("Batch")
 BINS = 15  # of confidence, for the expected calibration error
 
 
@@ -170,8 +171,8 @@ def evaluate(network: DigitSumNet, batches: Iterable[Item], data: str, split: st
 
 
 def progress(
-    batches: Iterable[Item], words: str, total: int | None = None, shown: bool = True
-) -> Iterable[Item]:
+    batches: Iterable[Batch], words: str, total: int | None = None, shown: bool = True
+) -> Iterable[Batch]:
     """Return the batches; a terminal shows beside the words how many of them were taken."""
     console = Console(stderr=True)
     disable = not (shown and console.is_terminal)

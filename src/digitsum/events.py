@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from digitsum import plots
 from digitsum.config import Config
 from digitsum.evaluation import SHARES, Evaluation
-from digitsum.training import COLUMNS, Row
+from digitsum.state import COLUMNS, Row
 
 TAGS = {  # of the columns of metrics.csv that TensorBoard shows in one group; the others have their own names
     "train_loss": "loss/training",

@@ -28,7 +28,7 @@ from digitsum.evaluation import LARGEST, SHARES, Evaluation, Trials, run_trials
 from digitsum.files import read, read_json, replacing
 from digitsum.networks import NETWORKS, load
 from digitsum.pairs import DigitSumDataset, loader, pair_table
-from digitsum.training import COLUMNS, load_parts
+from digitsum.state import COLUMNS, load_parts
 from digitsum.types import UInt8Array
 
 if TYPE_CHECKING:
