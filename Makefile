@@ -8,22 +8,25 @@ API := docs/api
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(BIN)/pytest --numprocesses 3 --dist worksteal
 
-.PHONY: train test test-docs check docs tour weights package format clean
+.PHONY: train test test-docs test-slow check docs tour weights package format clean
 
 train: .venv/installed  ## train the reference network on the embedded images, then evaluate it
 	$(BIN)/digitsum train
 
 test: .venv/installed  ## run the tests and every example in a docstring
-	$(PYTEST) -m "not docs and not weights"
+	$(PYTEST) -m "not docs and not weights and not slow"
 
 test-docs: .venv/installed  ## run every example of the README and the tour
 	$(PYTEST) -m docs
+
+test-slow: .venv/installed  ## kill trainings, attack the service, fuzz what is read, cut the cable of two hosts: minutes
+	$(PYTEST) -m slow
 
 check: .venv/installed  ## what a change must pass: format, lint, types, tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(PYTEST) -m "not weights"
+	$(PYTEST) -m "not weights and not slow"
 
 docs: .venv/installed  ## write the API reference, made from the docstrings, into docs/api
 	$(BIN)/python -W error -m pdoc --docformat numpy --output-directory $(API) digitsum

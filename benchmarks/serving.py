@@ -19,7 +19,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -159,20 +158,20 @@ def png(picture: Array) -> bytes:
 def served(model: str) -> Iterator[tuple[int, int]]:
     """Start the server on a free port, and give its process' number and its port."""
     command = [sys.executable, "-m", "digitsum", "serve", "--port", "0", "--model", model]
-    server = subprocess.Popen(  # noqa: S603
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    try:
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server,  # noqa: S603
+        ThreadPoolExecutor(1) as pool,
+    ):
         assert server.stderr
-        said = (re.search(r"running on http://\S+:(\d+)", line) for line in server.stderr)
-        port = next((int(found[1]) for found in said if found), None)
-        if port is None:
-            raise OSError("the server didn't start")
-        threading.Thread(target=server.stderr.read, daemon=True).start()  # a full pipe would stop the server
-        yield server.pid, port
-    finally:
-        server.terminate()
-        server.wait()
+        try:
+            said = (re.search(r"running on http://\S+:(\d+)", line) for line in server.stderr)
+            port = next((int(found[1]) for found in said if found), None)
+            if port is None:
+                raise OSError("the server didn't start")
+            pool.submit(server.stderr.read)  # a full pipe would stop the server
+            yield server.pid, port
+        finally:
+            server.terminate()
 
 
 def bear(pid: int, port: int, questions: list[Question], requests: int, at_a_time: int) -> Load:

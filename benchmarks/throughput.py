@@ -1,6 +1,6 @@
 """How much of the chip does training use, and what does loading cost? Three ways, side by side.
 
-python benchmarks/throughput.py [--rounds 3]
+python benchmarks/throughput.py [--rounds 3] [--processes]
 
 Three ways to feed the same training step, in turn, the quickest of several rounds each:
 
@@ -11,13 +11,21 @@ Three ways to feed the same training step, in turn, the quickest of several roun
 "Share of the chip" is the time that the counted floating-point operations of the forward and backward pass
 would take at the rate of a large bfloat16 matrix product, over the time that training took. Then: loading
 alone, and the time and memory for 5,000, 60,000 and 600,000 images.
+
+With --processes it is instead what an epoch of `exact` on the embedded images takes on one process and on
+two, in turn, each with one core: the least of four epochs.
 """
 
 import argparse
+import os
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -45,33 +53,68 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processes", action="store_true", help="one and two, in place of the three ways")
     options = parser.parse_args()
+    if options.processes:
+        print_speed_up(options.rounds)
+    else:
+        print_ways(options.rounds)
+
+
+def print_ways(rounds: int) -> None:
+    """Print the three tables of the ways to load."""
     dataset = DigitSumDataset(mnist.load("mnist"))
     ways: dict[str, Batches] = {
         "bare": lambda: bare(dataset),
         "loader": lambda: loader(dataset, BATCH, SubsetRandomSampler(range(IMAGES))),
         "per sample": lambda: per_sample(dataset),
     }
-    rate = quickest([matrix_product], options.rounds)[0]
+    rate = quickest([matrix_product], rounds)[0]
     print(f"bfloat16 matrix product: {2 * SIZE**3 / rate / 1e9:.0f} GFLOP/s\n")
     print("training      way          images/s  share of the chip  times bare")
     for name in ("exact", "concat", "fast"):
         network = NETWORKS[name]()
         ideal = flops(network, dataset) * rate / (2 * SIZE**3)  # seconds an image
         step = training_step(network)
-        seconds = quickest([partial(run, step, way) for way in ways.values()], options.rounds)
+        seconds = quickest([partial(run, step, way) for way in ways.values()], rounds)
         for way, second in zip(ways, seconds, strict=True):
             share = ideal * IMAGES / second
             print(
                 f"{name:<12}  {way:<10}  {IMAGES / second:9.0f}  {share:17.0%}  {second / seconds[0]:10.2f}"
             )
     print("\nloading alone  images/s")
-    seconds = quickest([partial(run, ignore, way) for way in ways.values()], options.rounds)
+    seconds = quickest([partial(run, ignore, way) for way in ways.values()], rounds)
     for way, second in zip(ways, seconds, strict=True):
         print(f"{way:<13}  {IMAGES / second:8.0f}")
     print("\n images  dealing, s  an epoch's loading, s  pixels, MB  memory beside them, MB")
     for count in (5_000, 60_000, 600_000):
         print("{:>7}  {:10.2f}  {:21.2f}  {:10.0f}  {:22.0f}".format(count, *scaling(count)), flush=True)
+
+
+def print_speed_up(rounds: int) -> None:
+    """Print what an epoch takes on one process and on two."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    print("seconds of an epoch, at least: one process, two, speed-up")
+    for _ in range(rounds):
+        for processes, least in seconds.items():
+            least.append(epoch_seconds(processes))
+        print("  ".join(f"{least[-1]:.2f}" for least in seconds.values()), end="  ")
+        print(f"{seconds[1][-1] / seconds[2][-1]:.2f}", flush=True)
+    print(f"of all: {min(seconds[1]) / min(seconds[2]):.2f}")
+
+
+def epoch_seconds(processes: int) -> float:
+    """Train `exact` for a few epochs with one core a process, and return the least seconds of one."""
+    with TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        command = [sys.executable, "-m", "digitsum", "train", "--network=exact", "--epochs=4"]
+        subprocess.run(  # noqa: S603
+            [*command, f"--out={run}", f"--devices={processes}"],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        return float(np.genfromtxt(run / "metrics.csv", delimiter=",", names=True)["seconds"].min())
 
 
 def matrix_product() -> torch.Tensor:

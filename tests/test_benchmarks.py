@@ -13,7 +13,6 @@ from torch.nn.functional import nll_loss, one_hot
 from digitsum import mnist
 from digitsum.addition import AdditionDataset
 from digitsum.config import Config
-from digitsum.files import ASSETS, replacing
 from digitsum.imaging import read_picture
 from digitsum.networks import FastNet
 from digitsum.outliers import FONTS
@@ -21,9 +20,9 @@ from digitsum.pairs import DigitSumDataset
 from digitsum.prediction import Predictor
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-addition, damage, doubt, fusion, hand, hands, robustness, throughput, timing = map(
+addition, doubt, fusion, hand, hands, robustness, throughput, timing = map(
     import_module,
-    ("addition", "damage", "doubt", "fusion", "hand", "hands", "robustness", "throughput", "timing"),
+    ("addition", "doubt", "fusion", "hand", "hands", "robustness", "throughput", "timing"),
 )
 
 IMAGE = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -181,21 +180,6 @@ def test_every_way_to_load_gives_the_same_items(way: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(throughput, "IMAGES", 256)
     dataset = DigitSumDataset(mnist.load())
     assert items(way(dataset)) == items([dataset[:256]])
-
-
-def test_bits_to_flip_are_spread_over_the_file() -> None:
-    assert [bit // 100 for bit in damage.spread(size=100, places=8)] == list(range(8))
-
-
-def test_a_flipped_bit_is_noticed_where_the_file_is_listed(tmp_path: Path) -> None:
-    good = (ASSETS / "concat" / "evaluation.json").read_bytes()
-    bit = 8 * (good.rindex(b".") + 1)  # of a digit, which becomes another
-    with replacing(tmp_path / "evaluation.json", starts_run=True) as file:
-        file.write_bytes(good)
-    assert damage.noticed(tmp_path, "evaluation.json", bit)
-    assert (tmp_path / "evaluation.json").read_bytes() == good
-    (tmp_path / "SHA256SUMS").unlink()
-    assert not damage.noticed(tmp_path, "evaluation.json", bit)
 
 
 def test_quickest_is_the_least_of_the_rounds_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,7 @@ def test_two_processes_learn_as_one_does_end_together_and_are_continued_by_one(
     assert_close(fit(config, run), alone, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_others_end_when_the_first_is_killed(config: Config, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options_ = options(replace(config, epochs=100_000), run)
@@ -162,6 +163,7 @@ def test_the_others_end_when_the_first_is_killed(config: Config, tmp_path: Path)
     assert errors == LOST + how_to_go_on(run)
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_is_shown_and_is_no_lost_peer(config: Config, tmp_path: Path) -> None:
     program = """
 import os
@@ -431,6 +433,7 @@ def test_processes_with_other_settings_data_or_checkpoint_are_refused(tmp_path: 
         _check_alike(fabric, CONFIG, "digest", checkpoint)
 
 
+@pytest.mark.slow
 def test_two_hosts_train_as_one_until_their_cable_is_cut_and_one_goes_on(
     config: Config, alone: list[Row], hosts: list[str], tmp_path: Path
 ) -> None:
