@@ -144,7 +144,7 @@ def test_evaluation_is_saved_as_json(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "evaluation.json").read_text())
     assert saved["trials"] == 10
     assert saved["confusion"][4][0] == 10
-    assert json.dumps(asdict(Evaluation.load(str(tmp_path / "evaluation.json")))) == json.dumps(saved)
+    assert Evaluation.load(str(tmp_path / "evaluation.json")) == result
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "pairs": ["DigitSumDataset", "deal", "pair_table", "split_loaders"],
         "prediction": ["NumberPrediction", "Prediction", "Predictor", "SumPrediction"],
         "report": ["compare", "write_report"],
+        "runs": ["evaluate_held_out", "train"],
         "scoring": ["Scores", "score"],
         "training": ["fit"],
     },

@@ -12,8 +12,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import Field, asdict, fields, replace
 from datetime import datetime
 from functools import partial
@@ -43,7 +43,6 @@ from digitsum.files import NETWORKS
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
     from digitsum.decoding import Picture
     from digitsum.evaluation import Evaluation
-    from digitsum.networks import DigitSumNet
     from digitsum.prediction import NumberPrediction
     from digitsum.state import Row
 
@@ -387,8 +386,7 @@ def _train(config: Config, run: Path, log: str, devices: int, more: Sequence[str
 
             launch(devices, run, more)
         else:
-            _fit(config, run, log, rows)
-            _finish(config, run, log)
+            _train_here(config, run, log, rows)
     except KeyboardInterrupt:
         if not (run / "config.json").exists():
             raise  # nothing has begun that could go on
@@ -396,52 +394,35 @@ def _train(config: Config, run: Path, log: str, devices: int, more: Sequence[str
         fail(f"interrupted{after}: go on with digitsum train --resume {run}", 130)
 
 
-def _finish(config: Config, run: Path, log: str) -> None:
-    """Evaluate a run, export and report it."""
-    from digitsum import evaluate, load, to_onnx, write_report
-    from digitsum.state import load_parts
+def _train_here(config: Config, run: Path, log: str, rows: "list[Row]") -> None:
+    """Train, and print and gather the log."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch warns of machines without a host name
+    from digitsum import train
 
-    network = load(run)
-    _, held_out = load_parts(config, run)
-    evaluation = evaluate(network, held_out, config.data, "held-out")
-    evaluation.save(run / "evaluation.json")
-    if log == "tensorboard":
-        from digitsum.events import log_evaluation
+    def show(row: "Row") -> None:
+        if not rows:
+            print(_LOG_HEADER)
+        rows.append(row)
+        print(_LOG_ROW.format_map(row), flush=True)
 
-        log_evaluation(evaluation, config, run)
+    with _told_to_end():
+        evaluation = train(config, run, show, tensorboard=log == "tensorboard")
     _show(evaluation)
-    to_onnx(network, run / "model.onnx", evaluation)
-    write_report(run)
     print(f"\nrun folder: {run}\nreport: {run / 'report.html'}")
 
 
-def _fit(config: Config, run: Path, log: str, rows: "list[Row]") -> None:
-    """Train, and print and gather the log."""
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch warns of machines without a host name
-    from digitsum import fit
-
-    with ExitStack() as opened:
-        # what a service manager, a cluster or torchrun ends ends as if interrupted, and one process says so
-        if os.environ.get("LOCAL_RANK", "0") == "0" and "DIGITSUM_MEETING" not in os.environ:
-            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-            opened.callback(signal.signal, signal.SIGTERM, before)
-        else:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-        log_row: Callable[[Row], None] | None = None
-        if log == "tensorboard":
-            from digitsum.events import log_rows
-
-            log_row = opened.enter_context(log_rows(run))
-
-        def show(row: "Row") -> None:
-            if not rows:
-                print(_LOG_HEADER)
-            rows.append(row)
-            print(_LOG_ROW.format_map(row), flush=True)
-            if log_row:
-                log_row(row)
-
-        fit(config, run, on_epoch=show)
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """End as if interrupted where a service manager, a cluster or torchrun ends this; one process says so."""
+    if os.environ.get("LOCAL_RANK", "0") != "0" or "DIGITSUM_MEETING" in os.environ:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 _LOG_HEADER = "epoch  train loss  digit loss  sum loss     digit       sum     joint  seconds"
@@ -494,10 +475,9 @@ def evaluate(
     - digitsum evaluate exact --data mnist --split test
     - digitsum evaluate exact --data 's3://bucket/digits/*.parquet' --scheduler tcp://10.0.0.1:8786
     """
-    from digitsum import DigitSumDataset, evaluate, load, mnist
+    from digitsum import DigitSumDataset, evaluate, evaluate_held_out, load, mnist
     from digitsum.pairs import loader
 
-    network = load(run_or_weights)
     of_tables = {"column": column, "label-column": label_column, "workers": workers, "scheduler": scheduler}
     given = {name: value for name, value in of_tables.items() if value is not None}
     if data and data.lower().endswith((".parquet", ".parq", ".pq")):
@@ -506,26 +486,17 @@ def evaluate(
         raise InputError(f"--{next(iter(given))} is for Parquet files: --data should end in .parquet")
     elif data:
         batches = loader(DigitSumDataset(mnist.load(data, split, data_dir)))
-        found = evaluate(network, batches, data, split)
+        found = evaluate(load(run_or_weights), batches, data, split)
     elif run_or_weights in NETWORKS:
         raise InputError(
             f"{run_or_weights} comes with the package: name the images, as in --data mnist --split test"
         )
     else:
-        found = _evaluate_held_out(network, Path(run_or_weights), data_dir)
+        found = evaluate_held_out(run_or_weights, data_dir)
     if json:
         print(dumps(asdict(found)))
     else:
         _show(found)
-
-
-def _evaluate_held_out(network: "DigitSumNet", run: Path, data_dir: str | None) -> "Evaluation":
-    from digitsum.evaluation import evaluate
-    from digitsum.state import load_parts
-
-    config = Config.load(run)
-    _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config, run)
-    return evaluate(network, held_out, config.data, "held-out")
 
 
 def _evaluate_tables(run_or_weights: str, data: str, split: str, given: dict[str, Any]) -> "Evaluation":

@@ -5,7 +5,7 @@ import math
 import operator
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NamedTuple, Self, TypeVar
@@ -120,7 +120,9 @@ class Evaluation:
         evaluation = cls(**found)
         if damaged := evaluation._damage():
             raise InputError(f"{path} isn't the file of an evaluation: {damaged}")
-        return evaluation
+        # JSON has no tuples
+        intervals: dict[str, Any] = {name: tuple(found[name]) for name in ("digit_ci95", "sum_ci95")}
+        return replace(evaluation, **intervals)
 
     def _damage(self) -> str:
         """Return what of it no evaluation holds, "" if all is well."""
@@ -354,7 +356,7 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
     centre = share + z**2 / (2 * count)
     half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     low, high = ((centre + sign * half) / (1 + z**2 / count) for sign in (-1, 1))
-    return max(low, 0.0), min(high, 1.0)
+    return max(float(low), 0.0), min(float(high), 1.0)
 
 
 def calibration_error(confidence: Array, right: Array) -> float:

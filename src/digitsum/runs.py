@@ -1,0 +1,97 @@
+"""A whole run, from the first epoch to the report: what `digitsum train` and `evaluate` do, in Python.
+
+evaluation = train(Config(network="exact", epochs=3), "runs/mine")
+print(evaluation.digit_accuracy, evaluation.sum_accuracy)
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from digitsum.config import Config
+from digitsum.evaluation import Evaluation, evaluate
+from digitsum.networks import load
+from digitsum.state import Row, load_parts
+from digitsum.training import fit
+
+
+def train(
+    config: Config,
+    folder: str | Path,
+    on_epoch: Callable[[Row], object] | None = None,
+    tensorboard: bool = False,
+) -> Evaluation:
+    """Train a network, evaluate it on the images held out, export it, and write the report.
+
+    The folder then holds what `digitsum train` leaves, and `Predictor`, `load` and `write_report` take it. An
+    interrupted run goes on where it was, with the same call.
+
+    Parameters
+    ----------
+    config, folder, on_epoch
+        As for `fit`, which this calls.
+    tensorboard
+        Whether to write TensorBoard's events as well as `metrics.csv`.
+
+    Returns
+    -------
+    Evaluation
+        Of the trained network on the held-out images, each with all ten addends.
+
+    Raises
+    ------
+    InputError, FloatingPointError, ConnectionError
+        As of `fit`.
+    OSError
+        The folder can't be written to.
+
+    Examples
+    --------
+    >>> evaluation = train(Config(network="fast", epochs=2), "runs/mine")  # doctest: +SKIP
+    >>> evaluation.images, evaluation.consistency  # doctest: +SKIP
+    (1000, 1.0)
+    """
+    run = Path(folder)
+    calls = [on_epoch] if on_epoch else []
+    with ExitStack() as opened:
+        if tensorboard:
+            from digitsum.events import log_rows
+
+            calls.append(opened.enter_context(log_rows(run)))
+        fit(config, run, on_epoch=lambda row: [call(row) for call in calls])
+    evaluation = evaluate_held_out(run, config.data_dir)
+    evaluation.save(run / "evaluation.json")
+    # what takes a second to load isn't loaded before a training that doesn't need it
+    if tensorboard:
+        from digitsum.events import log_evaluation
+
+        log_evaluation(evaluation, config, run)
+    from digitsum.export import to_onnx
+    from digitsum.report import write_report
+
+    to_onnx(load(run), run / "model.onnx", evaluation)
+    write_report(run)
+    return evaluation
+
+
+def evaluate_held_out(folder: str | Path, data_dir: str | None = None) -> Evaluation:
+    """Evaluate the network of a run on the images that it held out, each with all ten addends.
+
+    Its probabilities were calibrated on them, too: likelihoods and calibration errors may be worse on others.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    data_dir
+        Where MNIST's files are now, if not where they were.
+
+    Raises
+    ------
+    InputError
+        It isn't a run folder, a file of it is damaged, or its data aren't those that it was trained on.
+    """
+    network, config = load(folder), Config.load(folder)
+    _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config, folder)
+    return evaluate(network, held_out, config.data, "held-out")
