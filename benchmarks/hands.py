@@ -33,7 +33,7 @@ def measure(predictor: Predictor) -> tuple[np.ndarray, np.ndarray]:
     """Tell which are right and which are certain, bool [1797] each."""
     data = load_digits()
     answers = predictor.predict_all([picture(image) for image in data.images], 0)
-    right = np.array([answer.digit for answer in answers]) == data.target
+    right = np.array([answer.number for answer in answers]) == data.target
     return right, np.array([not answer.uncertain for answer in answers])
 
 

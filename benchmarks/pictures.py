@@ -41,7 +41,7 @@ def main() -> None:
         except ValueError:
             refused += 1
             continue
-        right += answer.digit == label
+        right += answer.number == label
         right_sums += answer.sum == label + ADDEND
     count = len(labels)
     print(

@@ -36,7 +36,7 @@ from PIL import Image
 
 from digitsum import mnist
 from digitsum.imaging import read_number
-from digitsum.prediction import NumberPrediction, Prediction, Predictor
+from digitsum.prediction import Prediction, Predictor
 from digitsum.serving.limits import MAX_PICTURES
 from digitsum.types import Array, UInt8Array
 
@@ -49,12 +49,11 @@ TOLERANCE = 1e-5  # of a probability, which another number of threads may round 
 
 
 class Question(NamedTuple):
-    """A request's address, body and content type, and the answers that are expected."""
+    """A request's body and content type, and the answers that are expected."""
 
-    path: str
     body: bytes
     kind: str
-    expected: Sequence[Prediction | NumberPrediction]
+    expected: Sequence[Prediction]
 
 
 class Reply(NamedTuple):
@@ -125,23 +124,21 @@ def page(image: UInt8Array, chance: np.random.Generator) -> UInt8Array:
 def question(pictures: Sequence[Array], addend: int, predictor: Predictor) -> Question:
     """Make the request for some pictures, all with one addend."""
     sent = [png(picture) for picture in pictures]
-    return request("/predict", sent, addend, predictor.predict_all(sent, addend))
+    return request(sent, addend, predictor.predict_all(sent, addend))
 
 
 def number(images: Sequence[UInt8Array], addend: int, predictor: Predictor) -> Question:
     """Make the request for a number: images in a row, three times as large, black on white."""
     row = np.hstack([np.pad(image, ((0, 0), (2, 2))) for image in images])
     sent = png(np.pad(np.kron(255 - row, np.ones((3, 3))), 40, constant_values=255))
-    return request("/numbers", [sent], addend, [predictor.predict_number(sent, addend)])
+    return request([sent], addend, [predictor.predict_number(sent, addend)])
 
 
-def request(
-    path: str, pictures: list[bytes], addend: int, expected: Sequence[Prediction | NumberPrediction]
-) -> Question:
+def request(pictures: list[bytes], addend: int, expected: Sequence[Prediction]) -> Question:
     """Make the request's body."""
     parts = [("pictures", ("picture.png", picture)) for picture in pictures]
-    made = httpx2.Request("POST", f"http://127.0.0.1{path}", files=parts, data={"addends": str(addend)})
-    return Question(path, made.read(), made.headers["Content-Type"], expected)
+    made = httpx2.Request("POST", "http://127.0.0.1/predict", files=parts, data={"addends": str(addend)})
+    return Question(made.read(), made.headers["Content-Type"], expected)
 
 
 def png(picture: Array) -> bytes:
@@ -194,7 +191,7 @@ def ask(port: int, questions: list[Question], numbers: Iterable[int]) -> list[Re
     for number in numbers:
         asked, answers, start = questions[number % len(questions)], None, time.perf_counter()
         try:
-            connection.request("POST", asked.path, asked.body, {"Content-Type": asked.kind})
+            connection.request("POST", "/predict", asked.body, {"Content-Type": asked.kind})
             answers = json.load(connection.getresponse())["predictions"]
         except (OSError, HTTPException, ValueError, KeyError) as error:
             print(f"lost: {error!r}", file=sys.stderr)
@@ -247,16 +244,12 @@ def is_wrong(reply: Reply) -> bool:
     )
 
 
-def is_right(answer: dict[str, Any], expected: Prediction | NumberPrediction) -> bool:
+def is_right(answer: dict[str, Any], expected: Prediction) -> bool:
     """Compare an answer with the predictor's."""
-    if isinstance(expected, NumberPrediction):
-        same = (answer["number"], answer["sum"]) == (str(expected.number), str(expected.sum))
-        shares = ("probability", "sum_probability")
-        found, right = ([each[name] for name in shares] for each in (answer, vars(expected)))
-        return same and np.allclose(found, right, atol=TOLERANCE)
-    return (answer["digit"], answer["sum"]) == (expected.digit, expected.sum) and np.allclose(
-        answer["sum_probabilities"], expected.sum_probabilities, atol=TOLERANCE
-    )
+    said, shares = expected.to_dict(), ("probability", "sum_probability")
+    found, right = ([each[name] for name in shares] for each in (answer, said))
+    same = all(answer[name] == said[name] for name in ("number", "sum"))
+    return same and np.allclose(found, right, atol=TOLERANCE)
 
 
 if __name__ == "__main__":

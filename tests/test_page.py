@@ -40,6 +40,7 @@ FOUR = {
 }
 ANSWER = {
     "number": "4",
+    "addend": "5",
     "sum": "9",
     "probability": 0.6,
     "sum_probability": 0.6,
@@ -165,7 +166,7 @@ def test_a_drawn_number_is_read_and_added(page: "Page") -> None:
 
 
 def test_each_digit_of_a_number_is_chosen_to_show_its_probabilities(page: "Page") -> None:
-    with page.expect_response("**/numbers"):
+    with page.expect_response("**/predict"):
         draw_number(page, ONE, ZERO, SEVEN)
     expect_sentence(page, 107, 5, 112)
     assert best(page, "digits")[0] == 1
@@ -211,7 +212,7 @@ def test_any_whole_number_is_typed_and_added(page: "Page", typed: str, addend: i
 def test_what_the_network_sees_is_drawn(page: "Page") -> None:
     draw(page, ONE)
     expect_sentence(page, 1, 5, 6)
-    with page.expect_response("**/numbers") as response:
+    with page.expect_response("**/predict") as response:
         page.keyboard.press("4")
     expect_sentence(page, 1, 4, 5)
     drawn = page.locator(".seen canvas").evaluate(
@@ -280,7 +281,7 @@ def test_an_uncertain_answer_says_so(page: "Page", digits: int, kind: str) -> No
     answer = ANSWER | {"number": number, "sum": sum_, "digits": digits * [FOUR]}
     if digits > 1:
         answer["sum_probabilities"] = None
-    page.route("**/numbers", lambda route: route.fulfill(json={"predictions": [answer]}))
+    page.route("**/predict", lambda route: route.fulfill(json={"predictions": [answer]}))
     draw(page, SEVEN)
     expect_sentence(page, number, 5, sum_)
     expect(page.locator("#uncertain")).to_have_text(f"Uncertain: perhaps not a {kind}")
@@ -363,7 +364,7 @@ def test_what_is_said_of_an_uncertain_answer_covers_nothing(
     service: Service, browser: "Browser", width: int, height: int, answer: dict[str, Any], shown: str
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": height})
-    page.route("**/numbers", lambda route: route.fulfill(json={"predictions": [ANSWER | answer]}))
+    page.route("**/predict", lambda route: route.fulfill(json={"predictions": [ANSWER | answer]}))
     page.goto(service.url)
     draw(page, SEVEN)
     expect(page.locator("#sentence")).to_have_text(shown)
@@ -377,8 +378,8 @@ def test_what_is_said_of_an_uncertain_answer_covers_nothing(
 
 def test_an_answer_that_comes_too_late_is_not_shown(page: "Page") -> None:
     held = []
-    page.route("**/numbers", lambda route: held.append(route) if not held else route.continue_())
-    with page.expect_request("**/numbers"):
+    page.route("**/predict", lambda route: held.append(route) if not held else route.continue_())
+    with page.expect_request("**/predict"):
         draw(page, ONE)
     page.keyboard.press("Delete")
     held[0].fulfill(json={"predictions": [ANSWER]})
@@ -441,11 +442,11 @@ def test_a_dot_is_drawn_as_a_dot(page: "Page") -> None:
 
 def test_what_is_refused_while_the_pen_is_down_is_said_once_it_is_up(page: "Page") -> None:
     refusal = {"error": {"code": "invalid", "message": "half a digit"}}
-    page.route("**/numbers", lambda route: route.fulfill(status=422, json=refusal))
+    page.route("**/predict", lambda route: route.fulfill(status=422, json=refusal))
     pad = page.locator("#pad").bounding_box()
     assert pad
     page.mouse.move(pad["x"] + 200, pad["y"] + 100)
-    with page.expect_response("**/numbers"):
+    with page.expect_response("**/predict"):
         page.mouse.down()
     page.wait_for_timeout(100)
     expect(page.locator("#refusal")).to_be_empty()
@@ -492,7 +493,7 @@ def test_the_documentation_lets_one_try_the_service(
     page.locator(".opblock-post input[type=file]").set_input_files(f"{tmp_path}/zero.png")
     page.get_by_role("button", name="Execute").click()
     expect(page.locator(".live-responses-table tbody .response-col_status")).to_have_text("200")
-    expect(page.locator(".live-responses-table")).to_contain_text('"digit": 0')
+    expect(page.locator(".live-responses-table")).to_contain_text('"number": "0"')
     assert violations == []
     assert all(url.startswith((service.url, "data:", "blob:")) for url in asked)
     page.close()

@@ -9,6 +9,7 @@ import onnx.utils
 import onnxruntime as ort
 import pytest
 import torch
+from drawing import page_of
 from PIL import Image
 from torch.nn.functional import one_hot
 
@@ -22,7 +23,7 @@ from digitsum.pairs import DigitSumDataset, loader
 from digitsum.prediction import (
     CERTAIN,
     CHUNK,
-    NumberPrediction,
+    DigitPrediction,
     Prediction,
     Predictor,
     SumPrediction,
@@ -97,10 +98,12 @@ def test_model_says_what_it_is(predictor: Predictor) -> None:
 
 def test_prediction_holds_the_most_probable_answers(predictor: Predictor, images: np.ndarray) -> None:
     answer = predictor.predict(images[4], 8)
-    assert (answer.digit, answer.sum) == (4, 12)
-    assert answer.digit_probability == answer.digit_probabilities.max() == answer.digit_probabilities[4]
-    assert answer.sum_probability == answer.sum_probabilities.max() == answer.sum_probabilities[12]
-    assert (answer.digit_probabilities.shape, answer.sum_probabilities.shape) == ((10,), (19,))
+    (digit,), sums = answer.digits, answer.sum_probabilities
+    assert (answer.number, answer.addend, answer.sum, digit.digit) == (4, 8, 12, 4)
+    assert answer.probability == digit.probability == digit.probabilities.max() == digit.probabilities[4]
+    assert sums is not None
+    assert answer.sum_probability == sums.max() == sums[12]
+    assert (digit.probabilities.shape, sums.shape) == ((10,), (19,))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,8 @@ def test_prediction_holds_the_most_probable_answers(predictor: Predictor, images
     [(CERTAIN, CERTAIN, False), (CERTAIN - 0.01, 1.0, True), (1.0, CERTAIN - 0.01, True)],
 )
 def test_answer_is_uncertain_if_either_probability_is_low(digit: float, sum_: float, uncertain: bool) -> None:
-    assert Prediction(1, 2, digit, sum_, np.zeros(10), np.zeros(19), 1).uncertain is uncertain
+    answer = Prediction.of([DigitPrediction(1, digit, np.zeros(10))], 1, sum_ * np.eye(19)[2])
+    assert answer.uncertain is uncertain
 
 
 def test_every_kind_of_picture_gives_the_same_answer(
@@ -126,62 +130,67 @@ def test_every_kind_of_picture_gives_the_same_answer(
         tmp_path / "seven.png",
         str(tmp_path / "seven.png"),
     ]
+    expected = predictor.predict(images[7], 5).digits[0].probabilities
     for answer in predictor.predict_all(kinds, 5):
-        assert (answer.digit, answer.sum) == (7, 12)
-        np.testing.assert_array_equal(
-            answer.digit_probabilities, predictor.predict(images[7], 5).digit_probabilities
-        )
+        assert (answer.number, answer.sum) == (7, 12)
+        np.testing.assert_array_equal(answer.digits[0].probabilities, expected)
 
 
 @pytest.mark.parametrize("addend", [0, 7, 10**30, np.int64(12)])
 def test_a_number_is_read_and_added(predictor: Predictor, images: np.ndarray, addend: int) -> None:
-    answer = predictor.predict_number(page_of(images[[4, 0, 7, 7]]), addend)
+    answer = predictor.predict_number(page_of(*images[[4, 0, 7, 7]]), addend)
     assert (answer.number, answer.sum, answer.uncertain) == (4077, 4077 + int(addend), False)
     assert (type(answer.number), type(answer.sum)) == (int, int)
-    own = addend if addend <= 9 else 0
-    assert [(digit.digit, digit.sum - own) for digit in answer.digits] == [(4, 4), (0, 0), (7, 7), (7, 7)]
-    assert answer.probability == np.prod([digit.digit_probability for digit in answer.digits])
+    assert [digit.digit for digit in answer.digits] == [4, 0, 7, 7]
+    assert answer.probability == np.prod([digit.probability for digit in answer.digits])
     assert (answer.sum_probability, answer.consistent) == (answer.probability, True)
+    assert answer.sum_probabilities is None
 
 
-def test_what_json_holds_of_a_number_keeps_every_digit_of_it(
-    predictor: Predictor, images: np.ndarray
+@pytest.mark.parametrize(("count", "addend"), [(1, 7), (1, 2**53), (4, 7)])
+def test_what_json_holds_has_one_shape_and_keeps_every_digit(
+    predictor: Predictor, images: np.ndarray, count: int, addend: int
 ) -> None:
-    answer = predictor.predict_number(page_of(images[[4, 0, 7, 7]]), 2**53)
-    said = json.loads(json.dumps(answer.to_dict()))
-    assert {name: said[name] for name in ("number", "addend", "sum")} == {
-        "number": "4077",
-        "addend": "9007199254740992",
-        "sum": "9007199254745069",
-    }
-    assert said["digits"] == [digit.to_dict() for digit in answer.digits]
-    assert {name: said[name] for name in ("consistent", "uncertain")} == {
+    answer = predictor.predict_number(page_of(*images[[4, 0, 7, 7][:count]]), addend)
+    sums = answer.sum_probabilities
+    assert json.loads(json.dumps(answer.to_dict())) == {
+        "number": "4077"[:count],
+        "addend": str(addend),
+        "sum": str(int("4077"[:count]) + addend),
+        "probability": answer.probability,
+        "sum_probability": answer.sum_probability,
         "consistent": True,
         "uncertain": False,
+        "sum_probabilities": None if sums is None else sums.tolist(),
+        "digits": [
+            {
+                "digit": digit.digit,
+                "probability": digit.probability,
+                "probabilities": digit.probabilities.tolist(),
+            }
+            for digit in answer.digits
+        ],
     }
-    assert said["probability"] == said["sum_probability"] == answer.probability
+    assert (sums is None) == (count > 1 or addend > 9)
 
 
 def test_the_sum_of_one_digit_is_the_network_s_second_output(images: np.ndarray) -> None:
     concat = Predictor("concat")
     for digit, addend in ((4, 0), (7, 5), (9, 9)):
-        answer, outputs = concat.predict_number(images[digit], addend), concat.predict(images[digit], addend)
-        assert (answer.number, answer.sum) == (outputs.digit, outputs.sum) == (digit, digit + addend)
-        assert (answer.probability, answer.sum_probability) == (
-            outputs.digit_probability,
-            outputs.sum_probability,
-        )
-        assert answer.digits[0].to_dict() == outputs.to_dict()
-        assert (answer.consistent, outputs.consistent) == (True, True)
+        (digits,), (sums,) = concat.probabilities(images[[digit], np.newaxis], np.array([addend]))
+        for predict in (concat.predict, concat.predict_number):
+            answer = predict(images[digit], addend)
+            assert (answer.number, answer.sum) == (digit, digit + addend)
+            assert (answer.probability, answer.sum_probability) == (digits[digit], sums[digit + addend])
+            np.testing.assert_array_equal(answer.digits[0].probabilities, digits)
+            np.testing.assert_array_equal(answer.sum_probabilities, sums)
 
 
 def test_outputs_that_contradict_each_other_are_said_and_uncertain_however_probable() -> None:
-    outputs = Prediction.of(np.eye(10)[8], np.eye(19)[9], 3)
-    number = NumberPrediction.of([outputs], 3)
-    for answer in (outputs, number):
-        assert (answer.sum, answer.sum_probability) == (9, 1)  # and not 8 + 3
-        assert (answer.consistent, answer.uncertain) == (False, True)
-        assert (answer.to_dict()["consistent"], answer.to_dict()["uncertain"]) == (False, True)
+    answer = Prediction.of([digit_of({8: 1.0})], 3, np.eye(19)[9])
+    assert (answer.sum, answer.sum_probability) == (9, 1)  # and not 8 + 3
+    assert (answer.consistent, answer.uncertain) == (False, True)
+    assert (answer.to_dict()["consistent"], answer.to_dict()["uncertain"]) == (False, True)
 
 
 @pytest.mark.usefixtures("real_mnist")
@@ -213,21 +222,13 @@ def test_a_number_of_prepared_images_is_read_as_they_are(predictor: Predictor, i
     assert (one.number, one.sum) == (5, 9)
     assert (answer.number, answer.sum) == (3, 103)
     for digit, image in zip(answer.digits, images[[0, 0, 3]], strict=True):
-        expected = predictor.predict(image, 0).digit_probabilities
-        np.testing.assert_allclose(digit.digit_probabilities, expected, atol=1e-6)
-
-
-def test_one_digit_is_the_shortest_number(predictor: Predictor, images: np.ndarray) -> None:
-    answer = predictor.predict_number(images[7], 5)
-    assert (answer.number, answer.sum, len(answer.digits)) == (7, 12, 1)
+        expected = predictor.predict(image, 0).digits[0].probabilities
+        np.testing.assert_allclose(digit.probabilities, expected, atol=1e-6)
 
 
 def test_a_number_is_uncertain_if_its_digits_together_are() -> None:
     share = CERTAIN + 0.01
-    shares = np.full(10, (1 - share) / 9), np.full(19, 1 / 19)
-    shares[0][1] = share
-    digit = Prediction.of(*shares, 0)
-    one, two = (NumberPrediction.of([digit] * count, 10) for count in (1, 2))
+    one, two = (number_of([{1: share}] * count, addend=10) for count in (1, 2))
     assert (one.uncertain, two.uncertain) == (False, True)
     assert two.probability == pytest.approx(share**2)
     assert (two.number, two.sum) == (11, 21)
@@ -245,44 +246,46 @@ def test_two_digits_that_touch_are_an_uncertain_one(predictor: Predictor, images
 
 def test_a_digit_that_may_be_two_is_uncertain_however_probable() -> None:
     for two in (True, False):
-        answer = Prediction.of(np.eye(10)[1], np.eye(19)[3], 2, two)
-        assert answer.digit_probability == answer.sum_probability == 1
-        assert answer.uncertain is answer.to_dict()["uncertain"] is two
-
-
-def page_of(images: np.ndarray) -> np.ndarray:
-    """A row of digits, four times as large, dark on light."""
-    row = np.hstack([np.kron(255 - image, np.ones((4, 4), np.uint8)) for image in images])
-    return np.pad(row, 8, constant_values=255)
+        for digits in ([digit_of({1: 1.0}, two)], [digit_of({1: 1.0}), digit_of({2: 1.0}, two)]):
+            answer = Prediction.of(digits, 2, np.eye(19)[3])
+            assert answer.probability == answer.sum_probability == 1
+            assert answer.uncertain is answer.to_dict()["uncertain"] is two
 
 
 def test_two_numbers_are_read_and_added(predictor: Predictor, images: np.ndarray) -> None:
-    answer = predictor.add_pictures(page_of(images[[9, 9, 7]]), page_of(images[[4]]))
+    answer = predictor.add_pictures(page_of(*images[[9, 9, 7]]), page_of(*images[[4]]))
     assert (answer.top.number, answer.bottom.number, answer.sum) == (997, 4, 1001)
     assert not answer.uncertain
     # nearly all of the sum's probability is that of the two numbers
-    assert answer.probability == pytest.approx(answer.top.probability * answer.bottom.probability, abs=1e-3)
-    said = answer.to_dict()
-    assert said["top"] == answer.top.to_dict()
-    assert said.keys() == {"top", "bottom", "sum", "probability", "uncertain"}
+    both = answer.top.probability * answer.bottom.probability
+    assert answer.sum_probability == pytest.approx(both, abs=1e-3)
+    assert answer.to_dict() == {
+        "top": answer.top.to_dict(),
+        "bottom": answer.bottom.to_dict(),
+        "sum": "1001",
+        "sum_probability": answer.sum_probability,
+        "uncertain": False,
+    }
 
 
-def number_of(shares: list[dict[int, float]], may_be_two: bool = False) -> NumberPrediction:
-    """A number of which each digit is as probable as given."""
-    digits = np.zeros((len(shares), 10))
-    for row, share in zip(digits, shares, strict=True):
-        row[list(share)] = list(share.values())
-    sums = np.pad(digits, ((0, 0), (0, 9)))
-    return NumberPrediction.of(
-        [Prediction.of(*row, 0, may_be_two) for row in zip(digits, sums, strict=True)], 0
-    )
+def digit_of(shares: dict[int, float], may_be_two: bool = False) -> DigitPrediction:
+    """Digits as probable as given."""
+    probabilities = np.zeros(10)
+    probabilities[list(shares)] = list(shares.values())
+    digit = max(shares, key=lambda digit: shares[digit])
+    return DigitPrediction(digit, shares[digit], probabilities, may_be_two)
+
+
+def number_of(shares: list[dict[int, float]], may_be_two: bool = False, addend: int = 0) -> Prediction:
+    """A number of such digits, whose sum is sure where it is an output."""
+    return Prediction.of([digit_of(each, may_be_two) for each in shares], addend, np.eye(19)[1])
 
 
 def test_probability_of_a_sum_is_that_of_all_pairs_that_make_it() -> None:
     top = number_of([{1: 0.6, 2: 0.4}])
     bottom = number_of([{0: 1.0}, {1: 0.5, 2: 0.5}])
     answer = SumPrediction.of(top, bottom)  # 1 + 2 or 2 + 1; 1 + 1 is as probable as 1 + 2
-    assert (answer.sum, answer.probability) == (3, pytest.approx(0.6 * 0.5 + 0.4 * 0.5))
+    assert (answer.sum, answer.sum_probability) == (3, pytest.approx(0.6 * 0.5 + 0.4 * 0.5))
     assert answer.uncertain
 
 
@@ -310,7 +313,7 @@ def test_an_array_of_images_is_read_each_with_its_addend(
     predictor: Predictor, images: np.ndarray, addends: Any
 ) -> None:
     answers = predictor.predict_all(images, addends)
-    assert [answer.digit for answer in answers] == list(range(10))
+    assert [answer.number for answer in answers] == list(range(10))
     assert [answer.sum for answer in answers] == list(np.arange(10) + addends)
 
 

@@ -107,7 +107,7 @@ def test_the_page_is_the_services_but_for_the_part_that_asks(registry: object, t
     network = (tmp_path / "network.js").read_text()
     assert network == (STATIC / "local.js").read_text() + "\n" + (STATIC / "prepare.js").read_text()
     assert network.count("async function predict(") == 1
-    assert 'fetch("numbers"' not in network
+    assert 'fetch("predict"' not in network
 
 
 def test_the_policy_allows_the_sites_own_files_alone(registry: object, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "networks": ["ConcatNet", "DigitSumNet", "ExactNet", "FastNet", "load"],
         "imaging": ["read_number", "read_picture"],
         "pairs": ["DigitSumDataset", "deal", "pair_table", "split_loaders"],
-        "prediction": ["NumberPrediction", "Prediction", "Predictor", "SumPrediction"],
+        "prediction": ["DigitPrediction", "Prediction", "Predictor", "SumPrediction"],
         "report": ["compare", "write_report"],
         "runs": ["evaluate_held_out", "train"],
         "scoring": ["Scores", "score"],

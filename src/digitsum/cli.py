@@ -43,7 +43,7 @@ from digitsum.files import NETWORKS
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
     from digitsum.decoding import Picture
     from digitsum.evaluation import Evaluation
-    from digitsum.prediction import NumberPrediction
+    from digitsum.prediction import Prediction
     from digitsum.state import Row
 
 app = App(
@@ -664,20 +664,20 @@ def _refusal(error: InputError | OSError) -> str:
     return _reason(error) if isinstance(error, OSError) else str(error)
 
 
-def _line(name: str, answer: "NumberPrediction") -> str:
+def _line(name: str, answer: "Prediction") -> str:
     of_sum = "exact" if answer.sum_probabilities is None else _percent(answer.sum_probability)
     probability = _percent(answer.probability)
     return _PREDICTION.format(answer.number, probability, answer.sum, of_sum, name + _doubt(answer))
 
 
-def _doubt(answer: "NumberPrediction") -> str:
+def _doubt(answer: "Prediction") -> str:
     if not answer.consistent:
         return f"  (uncertain: the two outputs contradict each other, as {_addition(answer)})"
     kind = "digit" if len(answer.digits) == 1 else "number"
     return f"  (uncertain: perhaps not a {kind})" if answer.uncertain else ""
 
 
-def _addition(answer: "NumberPrediction") -> str:
+def _addition(answer: "Prediction") -> str:
     return f"{answer.number} + {answer.addend} is {answer.number + answer.addend}, not {answer.sum}"
 
 
@@ -730,7 +730,7 @@ def add(
     for name, read in ((top, answer.top), (bottom, answer.bottom)):
         print(_SUMMAND.format(read.number, _percent(read.probability), name + _doubt(read)))
     doubt = "  (uncertain)" if answer.uncertain else ""
-    print(_SUMMAND.format(answer.sum, _percent(answer.probability), "sum" + doubt))
+    print(_SUMMAND.format(answer.sum, _percent(answer.sum_probability), "sum" + doubt))
 
 
 _SUMMAND = "{:>16}  {:>11}  {}"

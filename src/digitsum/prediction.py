@@ -2,11 +2,11 @@
 
     predictor = Predictor("exact")
     answer = predictor.predict("photo.png", addend=7)
-    print(answer.digit, answer.sum, answer.sum_probability)
+    print(answer.number, answer.sum, answer.sum_probability)
     answer = predictor.predict_number("row.png", addend=1234)
     print(answer.number, answer.sum, answer.sum_probability)
     answer = predictor.add_pictures("row.png", "another.png")
-    print(answer.top.number, answer.bottom.number, answer.sum, answer.probability)
+    print(answer.top.number, answer.bottom.number, answer.sum, answer.sum_probability)
 
 Nothing here needs torch.
 """
@@ -44,117 +44,103 @@ CHUNK = 64  # images that go through the network at once: what lies between laye
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """Both outputs of the network for one digit and an addend.
+class DigitPrediction:
+    """What the network says of the image of one digit.
 
     Attributes
     ----------
-    digit, sum
-        The most probable digit, 0 to 9, and sum, 0 to 18.
-    digit_probability, sum_probability
-        How probable each is, 0 to 1.
-    digit_probabilities, sum_probabilities
-        Of all ten digits and all nineteen sums, float32 [10] and [19].
-    addend
-        What was to be added, 0 to 9.
+    digit
+        The most probable one, 0 to 9.
+    probability
+        How probable it is, 0 to 1.
+    probabilities
+        Of all ten, float32 [10].
     may_be_two
         Whether the image may show two digits that touch (`digitsum.imaging.may_be_two`).
     """
 
     digit: int
-    sum: int
-    digit_probability: float
-    sum_probability: float
-    digit_probabilities: Array
-    sum_probabilities: Array
-    addend: int
+    probability: float
+    probabilities: Array
     may_be_two: bool = False
 
-    @classmethod
-    def of(cls, digits: Array, sums: Array, addend: int, may_be_two: bool = False) -> Self:
-        """Make it from the probabilities of all digits, [10], and of all sums, [19]."""
-        digit, sum_ = int(digits.argmax()), int(sums.argmax())
-        return cls(digit, sum_, float(digits[digit]), float(sums[sum_]), digits, sums, addend, may_be_two)
-
-    @property
-    def consistent(self) -> bool:
-        """Whether the sum is the digit plus the addend: two outputs may contradict each other."""
-        return self.sum == self.digit + self.addend
-
-    @property
-    def uncertain(self) -> bool:
-        """Whether one of both is less probable than `CERTAIN`, they differ, or the digit may be two."""
-        certain = min(self.digit_probability, self.sum_probability) >= CERTAIN
-        return not certain or not self.consistent or self.may_be_two
-
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold: plain numbers, lists, and whether it is `consistent` and `uncertain`."""
-        single = ("digit", "sum", "digit_probability", "sum_probability", "consistent", "uncertain")
-        lists = ("digit_probabilities", "sum_probabilities")
-        return {name: getattr(self, name) for name in single} | {
-            name: getattr(self, name).tolist() for name in lists
+        """Return what JSON can hold."""
+        return {
+            "digit": self.digit,
+            "probability": self.probability,
+            "probabilities": self.probabilities.tolist(),
         }
 
 
 @dataclass(frozen=True)
-class NumberPrediction:
-    """The number in a picture, and its sum with an addend.
+class Prediction:
+    """The number in a picture, of which a single digit is the shortest, and its sum with an addend.
 
     Attributes
     ----------
     number, addend
         The most probable number, and what was to be added to it, of any size.
+    sum
+        For one digit and an addend from 0 to 9 the network's second output, which may contradict the first.
+        For a longer number or a larger addend exact arithmetic, number + addend.
     probability
         How probable the number is, 0 to 1: the product of its digits' probabilities.
-    sum, sum_probability
-        For one digit and an addend from 0 to 9 the network's second output, with its own probability. For a
-        longer number or a larger addend exact arithmetic, number + addend, as probable as the number.
-    digits
-        The prediction of each digit, from left to right, with the addend, or with 0 where that is over 9.
+    sum_probability
+        How probable the sum is: by the network's second output, or else as probable as the number.
     sum_probabilities
         Of all nineteen sums, float32 [19]; None where the sum isn't the network's output.
+    digits
+        What the network says of each digit, from left to right.
     """
 
     number: int
     addend: int
-    probability: float
     sum: int
+    probability: float
     sum_probability: float
-    digits: list[Prediction]
     sum_probabilities: Array | None
+    digits: list[DigitPrediction]
 
     @classmethod
-    def of(cls, digits: list[Prediction], addend: int) -> Self:
-        """Make the prediction from those of the digits."""
-        number = int("".join(str(digit.digit) for digit in digits))
-        probability = math.prod(digit.digit_probability for digit in digits)
+    def of(cls, digits: list[DigitPrediction], addend: int, sums: Array) -> Self:
+        """Make the prediction from those of the digits.
+
+        `sums`, [19], is the network's second output for the first digit, which counts if it is the only one
+        and the addend is at most 9.
+        """
+        number = int("".join(str(each.digit) for each in digits))
+        probability = math.prod(each.probability for each in digits)
         if len(digits) == 1 and addend <= 9:
-            (one,) = digits
-            return cls(
-                number, addend, probability, one.sum, one.sum_probability, digits, one.sum_probabilities
-            )
-        return cls(number, addend, probability, number + addend, probability, digits, None)
+            sum_ = int(sums.argmax())
+            return cls(number, addend, sum_, probability, float(sums[sum_]), sums, digits)
+        return cls(number, addend, number + addend, probability, probability, None, digits)
 
     @property
     def consistent(self) -> bool:
-        """Whether the sum is the number plus the addend, as for one digit it needs not be."""
+        """Whether the sum is the number plus the addend: two outputs may contradict each other."""
         return self.sum == self.number + self.addend
 
     @property
     def uncertain(self) -> bool:
-        """Whether one of both is less probable than `CERTAIN`, they differ, or a digit may be two."""
-        certain = min(self.probability, self.sum_probability) >= CERTAIN
-        return not certain or not self.consistent or any(digit.may_be_two for digit in self.digits)
+        """Whether the number or the sum is improbable, they contradict each other, or a digit may be two."""
+        least = min(self.probability, self.sum_probability)
+        return not self.consistent or _is_uncertain(least, self.digits)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold. Number, addend and sum are text: many a language rounds beyond 2^53."""
-        whole = {name: str(getattr(self, name)) for name in ("number", "addend", "sum")}
-        rest = ("probability", "sum_probability", "consistent", "uncertain")
-        return (
-            whole
-            | {name: getattr(self, name) for name in rest}
-            | {"digits": [digit.to_dict() for digit in self.digits]}
-        )
+        sums = self.sum_probabilities
+        return {
+            "number": str(self.number),
+            "addend": str(self.addend),
+            "sum": str(self.sum),
+            "probability": self.probability,
+            "sum_probability": self.sum_probability,
+            "consistent": self.consistent,
+            "uncertain": self.uncertain,
+            "sum_probabilities": None if sums is None else sums.tolist(),
+            "digits": [digit.to_dict() for digit in self.digits],
+        }
 
 
 @dataclass(frozen=True)
@@ -168,38 +154,48 @@ class SumPrediction:
     sum
         The most probable sum of all. It isn't always that of the most probable numbers: where several pairs
         have the same sum, their probabilities add up.
-    probability
+    sum_probability
         How probable that sum is, 0 to 1.
-    uncertain
-        Whether that is less than `CERTAIN`, or one of the digits may be two that touch.
     """
 
-    top: NumberPrediction
-    bottom: NumberPrediction
+    top: Prediction
+    bottom: Prediction
     sum: int
-    probability: float
-    uncertain: bool
+    sum_probability: float
 
     @classmethod
-    def of(cls, top: NumberPrediction, bottom: NumberPrediction) -> Self:
+    def of(cls, top: Prediction, bottom: Prediction) -> Self:
         """Make the prediction from those of the two numbers."""
         length = max(len(top.digits), len(bottom.digits))
         digits, log_probability = most_probable_sum(*(_columns(each, length) for each in (top, bottom)))
-        probability = min(1.0, math.exp(log_probability))
-        two = any(digit.may_be_two for digit in top.digits + bottom.digits)
-        return cls(top, bottom, int("".join(map(str, digits))), probability, probability < CERTAIN or two)
+        return cls(top, bottom, int("".join(map(str, digits))), min(1.0, math.exp(log_probability)))
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the sum is improbable, or one of the digits may be two."""
+        return _is_uncertain(self.sum_probability, self.top.digits + self.bottom.digits)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold; the numbers and the sum are text (`NumberPrediction.to_dict`)."""
-        parts = {"top": self.top.to_dict(), "bottom": self.bottom.to_dict(), "sum": str(self.sum)}
-        return vars(self) | parts
+        """Return what JSON can hold; the numbers and the sum are text (`Prediction.to_dict`)."""
+        return {
+            "top": self.top.to_dict(),
+            "bottom": self.bottom.to_dict(),
+            "sum": str(self.sum),
+            "sum_probability": self.sum_probability,
+            "uncertain": self.uncertain,
+        }
 
 
-def _columns(number: NumberPrediction, length: int) -> Array:
+def _is_uncertain(probability: float, digits: list[DigitPrediction]) -> bool:
+    """Return whether an answer is less probable than `CERTAIN`, or one of its digits may be two."""
+    return probability < CERTAIN or any(digit.may_be_two for digit in digits)
+
+
+def _columns(number: Prediction, length: int) -> Array:
     """Return P(digit) of a number's columns, [length, 10]: those on the left that it hasn't are 0."""
     probabilities = np.zeros((length, 10))
     probabilities[:, 0] = 1
-    probabilities[length - len(number.digits) :] = [each.digit_probabilities for each in number.digits]
+    probabilities[length - len(number.digits) :] = [each.probabilities for each in number.digits]
     return probabilities
 
 
@@ -231,7 +227,7 @@ class Predictor:
     >>> image = np.zeros((28, 28), np.uint8)
     >>> image[4:24, 13:15] = 255  # a stroke from top to bottom
     >>> answer = Predictor("exact").predict(image, addend=6)
-    >>> answer.digit, answer.sum, answer.uncertain
+    >>> answer.number, answer.sum, answer.uncertain
     (1, 7, False)
     """
 
@@ -257,7 +253,7 @@ class Predictor:
             raise InputError(f"{file} isn't an ONNX file of digitsum: {why}") from error
 
     def predict(self, picture: Picture, addend: int) -> Prediction:
-        """Read one picture, of any kind that `read_picture` takes, and add.
+        """Read a picture of one digit, of any kind that `read_picture` takes, and add: both outputs.
 
         Raises
         ------
@@ -276,12 +272,10 @@ class Predictor:
         Raises what `predict` does.
         """
         addends = check_addends(addends, len(pictures))
-        if not len(pictures):
-            return []
-        images = np.stack([read_picture(picture) for picture in pictures])
-        return self._answer(images, addends)
+        rows = [read_picture(picture)[np.newaxis] for picture in pictures]
+        return self.predict_rows(rows, addends.tolist())
 
-    def predict_number(self, picture: Picture, addend: int) -> NumberPrediction:
+    def predict_number(self, picture: Picture, addend: int) -> Prediction:
         """Read a picture of a number, of any kind that `read_number` takes, and add.
 
         Raises
@@ -314,7 +308,7 @@ class Predictor:
         """
         return SumPrediction.of(*(self.predict_number(picture, 0) for picture in (top, bottom)))
 
-    def predict_rows(self, rows: Sequence[Array], addends: Sequence[int]) -> list[NumberPrediction]:
+    def predict_rows(self, rows: Sequence[Array], addends: Sequence[int]) -> list[Prediction]:
         """Answer for many numbers at once, each the images of its digits.
 
         Parameters
@@ -326,19 +320,18 @@ class Predictor:
         """
         if not rows:
             return []
-        counts = [len(row) for row in rows]
-        asked = np.repeat([addend if addend <= 9 else 0 for addend in addends], counts)
-        digits = iter(self._answer(np.concatenate(rows), asked))
+        images, counts = np.concatenate(rows), [len(row) for row in rows]
+        firsts = np.cumsum([0, *counts[:-1]])
+        outputs, sums = self.probabilities(
+            images[:, np.newaxis], np.repeat([addend if addend <= 9 else 0 for addend in addends], counts)
+        )
+        shares = outputs.max(axis=1)
+        two = may_be_two(images, shares)
+        digits = map(DigitPrediction, outputs.argmax(axis=1).tolist(), shares.tolist(), outputs, two.tolist())
         return [
-            NumberPrediction.of(list(islice(digits, count)), addend)
-            for count, addend in zip(counts, addends, strict=True)
+            Prediction.of(list(islice(digits, count)), addend, of_first)
+            for count, addend, of_first in zip(counts, addends, sums[firsts], strict=True)
         ]
-
-    def _answer(self, images: Array, addends: Array) -> list[Prediction]:
-        """Answer for images, uint8 [N, 28, 28], and addends, int64 [N], 0 to 9."""
-        digits, sums = self.probabilities(images[:, np.newaxis], addends)
-        two = may_be_two(images, digits.max(axis=1)).tolist()
-        return [Prediction.of(*each) for each in zip(digits, sums, addends.tolist(), two, strict=True)]
 
     def probabilities(self, images: Array, addends: Array) -> tuple[Array, Array]:
         """Answer for images that are as MNIST's: the fast way for very many.

@@ -124,7 +124,7 @@ def score(
 
     Each Parquet file gets a file of scores, and so do each thousand pictures of a folder. They are the file's
     columns but for the pictures (or `picture`, the name in the folder) and `number`, `sum`, `probability`,
-    `sum_probability`, `consistent`, `uncertain`, as `NumberPrediction` has them, and `error`. For one digit
+    `sum_probability`, `consistent`, `uncertain`, as `Prediction` has them, and `error`. For one digit
     and an addend from 0 to 9 the sum is the network's second output. Numbers and sums are text, as they may
     have any number of digits. Where a row can't be read, `error` says why in one sentence, and the others are
     null. Every row is there once, in the order of the file.

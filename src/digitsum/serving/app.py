@@ -2,8 +2,7 @@
 
     digitsum serve   # then open http://127.0.0.1:8000
 
-    curl -F pictures=@seven.png -F pictures=@two.jpg -F addends=5 http://127.0.0.1:8000/predict
-    curl -F pictures=@forty-two.png -F addends=1200 http://127.0.0.1:8000/numbers
+    curl -F pictures=@seven.png -F pictures=@forty-two.jpg -F addends=1200 http://127.0.0.1:8000/predict
 
 A request is answered whole or refused whole: one bad picture fails it, and the sentence says which. Every
 refusal has the same shape, {"error": {"code": "invalid", "message": "one sentence"}}.
@@ -29,12 +28,11 @@ from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
 import uvicorn
-from fastapi import APIRouter, FastAPI, File, Form, HTTPException, Request, Response, UploadFile
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -49,20 +47,10 @@ from uvicorn.supervisors import Multiprocess
 
 from digitsum.cores import cores
 from digitsum.errors import InputError
-from digitsum.imaging import read_number, read_picture
-from digitsum.prediction import MAX_ADDEND_DIGITS, NumberPrediction, Prediction, Predictor, broadcast_addends
+from digitsum.imaging import read_number
+from digitsum.prediction import MAX_ADDEND_DIGITS, Prediction, Predictor, broadcast_addends
 from digitsum.serving.limits import BUFFER, MAX_PICTURES, MAX_SECONDS, LimitedProtocol, LimitedRoute
-from digitsum.serving.schema import (
-    ERROR_RESPONSES,
-    About,
-    Addend,
-    Answers,
-    AnyAddend,
-    Count,
-    Health,
-    Numbers,
-    Upload,
-)
+from digitsum.serving.schema import ERROR_RESPONSES, About, Addends, Health, Pictures, Predictions
 from digitsum.serving.site import STATIC
 from digitsum.types import UInt8Array
 
@@ -108,11 +96,7 @@ HTTP_MESSAGES = {  # where the framework's own are none
 VALIDATION_MESSAGES = {  # by pydantic's name of what is wrong, where its own words are odd
     "too_long": f"there should be at most {MAX_PICTURES} in a request",
     "string_too_long": f"input should have at most {MAX_ADDEND_DIGITS} digits",
-    "int_parsing_size": "input should be less than or equal to 9",
-    **dict.fromkeys(
-        ("int_parsing", "int_type", "string_type", "string_pattern_mismatch"),
-        "input should be a whole number",
-    ),
+    **dict.fromkeys(("string_type", "string_pattern_mismatch"), "input should be a whole number"),
 }
 WRONG_HOST = (
     "this service answers its own machine alone: ask it as localhost or 127.0.0.1 (or, as behind a proxy, by"
@@ -203,60 +187,24 @@ limited_router = APIRouter(route_class=LimitedRoute)
 router = APIRouter()
 
 
-@limited_router.post("/predict", response_model=Answers, responses=ERROR_RESPONSES)
-async def predict(
-    request: Request,
-    pictures: Annotated[
-        list[Upload], Count, File(description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit.")
-    ],
-    addends: Annotated[
-        list[Addend],
-        Count,
-        Form(description="A whole number from 0 to 9 for each picture, or one for all.", examples=[[5]]),
-    ],
-) -> Response:
-    """Read the digit on each picture and add its addend."""
-    images, each = await _read_all(request, pictures, addends, read_picture)
-    answers = await _predict(request, [image[np.newaxis] for image in images], each)
-    return _answered(request, [_answer(*one) for one in zip(images, answers, strict=True)])
-
-
-@limited_router.post("/numbers", response_model=Numbers, responses=ERROR_RESPONSES)
-async def numbers(
-    request: Request,
-    pictures: Annotated[
-        list[Upload],
-        Count,
-        File(description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit, or of several in a row."),
-    ],
-    addends: Annotated[
-        list[AnyAddend],
-        Count,
-        Form(
-            description=f"A whole number, of at most {MAX_ADDEND_DIGITS} digits, for each or for all.",
-            examples=[["1200"]],
-        ),
-    ],
-) -> Response:
-    """Read the number on each picture and add its addend."""
-    rows, each = await _read_all(request, pictures, addends, read_number)
-    answers = await _predict(request, rows, each)
-    return _answered(request, [_number(*one) for one in zip(rows, answers, strict=True)])
-
-
-async def _read_all(
-    request: Request, pictures: list[UploadFile], addends: list[Any], read: Callable[[bytes], UInt8Array]
-) -> tuple[list[UInt8Array], list[Any]]:
-    """Read each in a job of its own: a request whose time is over leaves at most one of them running."""
+@limited_router.post("/predict", response_model=Predictions, responses=ERROR_RESPONSES)
+async def predict(request: Request, pictures: Pictures, addends: Addends) -> Response:
+    """Read the number on each picture, a digit or a row of digits, and add its addend."""
     try:
-        each = broadcast_addends(addends, len(pictures))
-        images = [
-            await _run(request, _read, read, await file.read(), i, len(pictures))
+        each = list(map(int, broadcast_addends(addends, len(pictures))))
+        # each in a job of its own: a request whose time is over leaves at most one of them running
+        rows = [
+            await _run(request, _read, await file.read(), i, len(pictures))
             for i, file in enumerate(pictures, 1)
         ]
     except InputError as error:
         raise HTTPException(422, str(error)) from error
-    return images, each
+    answers: list[Prediction] = await _run(request, request.app.state.predictor.predict_rows, rows, each)
+    for answer in answers:
+        request.app.state.metrics.predictions.labels(str(answer.uncertain).lower()).inc()
+    predictions = [_with_images(*one) for one in zip(answers, rows, strict=True)]
+    # a test checks the answers against the schema, so that not each has to be
+    return Response(to_json({"predictions": predictions}), media_type="application/json")
 
 
 async def _run(request: Request, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -264,61 +212,21 @@ async def _run(request: Request, function: Callable[..., Any], *arguments: Any) 
     return await asyncio.get_running_loop().run_in_executor(request.app.state.pool, function, *arguments)
 
 
-def _read(read: Callable[[bytes], UInt8Array], picture: bytes, number: int, count: int) -> UInt8Array:
+def _read(picture: bytes, number: int, count: int) -> UInt8Array:
     try:
-        return read(picture)
+        return read_number(picture)
     except InputError as error:
         if count == 1:
             raise
         raise InputError(f"number {number} of {count}: {error}") from error
 
 
-async def _predict(
-    request: Request, rows: list[UInt8Array], addends: list[int] | list[str]
-) -> list[NumberPrediction]:
-    """Answer for the images of each number's digits, [K, 28, 28]."""
-    predict_rows = request.app.state.predictor.predict_rows
-    answers: list[NumberPrediction] = await _run(request, predict_rows, rows, list(map(int, addends)))
-    return answers
-
-
-def _answer(image: UInt8Array, answer: NumberPrediction) -> dict[str, Any]:
-    (digit,) = answer.digits
-    return digit.to_dict() | {"image": _base64(image)}
-
-
-def _number(row: UInt8Array, answer: NumberPrediction) -> dict[str, Any]:
-    sums = answer.sum_probabilities
-    return {
-        "number": str(answer.number),
-        "sum": str(answer.sum),
-        "probability": answer.probability,
-        "sum_probability": answer.sum_probability,
-        "consistent": answer.consistent,
-        "uncertain": answer.uncertain,
-        "sum_probabilities": None if sums is None else sums.tolist(),
-        "digits": [_digit(*each) for each in zip(row, answer.digits, strict=True)],
-    }
-
-
-def _digit(image: UInt8Array, prediction: Prediction) -> dict[str, Any]:
-    return {
-        "digit": prediction.digit,
-        "probability": prediction.digit_probability,
-        "probabilities": prediction.digit_probabilities.tolist(),
-        "image": _base64(image),
-    }
-
-
-def _base64(image: UInt8Array) -> str:
-    return base64.b64encode(image.tobytes()).decode()
-
-
-def _answered(request: Request, predictions: list[dict[str, Any]]) -> Response:
-    """Count the answers and send them; a test checks them against the schema, so that not each has to be."""
-    for prediction in predictions:
-        request.app.state.metrics.predictions.labels(str(prediction["uncertain"]).lower()).inc()
-    return Response(to_json({"predictions": predictions}), media_type="application/json")
+def _with_images(answer: Prediction, images: UInt8Array) -> dict[str, Any]:
+    """Return what JSON can hold of an answer, with the images, [K, 28, 28], of its digits."""
+    said = answer.to_dict()
+    for digit, image in zip(said["digits"], images, strict=True):
+        digit["image"] = base64.b64encode(image.tobytes()).decode()
+    return said
 
 
 @router.get("/health")

@@ -3,7 +3,7 @@
 import base64
 from typing import Annotated, Any
 
-from fastapi import UploadFile
+from fastapi import File, Form, UploadFile
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from digitsum.prediction import CERTAIN, MAX_ADDEND_DIGITS
@@ -23,77 +23,25 @@ class ErrorResponse(BaseModel):
     error: Error
 
 
-DigitProbabilities = Annotated[
-    list[float],
-    Field(
+class DigitPrediction(BaseModel):
+    """What the network says of one digit."""
+
+    digit: int = Field(description="The most probable one, 0 to 9.", examples=[7])
+    probability: float = Field(examples=[0.75])
+    probabilities: list[float] = Field(
         description="Of the digits 0 to 9.",
         min_length=10,
         max_length=10,
         examples=[[0] * 7 + [0.75, 0, 0.25]],
-    ),
-]
-ImageBase64 = Annotated[
-    str,
-    Field(
+    )
+    image: str = Field(
         description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
         examples=[base64.b64encode(bytes(28 * 28)).decode()],
-    ),
-]
-
-
-Consistent = Annotated[
-    bool,
-    Field(
-        description="Whether the sum is what was read plus the addend. Where both are outputs of the network,"
-        " they may contradict each other.",
-        examples=[True],
-    ),
-]
-
-
-class Answer(BaseModel):
-    """What the network says about one picture and its addend."""
-
-    digit: int = Field(description="The most probable digit, 0 to 9.", examples=[7])
-    sum: int = Field(
-        description="The most probable sum, 0 to 18: the network's second output.",
-        examples=[12],
     )
-    digit_probability: float = Field(examples=[0.75])
-    sum_probability: float = Field(examples=[0.75])
-    consistent: Consistent
-    digit_probabilities: DigitProbabilities
-    sum_probabilities: list[float] = Field(
-        description="Of the sums 0 to 18.",
-        min_length=19,
-        max_length=19,
-        examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4],
-    )
-    uncertain: bool = Field(
-        description=f"One of both answers is less probable than {CERTAIN}, they contradict each other, or the"
-        " digit may be two that touch: perhaps the picture shows another digit, perhaps none.",
-        examples=[True],
-    )
-    image: ImageBase64
 
 
-class Answers(BaseModel):
-    """One answer a picture, in the order of the pictures."""
-
-    predictions: list[Answer]
-
-
-class Digit(BaseModel):
-    """What the network says about one digit of a number."""
-
-    digit: int = Field(description="The most probable digit, 0 to 9.", examples=[7])
-    probability: float = Field(examples=[0.75])
-    probabilities: DigitProbabilities
-    image: ImageBase64
-
-
-class Number(BaseModel):
-    """The number in one picture, and its sum with the addend."""
+class Prediction(BaseModel):
+    """The number in one picture, of which a single digit is the shortest, and its sum with the addend."""
 
     number: str = Field(
         description="The most probable number: decimal digits in a string, as it may be larger than what many"
@@ -101,6 +49,7 @@ class Number(BaseModel):
         pattern="^[0-9]+$",
         examples=["42"],
     )
+    addend: str = Field(description="Likewise.", pattern="^[0-9]+$", examples=["5"])
     sum: str = Field(
         description="Likewise. For one digit and an addend from 0 to 9 the network's second output; for a"
         " longer number or a larger addend exact arithmetic, the number plus the addend.",
@@ -113,7 +62,11 @@ class Number(BaseModel):
         " number.",
         examples=[0.75],
     )
-    consistent: Consistent
+    consistent: bool = Field(
+        description="Whether the sum is what was read plus the addend. Where both are outputs of the network,"
+        " they may contradict each other.",
+        examples=[True],
+    )
     uncertain: bool = Field(
         description=f"The number or the sum is less probable than {CERTAIN}, they contradict each other, or"
         " one of the digits may be two that touch: perhaps the picture shows another number, perhaps none.",
@@ -125,13 +78,13 @@ class Number(BaseModel):
         max_length=19,
         examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4, None],
     )
-    digits: list[Digit] = Field(description="From left to right.", min_length=1)
+    digits: list[DigitPrediction] = Field(description="From left to right.", min_length=1)
 
 
-class Numbers(BaseModel):
+class Predictions(BaseModel):
     """One answer a picture, in the order of the pictures."""
 
-    predictions: list[Number]
+    predictions: list[Prediction]
 
 
 class About(BaseModel):
@@ -151,9 +104,21 @@ class Health(BaseModel):
 
 # pydantic's own says it in the words of OpenAPI 3.1, which generators of clients take for text
 Upload = Annotated[UploadFile, WithJsonSchema({"type": "string", "format": "binary"})]
+Addend = Annotated[str, Field(pattern="^[0-9]+$", max_length=MAX_ADDEND_DIGITS)]
 Count = Field(min_length=1, max_length=MAX_PICTURES)
-Addend = Annotated[int, Field(ge=0, le=9)]
-AnyAddend = Annotated[str, Field(pattern="^[0-9]+$", max_length=MAX_ADDEND_DIGITS)]
+Pictures = Annotated[
+    list[Upload],
+    Count,
+    File(description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit, or of several in a row."),
+]
+Addends = Annotated[
+    list[Addend],
+    Count,
+    Form(
+        description=f"A whole number of at most {MAX_ADDEND_DIGITS} digits for each picture, or one for all.",
+        examples=[["1200"]],
+    ),
+]
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorResponse, "description": "The body isn't a form."},

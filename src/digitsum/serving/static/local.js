@@ -72,6 +72,7 @@ async function predict(picture, addend) {
   const consistent = BigInt(total) === number + n;
   return {
     number: String(number),
+    addend: String(n),
     sum: String(total),
     probability,
     sum_probability,

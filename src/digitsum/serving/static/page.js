@@ -1,6 +1,6 @@
 // The page of both: `network.js`, which comes before it, is service.js or, in the static site, local.js. It gives
 //
-//   predict(picture, addend, signal)  // a promise of the answer, as /numbers gives it, or of a Refused
+//   predict(picture, addend, signal)  // a promise of the answer, as /predict gives it, or of a Refused
 //   isThere()  // a promise of whether the network answers
 //   about()  // a promise of what it is: {network, parameters}
 //   Refused  // the error of a picture that can't be read, in one sentence

@@ -56,7 +56,7 @@ async function readPicture(picture) {
   const images = await readNumber(picture);
   if (images.length === 1) return images[0];
   throw new Refused(`the picture can't be read: it shows ${images.length} digits, not one;`
-    + " read_number, `digitsum predict` and POST /numbers read rows of digits");
+    + " read_number, `digitsum predict` and POST /predict read rows of digits");
 }
 
 async function readNumber(picture) {

@@ -8,7 +8,7 @@ async function predict(picture, addend, signal) {
   const form = new FormData();
   form.append("pictures", picture instanceof HTMLCanvasElement ? toBlob(picture) : picture, "picture");
   form.append("addends", addend);
-  const response = await fetch("numbers", {method: "POST", body: form, signal});
+  const response = await fetch("predict", {method: "POST", body: form, signal});
   const answer = await response.json();
   if (!response.ok) throw new Refused(answer.error.message);
   const [prediction] = answer.predictions;
