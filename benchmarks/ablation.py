@@ -4,12 +4,11 @@ python benchmarks/ablation.py [--epochs 8] [--runs runs/ablation]
 
 It is trained as weights.py does it, at a shorter schedule, whole and without one part each; one seed. All
 figures are per cent. MNIST is the official test split; the others are those of doubt.py, hands.py and
-robustness.py: the share of things that are no digit, of kinds never trained on, which get a certain answer;
-the share of another country's digits that are right, and of the errors among them that are certain; the mean
-of all corruptions.
+robustness.py: the share of non-digits, of kinds never trained on, which get a certain answer; the share of
+another country's digits that are right, and of the errors among them that are certain; the mean of all
+corruptions.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from doubt import reported
 from hands import measure as measure_hands
 from robustness import CORRUPTIONS, corrupt
 from robustness import measure as measure_corrupted
+from script import make_parser, record
 from weights import EXACT, train
 
 from digitsum import mnist
@@ -36,14 +36,12 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "without hands": {"hands": 0.0},
     "without damage": {"damage": False},
 }
-HEADS = ("MNIST", "uncertain", "not digits: certain", "hands", "errors certain", "robustness")
+HEADS = ("MNIST", "uncertain", "non-digits: certain", "hands", "errors certain", "robustness")
 
 
 def main() -> None:
     """Print a row for each training."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     options = parser.parse_args()
@@ -56,7 +54,7 @@ def main() -> None:
 
 
 def measure(run: Path) -> tuple[float, ...]:
-    """Give the shares of a row."""
+    """Return the shares of a row."""
     network, test = load(run), mnist.load("mnist", "test")
     to_onnx(network, run / "model.onnx")
     predictor = Predictor(run)
@@ -74,7 +72,7 @@ def measure(run: Path) -> tuple[float, ...]:
 
 
 def robustness(network: DigitSumNet, test: Digits) -> float:
-    """Give the mean accuracy of the digit over all corruptions and strengths."""
+    """Return the mean accuracy of the digit over all corruptions and strengths."""
     images = torch.from_numpy(test.images)
     shares = [
         measure_corrupted([network], Digits(corrupt(images, name, strength).numpy(), test.labels))[0]
@@ -85,4 +83,4 @@ def robustness(network: DigitSumNet, test: Digits) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

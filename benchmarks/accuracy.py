@@ -5,11 +5,11 @@ python benchmarks/accuracy.py reference [--seeds 3] [--runs runs/accuracy]
 The rows are the configs below, chosen on held-out training images. A run that is there is not trained again.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from script import make_parser, print_spread, record
 
 from digitsum import mnist
 from digitsum.config import Config
@@ -48,7 +48,7 @@ FIGURES = (*SHARES, "digit_ece", "sum_ece")
 
 def main() -> None:
     """Print a line a seed, then their mean and standard deviation."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("row", choices=ROWS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"))
@@ -63,9 +63,7 @@ def main() -> None:
         run = options.runs / options.row / f"seed{seed}"
         lines.append(measure(replace(config, seed=seed), run))
         _print(f"{seed:>4}", lines[-1])
-    _print("mean", np.mean(lines, axis=0))
-    if len(lines) > 1:
-        _print("  sd", np.std(lines, axis=0, ddof=1))
+    print_spread(lines, _print)
     print("* on the held-out images")
 
 
@@ -90,4 +88,4 @@ def _print(name: str, values: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -18,7 +18,6 @@ for an epoch `exact` learns what that LeNet reads, and from then on from the sum
 images, it also reads each as the mean of sixteen distorted ones. Several of them have one leader.
 """
 
-import argparse
 import resource
 import time
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from typing import cast
 import numpy as np
 import torch
 from fusion import BF16
+from script import make_parser, print_spread, record
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
@@ -55,7 +55,7 @@ class LeNet(ExactNet):
     DROPOUT = 0.2, 0.3  # of the second convolution's channels, of what the linear layers give
 
     def make_body(self, width: int) -> tuple[list[nn.Module], int]:
-        """Make the layers that read the image, and say how many features they end with."""
+        """Make the layers that read the image, and return how many features they end with."""
         channels, features = self.DROPOUT
         return [
             *(nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), nn.ReLU()),  # [N, 6, 12, 12]
@@ -87,9 +87,7 @@ RECIPES = {
 
 def main() -> None:
     """Print a row a seed, their mean and their standard deviation."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("length", type=int, metavar="N", help="digits of each number")
     parser.add_argument("--network", choices=RECIPES, default="lenet")
     parser.add_argument("--networks", type=int, default=1, help="of a row, that read together")
@@ -112,9 +110,8 @@ def main() -> None:
         rows.append([*figures(read, digits, options.length), loss, seconds, memory])
         show(f"{seed:>4}", rows[-1])
         together += read
+    print_spread(rows, show)
     if len(rows) > 1:
-        show("mean", np.mean(rows, axis=0))
-        show("  sd", np.std(rows, axis=0, ddof=1))
         show(" all", figures(together, digits, options.length))
 
 
@@ -124,7 +121,7 @@ def show(name: str, row: list[float] | np.ndarray) -> None:
 
 
 def figures(read: Tensor, digits: Tensor, length: int) -> list[float]:
-    """Give the shares of right sums and of right digits, and what the latter allow, in per cent."""
+    """Return the shares of right sums and of right digits, and what the latter allow, in per cent."""
     found = read.argmax(1)
     right = float((found == digits).float().mean())
     return [100 * share for share in (add_shuffled(found, digits, length), right, right ** (2 * length))]
@@ -133,7 +130,7 @@ def figures(read: Tensor, digits: Tensor, length: int) -> list[float]:
 def train_all(
     recipe: Recipe, sums: AdditionDataset, epochs: int, seed: int, count: int
 ) -> tuple[list[ExactNet], float]:
-    """Train networks on the same sums, and give the mean of their losses too."""
+    """Train networks on the same sums, and return the mean of their losses too."""
     leader = lead(sums, seed) if recipe.led else None
     trained = [train(recipe, sums, epochs, seed + OTHER * i, leader) for i in range(count)]
     return [network for network, _ in trained], float(np.mean([loss for _, loss in trained]))
@@ -183,7 +180,7 @@ def lead(sums: AdditionDataset, seed: int) -> ExactNet:
 
 
 def sum_loss(log_digit: Tensor, totals: Tensor) -> Tensor:
-    """Give the negative log-likelihood of sums, int64 [B, N + 1], a column.
+    """Return the negative log-likelihood of sums, int64 [B, N + 1], a column.
 
     `log_digit`, float32 [B * 2 * N, 10], has for each sum the digits of the top number, then of the other.
     """
@@ -192,7 +189,7 @@ def sum_loss(log_digit: Tensor, totals: Tensor) -> Tensor:
 
 
 def imitation_loss(log_digit: Tensor, leader: ExactNet, images: Tensor) -> Tensor:
-    """Give the cross-entropy with what a leader reads, of images uint8 [M, 1, 28, 28]."""
+    """Return the cross-entropy with what a leader reads, of images uint8 [M, 1, 28, 28]."""
     with torch.no_grad():
         read = leader.encode(images).exp()
     return -(read * log_digit).sum(dim=1).mean()
@@ -210,7 +207,7 @@ def read_digits(network: ExactNet, images: Tensor, looks: int = 0) -> Tensor:
 
 
 def add_shuffled(read: Tensor, digits: Tensor, length: int) -> float:
-    """Give the share of right sums of the digits that were read, the mean over shufflings of the images."""
+    """Return the share of right sums of the digits that were read, the mean over shufflings of the images."""
     shares = []
     for seed in range(SHUFFLINGS):
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(digits)))
@@ -221,4 +218,4 @@ def add_shuffled(read: Tensor, digits: Tensor, length: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -5,9 +5,8 @@ python benchmarks/calibration.py exact concat
 Each network is one that comes with the package or a folder with a saved one.
 """
 
-import argparse
-
 import numpy as np
+from script import make_parser, record
 
 from digitsum import mnist
 from digitsum.evaluation import calibration_error, reliability, run_trials
@@ -17,7 +16,7 @@ from digitsum.pairs import DigitSumDataset, loader
 
 def main() -> None:
     """Print, for each network and output, a row a bin of confidence, and the expected calibration error."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("networks", nargs="+", metavar="NETWORK")
     options = parser.parse_args()
     batches = loader(DigitSumDataset(mnist.load("mnist", "test")))
@@ -35,4 +34,4 @@ def show(title: str, confidence: np.ndarray, right: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -1,13 +1,12 @@
-"""Is a network sure of what is no digit? Things drawn and photographed, of kinds trained on and of others.
+"""Is a network sure of non-digits? Drawn and photographed, of kinds trained on and of others.
 
 python benchmarks/doubt.py exact [--choose] [--sheet doubt.png]
 
-A hundred things of each kind, dark on a light page, are saved as JPEG and read as a user's picture is. Shown
-is how many of them get an answer that isn't called uncertain, and how many are refused, as `read_picture`
-finds no digit or several. With --choose they are things of other kinds, with which the training was chosen.
+A hundred of each kind, dark on a light page, are saved as JPEG and read as a user's picture is. Shown is how
+many of them get an answer that isn't called uncertain, and how many are refused, as `read_picture` finds no
+digit or several. With --choose they are of other kinds, with which the training was chosen.
 """
 
-import argparse
 import io
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,17 +16,18 @@ import matplotlib
 import numpy as np
 import torch
 from hand import FINE, PAGE, draw
-from pictures import photo
+from pictures import encode, photo, sheet
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
+from script import make_parser, record
 
 from digitsum import mnist
 from digitsum.outliers import letter, ring, scribble, spoil, struck
 from digitsum.prediction import CERTAIN, Predictor
 
-COUNT = 100  # things of a kind
+COUNT = 100  # of a kind
 WIDE = 1.5  # times as wide as a digit
-Chance = np.random.Generator
+Rng = np.random.Generator
 
 
 def corners(joints: str) -> list[str]:
@@ -84,9 +84,7 @@ GREEK = "ΔΛΞΠΣΨΩηκλμξπφχψω"
 
 def main() -> None:
     """Print a row a kind, their means, and what doubt costs: the digits of the official test split."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("network", help="exact, concat, an ONNX file, or the folder of a run")
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--sheet", type=Path, help="where to draw a few of each kind")
@@ -97,7 +95,8 @@ def main() -> None:
         else {"not trained on": reported(), "trained on": trained()}
     )
     if options.sheet:
-        sheet([things for kinds in groups.values() for things in kinds.values()]).save(options.sheet)
+        shown = [things[:10] for kinds in groups.values() for things in kinds.values()]
+        sheet([[Image.open(io.BytesIO(thing)) for thing in row] for row in shown]).save(options.sheet)
     predictor = Predictor(options.network)
     print("of 100               certain  refused")
     for group, kinds in groups.items():
@@ -129,20 +128,20 @@ def print_cost(predictor: Predictor) -> None:
 
 
 def reported() -> dict[str, list[bytes]]:
-    """Give things of the kinds that are reported."""
+    """Return non-digits of the kinds that are reported."""
     drawn = {kind: draw_all(strokes) for kind, strokes in REPORTED.items()}
     return drawn | {"blot": repeat(blot), "texture": repeat(texture)}
 
 
 def choosing() -> dict[str, list[bytes]]:
-    """Give things of the kinds that the training was chosen with."""
+    """Return non-digits of the kinds that the training was chosen with."""
     return {kind: draw_all(strokes) for kind, strokes in CHOSEN_WITH.items()} | {
         "Greek letter": repeat(greek)
     }
 
 
 def trained() -> dict[str, list[bytes]]:
-    """Give things of the kinds that were trained on; what is made of digits, of the test split's but 0."""
+    """Return non-digits of the kinds that were trained on; some are made of the test split's digits but 0."""
     test = mnist.load("mnist", "test")
     images, digits = (torch.from_numpy(part[test.labels != 0]) for part in (test.images, test.labels))
     torch.manual_seed(0)
@@ -159,66 +158,50 @@ def trained() -> dict[str, list[bytes]]:
 
 def draw_all(strokes: list[str]) -> list[bytes]:
     """Draw a hundred of what strokes make."""
-    return repeat(lambda chance: jpeg(draw(strokes, chance, WIDE)))
+    return repeat(lambda rng: encode(draw(strokes, rng, WIDE)))
 
 
-def draw_images(make: Callable[[Chance], np.ndarray]) -> list[bytes]:
+def draw_images(make: Callable[[Rng], np.ndarray]) -> list[bytes]:
     """Photograph a hundred images, each drawn anew."""
-    return repeat(lambda chance: photo(make(chance), chance))
+    return repeat(lambda rng: photo(make(rng), rng))
 
 
-def repeat(make: Callable[[Chance], bytes]) -> list[bytes]:
-    """Make a hundred things, always the same ones."""
-    chance = np.random.default_rng(0)
-    return [make(chance) for _ in range(COUNT)]
+def repeat(make: Callable[[Rng], bytes]) -> list[bytes]:
+    """Make a hundred pictures, always the same ones."""
+    rng = np.random.default_rng(0)
+    return [make(rng) for _ in range(COUNT)]
 
 
 def photos(images: np.ndarray) -> list[bytes]:
     """Photograph images, uint8 [N, 28, 28]."""
-    chance = np.random.default_rng(0)
-    return [photo(image, chance) for image in images]
+    rng = np.random.default_rng(0)
+    return [photo(image, rng) for image in images]
 
 
-def blot(chance: Chance) -> bytes:
+def blot(rng: Rng) -> bytes:
     """Spill ink: a few round spots that overlap."""
     page = Image.new("L", (PAGE * FINE, PAGE * FINE), 240)
-    for x, y in chance.normal(PAGE / 2, PAGE / 12, (chance.integers(3, 9), 2)) * FINE:
-        ImageDraw.Draw(page).circle((x, y), chance.uniform(8, 30) * FINE, 40)
-    return jpeg(page.reduce(FINE))
+    for x, y in rng.normal(PAGE / 2, PAGE / 12, (rng.integers(3, 9), 2)) * FINE:
+        ImageDraw.Draw(page).circle((x, y), rng.uniform(8, 30) * FINE, 40)
+    return encode(page.reduce(FINE))
 
 
-def texture(chance: Chance) -> bytes:
+def texture(rng: Rng) -> bytes:
     """Photograph a surface: smooth noise of two sizes, stretched to all greys."""
-    large, small = (gaussian_filter(chance.normal(size=(PAGE, PAGE)), size) * size for size in (16, 3))
-    grey = large + chance.uniform(0, 0.6) * small
-    return jpeg(Image.fromarray((255 * (grey - grey.min()) / np.ptp(grey)).astype(np.uint8)))
+    large, small = (gaussian_filter(rng.normal(size=(PAGE, PAGE)), size) * size for size in (16, 3))
+    grey = large + rng.uniform(0, 0.6) * small
+    return encode(255 * (grey - grey.min()) / np.ptp(grey))
 
 
-def greek(chance: Chance) -> bytes:
+def greek(rng: Rng) -> bytes:
     """Print a Greek letter."""
     fonts = ("DejaVuSans", "DejaVuSerif-Italic", "STIXGeneral")
-    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{chance.choice(fonts)}.ttf"
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{rng.choice(fonts)}.ttf"
     page = Image.new("L", (PAGE, PAGE), 240)
-    font = ImageFont.truetype(file, int(chance.integers(100, 200)))
-    ImageDraw.Draw(page).text((PAGE / 2, PAGE / 2), chance.choice(list(GREEK)), 40, font, anchor="mm")
-    return jpeg(page)
-
-
-def jpeg(page: Image.Image) -> bytes:
-    """Save a page."""
-    file = io.BytesIO()
-    page.save(file, "JPEG", quality=85)
-    return file.getvalue()
-
-
-def sheet(kinds: list[list[bytes]], columns: int = 10) -> Image.Image:
-    """Draw a row of each kind."""
-    page = Image.new("L", (80 * columns, 80 * len(kinds)))
-    for row, things in enumerate(kinds):
-        for column, thing in enumerate(things[:columns]):
-            page.paste(Image.open(io.BytesIO(thing)).resize((80, 80)), (80 * column, 80 * row))
-    return page
+    font = ImageFont.truetype(file, int(rng.integers(100, 200)))
+    ImageDraw.Draw(page).text((PAGE / 2, PAGE / 2), rng.choice(list(GREEK)), 40, font, anchor="mm")
+    return encode(page)
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

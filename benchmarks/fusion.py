@@ -20,7 +20,7 @@ Consistency is how often the sum is the predicted digit plus the addend; a netwo
 itself.
 """
 
-import argparse
+import sys
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from script import make_parser, record
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, mse_loss, nll_loss, one_hot, relu
 from torch.optim.swa_utils import AveragedModel
@@ -50,7 +51,7 @@ class Variant(DigitSumNet):
     sum_weight = 1.0
 
     def loss(self, encoded: Tensor, addend: Tensor, digit: Tensor, sum_: Tensor) -> Tensor:
-        """Give the negative log-likelihood of both outputs."""
+        """Return the negative log-likelihood of both outputs."""
         log_digit, log_sum = self.answer(encoded, addend)
         return nll_loss(log_digit, digit) + self.sum_weight * nll_loss(log_sum, sum_)
 
@@ -78,7 +79,7 @@ class Scored(Variant):
         self.image = image_encoder()
 
     def encode(self, image: Tensor) -> Tensor:
-        """Give the image's features, [N, 64]."""
+        """Return the image's features, [N, 64]."""
         features: Tensor = self.image(self.normalise(image))
         return features.float()
 
@@ -107,7 +108,7 @@ class Concatenation(Scored):
 
     @abstractmethod
     def describe(self, addend: Tensor) -> Tensor:
-        """Give the addend's features."""
+        """Return the addend's features."""
 
 
 class Plain(Concatenation):
@@ -118,7 +119,7 @@ class Plain(Concatenation):
         self.addend = nn.Linear(10, 16)
 
     def describe(self, addend: Tensor) -> Tensor:
-        """Give the layer's features."""
+        """Return the layer's features."""
         return relu(self.addend(addend))
 
 
@@ -129,7 +130,7 @@ class Scalar(Concatenation):
         super().__init__(addend_features=1)
 
     def describe(self, addend: Tensor) -> Tensor:
-        """Give n / 9."""
+        """Return n / 9."""
         return addend @ torch.linspace(0, 1, 10)[:, None]
 
 
@@ -160,7 +161,7 @@ class Regression(Plain):
         return -((torch.arange(10) - digit) ** 2), -((torch.arange(19) - sum_) ** 2)
 
     def loss(self, encoded: Tensor, addend: Tensor, digit: Tensor, sum_: Tensor) -> Tensor:
-        """Give the mean squared error of both numbers."""
+        """Return the mean squared error of both numbers."""
         numbers = torch.cat(super().scores(encoded, addend), dim=1)  # [N, 2]
         return mse_loss(numbers, torch.stack([digit, sum_], dim=1).float())
 
@@ -202,9 +203,7 @@ VARIANTS: dict[str, Callable[[], Variant]] = {
 
 def main() -> None:
     """Train every variant with every seed; print a table and draw a plot."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--plot", type=Path)
@@ -214,7 +213,7 @@ def main() -> None:
         for name, variant in VARIANTS.items():
             runs[name].append(train(variant, Config(data="mnist", epochs=options.epochs, seed=seed)))
             digit, sum_, *_ = runs[name][-1][-1]
-            print(f"seed {seed}, {name}: digit {digit:.2f} %, sum {sum_:.2f} %", flush=True)
+            print(f"seed {seed}, {name}: digit {digit:.2f} %, sum {sum_:.2f} %", file=sys.stderr)
     figures = {name: np.stack(rows) for name, rows in runs.items()}  # [seeds, epochs, 4]
     print_table(figures)
     if options.plot:
@@ -222,7 +221,7 @@ def main() -> None:
 
 
 def train(variant: Callable[[], Variant], config: Config) -> np.ndarray:
-    """Train a variant as `fit` trains a network, and give `SHARES` in per cent, a row an epoch."""
+    """Train a variant as `fit` trains a network, and return `SHARES` in per cent, a row an epoch."""
     torch.manual_seed(config.seed)
     network = variant()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -277,4 +276,4 @@ def plot(figures: dict[str, np.ndarray], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

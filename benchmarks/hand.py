@@ -12,14 +12,15 @@ them.
 others are measured; another seed draws others. MNIST's official test split says what was forgotten.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from accuracy import read_test_split
+from pictures import sheet
 from PIL import Image, ImageDraw
+from script import make_parser, print_spread, record
 
 from digitsum import mnist
 from digitsum.config import PRESETS
@@ -49,14 +50,13 @@ STROKES = {  # each the joints of a curve, in hundredths of a box from its left,
 
 def main() -> None:
     """Print a line a seed, then their mean and standard deviation."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sheet", type=Path, help="where to draw a few pictures")
     options = parser.parse_args()
     if options.sheet:
-        sheet(np.random.default_rng(0)).save(options.sheet)
+        rng = np.random.default_rng(0)
+        sheet([[draw(STROKES[digit], rng) for _ in range(8)] for digit in STROKES]).save(options.sheet)
     forgotten = 100 * read_test_split(load("exact")).digit_accuracy
     print("right, %     hand: before     after   MNIST: before     after")
     lines = []
@@ -64,9 +64,7 @@ def main() -> None:
         before, after, network = adapt(seed)
         lines.append([before, after, forgotten, 100 * read_test_split(network).digit_accuracy])
         _print(f"seed {seed}", lines[-1])
-    _print("mean", np.mean(lines, axis=0))
-    if len(lines) > 1:
-        _print("sd", np.std(lines, axis=0, ddof=1))
+    print_spread(lines, _print)
 
 
 def adapt(seed: int) -> tuple[float, float, DigitSumNet]:
@@ -84,27 +82,27 @@ def adapt(seed: int) -> tuple[float, float, DigitSumNet]:
         return before, after, networks[1]
 
 
-def write(folder: Path, count: int, chance: np.random.Generator) -> None:
+def write(folder: Path, count: int, rng: np.random.Generator) -> None:
     """Write `count` pictures of each digit as `digitsum train --data` takes them."""
     for digit in STROKES:
         (folder / str(digit)).mkdir(parents=True)
         for i in range(count):
-            draw(STROKES[digit], chance).save(folder / str(digit) / f"{i}.png")
+            draw(STROKES[digit], rng).save(folder / str(digit) / f"{i}.png")
 
 
-def draw(strokes: list[str], chance: np.random.Generator, wide: float = 1) -> Image.Image:
+def draw(strokes: list[str], rng: np.random.Generator, wide: float = 1) -> Image.Image:
     """Draw strokes, `wide` times as wide as a digit, dark on a light page of 300 x 300 pixels."""
-    height = chance.uniform(110, 190)
-    slant, tilt = chance.normal(0.1, 0.1), chance.normal(0, 0.05)
-    wide *= height * chance.uniform(0.5, 0.8)
+    height = rng.uniform(110, 190)
+    slant, tilt = rng.normal(0.1, 0.1), rng.normal(0, 0.05)
+    wide *= height * rng.uniform(0.5, 0.8)
     shape = np.array([[wide, tilt * wide], [-slant * height, height]])
-    place = PAGE / 2 + chance.normal(0, 12, 2)
-    paper, ink, pen = int(chance.integers(225, 256)), int(chance.integers(90)), chance.uniform(5, 14) * FINE
+    place = PAGE / 2 + rng.normal(0, 12, 2)
+    paper, ink, pen = int(rng.integers(225, 256)), int(rng.integers(90)), rng.uniform(5, 14) * FINE
     page = Image.new("L", (PAGE * FINE, PAGE * FINE), paper)
     brush = ImageDraw.Draw(page)
     for stroke in strokes:
         joints = parse(stroke)
-        joints += chance.normal(0, SHAKE, joints.shape)
+        joints += rng.normal(0, SHAKE, joints.shape)
         points = FINE * (place + (curve(joints) - 0.5) @ shape)
         brush.line([(x, y) for x, y in points], ink, round(pen), "curve")
         for x, y in points[[0, -1]]:  # a pen's ends are round
@@ -112,18 +110,9 @@ def draw(strokes: list[str], chance: np.random.Generator, wide: float = 1) -> Im
     return page.reduce(FINE)
 
 
-def sheet(chance: np.random.Generator, columns: int = 8) -> Image.Image:
-    """Draw a row of pictures of each digit."""
-    page = Image.new("L", (100 * columns, 100 * len(STROKES)))
-    for digit in STROKES:
-        for column in range(columns):
-            page.paste(draw(STROKES[digit], chance).resize((100, 100)), (100 * column, 100 * digit))
-    return page
-
-
 def _print(name: str, values: list[float] | np.ndarray) -> None:
     print("{:<12} {:12.2f} {:9.2f} {:15.2f} {:9.2f}".format(name, *values), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -7,10 +7,9 @@ Thirteen people in Turkey wrote the 1,797 digits (Alpaydin and Kaynak, 1998, doi
 network is trained on them, but the training of the package's was chosen with them.
 """
 
-import argparse
-
 import numpy as np
 from PIL import Image
+from script import make_parser, record
 from sklearn.datasets import load_digits
 
 from digitsum.prediction import Predictor
@@ -20,9 +19,7 @@ PAGE, SIZE = 400, 240  # pixels
 
 def main() -> None:
     """Print how many are right, and how many of the errors are certain."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("network", help="exact, concat, an ONNX file, or the folder of a run")
     right, certain = measure(Predictor(parser.parse_args().network))
     print(f"{np.mean(right):.2%} of {len(right)} right, {np.mean(~certain):.2%} uncertain;", end=" ")
@@ -30,7 +27,7 @@ def main() -> None:
 
 
 def measure(predictor: Predictor) -> tuple[np.ndarray, np.ndarray]:
-    """Tell which are right and which are certain, bool [1797] each."""
+    """Return which are right and which are certain, bool [1797] each."""
     data = load_digits()
     answers = predictor.predict_all([picture(image) for image in data.images], 0)
     right = np.array([answer.number for answer in answers]) == data.target
@@ -46,4 +43,4 @@ def picture(image: np.ndarray) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

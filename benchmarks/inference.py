@@ -6,7 +6,6 @@ Everything is timed in turn, `exact` and `concat` as they come with the package.
 array, with its addend; torch answers in eager mode, in float32, on all cores.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from script import make_parser, record
 from timing import quickest
 from torch.nn.functional import one_hot
 
@@ -34,7 +34,7 @@ SINGLE = 1000  # predictions of one image
 
 def main() -> None:
     """Print four tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     for name in NETWORKS:
@@ -125,4 +125,4 @@ def cold_starts(rounds: int) -> list[tuple[str, float]]:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -8,16 +8,16 @@ by up to 6 degrees. If the digits are 6.5 mm high, the lines are 0.15 to 0.25 mm
 MNIST as thick as they are. A digit that is split into several is wrong. An empty page should be refused.
 """
 
-import argparse
-import io
 import itertools
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
+from pictures import encode, make_data_parser
 from PIL import Image, ImageDraw
 from rows import enlarge
 from scipy.ndimage import gaussian_filter
+from script import record
 
 from digitsum import mnist
 from digitsum.prediction import Predictor
@@ -68,17 +68,13 @@ FORMS: dict[int, list[list[Stroke]]] = {
 
 def main() -> None:
     """Print the share of each kind that is right, and how many empty pages are refused."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", default="mnist")
-    parser.add_argument("--split", default="test")
+    parser = make_data_parser(__doc__)
     parser.add_argument("--images", type=int, default=100, help="of each kind")
     args = parser.parse_args()
     digits, predictor = mnist.load(args.data, args.split), Predictor("exact")
 
-    def printed(height: int, pen: str, chance: np.random.Generator) -> tuple[Grey, int]:
-        place = chance.integers(len(digits.labels))
+    def printed(height: int, pen: str, rng: np.random.Generator) -> tuple[Grey, int]:
+        place = rng.integers(len(digits.labels))
         return enlarge(digits.images[place, 0], height), int(digits.labels[place])
 
     for name, source in {"strokes": strokes, "MNIST": printed, "empty page": nothing}.items():
@@ -103,12 +99,12 @@ def print_row(name: str, shares: Iterable[float]) -> None:
 def measure(
     predictor: Predictor, source: Source, pen: str, ruling: str, pitch: float, shade: float, count: int
 ) -> float:
-    """Give the share of `count` pictures that are right; an empty page is right where it is refused."""
+    """Return the share of `count` pictures that are right; an empty page is right where it is refused."""
     # each kind has digits of its own
     kind = [PENS.index(pen), len(ruling), round(12 * pitch), round(10 * shade)]
-    chance, right = np.random.default_rng(kind), 0
+    rng, right = np.random.default_rng(kind), 0
     for _ in range(count):
-        picture, label = draw(source, pen, ruling, pitch, shade, chance)
+        picture, label = draw(source, pen, ruling, pitch, shade, rng)
         right += read(predictor, picture) == label
     return right / count
 
@@ -123,36 +119,33 @@ def read(predictor: Predictor, picture: bytes) -> int | None:
 
 
 def draw(
-    source: Source, pen: str, ruling: str, pitch: float, shade: float, chance: np.random.Generator
+    source: Source, pen: str, ruling: str, pitch: float, shade: float, rng: np.random.Generator
 ) -> tuple[bytes, int | None]:
-    """Draw a digit on paper with lines, and give the page as a JPEG file, with the digit."""
-    height = int(chance.integers(80, 201))
-    glyph, label = source(height, pen, chance)
-    shape = tuple(round(max(size, height) * chance.uniform(1.4, 3)) for size in glyph.shape)
+    """Draw a digit on paper with lines, and return the page as a JPEG file, with the digit."""
+    height = int(rng.integers(80, 201))
+    glyph, label = source(height, pen, rng)
+    shape = tuple(round(max(size, height) * rng.uniform(1.4, 3)) for size in glyph.shape)
     ink = np.zeros(shape, np.float32)
     top, left = (
-        round((whole - part) * chance.uniform(0.2, 0.8))
-        for whole, part in zip(shape, glyph.shape, strict=True)
+        round((whole - part) * rng.uniform(0.2, 0.8)) for whole, part in zip(shape, glyph.shape, strict=True)
     )
     ink[top : top + glyph.shape[0], left : left + glyph.shape[1]] = glyph
-    darkness = chance.uniform(0.75, 0.95)
+    darkness = rng.uniform(0.75, 0.95)
     if pen == "pencil":
-        darkness = chance.uniform(0.45, 0.65)
-        ink = ink * gaussian_filter(chance.normal(0.9, 0.5, shape), 0.8).clip(0.3, 1)
-    lines = rule(shape, ruling, pitch * height, height * chance.uniform(1 / 43, 1 / 26), chance)
-    return photograph((1 - darkness * ink) * (1 - shade * darkness * lines), chance), label
+        darkness = rng.uniform(0.45, 0.65)
+        ink = ink * gaussian_filter(rng.normal(0.9, 0.5, shape), 0.8).clip(0.3, 1)
+    lines = rule(shape, ruling, pitch * height, height * rng.uniform(1 / 43, 1 / 26), rng)
+    return photograph((1 - darkness * ink) * (1 - shade * darkness * lines), rng), label
 
 
-def rule(
-    shape: tuple[int, ...], ruling: str, pitch: float, width: float, chance: np.random.Generator
-) -> Grey:
+def rule(shape: tuple[int, ...], ruling: str, pitch: float, width: float, rng: np.random.Generator) -> Grey:
     """Draw lines of a width and as far apart, in pixels, tilted: 0 to 1, [H, W]."""
     lines = np.zeros(shape, np.float32)
-    tilt = np.radians(chance.uniform(-TILT, TILT))
+    tilt = np.radians(rng.uniform(-TILT, TILT))
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     across = np.cos(tilt) * rows - np.sin(tilt) * columns
     along = np.cos(tilt) * columns + np.sin(tilt) * rows
-    offset = chance.uniform(0, pitch, 2)
+    offset = rng.uniform(0, pitch, 2)
     if ruling in RULINGS:
         distance = np.abs((across + offset[0]) % pitch - pitch / 2)
         lines = np.maximum(lines, (width / 2 + 0.5 - distance).clip(0, min(width, 1)))
@@ -160,32 +153,30 @@ def rule(
         distance = np.abs((along + offset[1]) % pitch - pitch / 2)
         lines = np.maximum(lines, (width / 2 + 0.5 - distance).clip(0, min(width, 1)))
     if ruling == "margin":
-        distance = np.abs(along - shape[1] * chance.uniform(0.1, 0.9))
+        distance = np.abs(along - shape[1] * rng.uniform(0.1, 0.9))
         lines = np.maximum(lines, (width / 2 + 0.5 - distance).clip(0, min(width, 1)))
     return lines.astype(np.float32)
 
 
-def photograph(reflected: Grey, chance: np.random.Generator) -> bytes:
+def photograph(reflected: Grey, rng: np.random.Generator) -> bytes:
     """Photograph a page in uneven light, a little blurred and noisy, as a JPEG file."""
-    fall = chance.uniform(0, 0.2) * np.linspace(0, 1, reflected.shape[1])
-    grey = gaussian_filter(chance.uniform(190, 250) * (1 - fall) * reflected, chance.uniform(0.3, 1))
-    grey += chance.normal(0, chance.uniform(1, 4), grey.shape)
-    file = io.BytesIO()
-    Image.fromarray(grey.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=85)
-    return file.getvalue()
+    fall = rng.uniform(0, 0.2) * np.linspace(0, 1, reflected.shape[1])
+    grey = gaussian_filter(rng.uniform(190, 250) * (1 - fall) * reflected, rng.uniform(0.3, 1))
+    grey += rng.normal(0, rng.uniform(1, 4), grey.shape)
+    return encode(grey)
 
 
-def nothing(height: int, pen: str, chance: np.random.Generator) -> tuple[Grey, None]:
+def nothing(height: int, pen: str, rng: np.random.Generator) -> tuple[Grey, None]:
     """Write nothing, where a digit would be as high."""
     return np.zeros((height, height // 2), np.float32), None
 
 
-def strokes(height: int, pen: str, chance: np.random.Generator) -> tuple[Grey, int]:
+def strokes(height: int, pen: str, rng: np.random.Generator) -> tuple[Grey, int]:
     """Write a digit by hand: 0 to 1, [H, W]; its strokes are jittered, slanted and as thick as the pen."""
-    digit = int(chance.integers(10))
-    form = FORMS[digit][chance.integers(len(FORMS[digit]))]
-    thick = height * (chance.uniform(1 / 13, 1 / 8) if pen == "pen" else chance.uniform(1 / 16, 1 / 11))
-    wide, slant, dent = chance.uniform(0.85, 1.2), chance.uniform(-0.1, 0.3), chance.normal(0, 0.02, 2)
+    digit = int(rng.integers(10))
+    form = FORMS[digit][rng.integers(len(FORMS[digit]))]
+    thick = height * (rng.uniform(1 / 13, 1 / 8) if pen == "pen" else rng.uniform(1 / 16, 1 / 11))
+    wide, slant, dent = rng.uniform(0.85, 1.2), rng.uniform(-0.1, 0.3), rng.normal(0, 0.02, 2)
     lines = []
     for stroke in form:
         points = np.array(stroke)
@@ -221,4 +212,4 @@ def bend(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

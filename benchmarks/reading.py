@@ -8,7 +8,6 @@ Decoding is Pillow's, of a JPEG at the smallest size that the decoder gives with
 preparation's working size. The figures are the least of all rounds.
 """
 
-import argparse
 import contextlib
 import io
 import time
@@ -16,7 +15,9 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from pictures import encode
 from PIL import Image
+from script import make_parser, record
 
 from digitsum import mnist
 from digitsum.decoding import WORKING
@@ -27,9 +28,7 @@ Pixels = npt.NDArray[np.uint8]
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     rounds = parser.parse_args().rounds
     print("picture             pixels       file  reading, ms  decoding, ms")
@@ -41,13 +40,13 @@ def main() -> None:
 
 
 def pictures() -> list[tuple[str, Pixels, str]]:
-    """Give names, pixels and formats."""
-    digit, chance = mnist.load().images[0, 0], np.random.default_rng(0)
+    """Return names, pixels and formats."""
+    digit, rng = mnist.load().images[0, 0], np.random.default_rng(0)
     clean = np.zeros((400, 400, 4), np.uint8)
     clean[..., 3] = 255 * ink(digit, 400, 400)
-    scan, photo = drawn(digit, 300, 300, chance), drawn(digit, 2000, 3000, chance)
+    scan, photo = drawn(digit, 300, 300, rng), drawn(digit, 2000, 3000, rng)
     colours = (photo[..., np.newaxis] * np.array([1, 0.95, 0.9])).astype(np.uint8)
-    noise = (128 + chance.normal(0, 20, (500, 500))).clip(0, 255).astype(np.uint8)
+    noise = (128 + rng.normal(0, 20, (500, 500))).clip(0, 255).astype(np.uint8)
     return [
         ("prepared", digit, "PNG"),
         ("clean, transparent", clean, "PNG"),
@@ -69,18 +68,11 @@ def ink(digit: Pixels, height: int, width: int) -> npt.NDArray[np.float64]:
     return share
 
 
-def drawn(digit: Pixels, height: int, width: int, chance: np.random.Generator) -> Pixels:
+def drawn(digit: Pixels, height: int, width: int, rng: np.random.Generator) -> Pixels:
     """Draw the digit on paper in the shade, with grain."""
     light = 1 - 0.8 * ink(digit, height, width)
-    page = 240 * light * np.linspace(1, 0.6, width) + chance.normal(0, 5, light.shape)
+    page = 240 * light * np.linspace(1, 0.6, width) + rng.normal(0, 5, light.shape)
     return page.clip(0, 255).astype(np.uint8)
-
-
-def encode(pixels: Pixels, kind: str) -> bytes:
-    """Save as a file."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, quality=85)
-    return file.getvalue()
 
 
 def read(file: bytes) -> None:
@@ -106,4 +98,4 @@ def cpu(action: Callable[[bytes], object], file: bytes, rounds: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -8,7 +8,6 @@ the same images, each with all ten addends. What a network tolerates follows fro
 compare one trained on distorted images with one that wasn't, and see what the distortions don't cover.
 """
 
-import argparse
 import io
 import math
 from collections.abc import Callable
@@ -17,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pictures import encode
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
+from script import make_parser, record
 from torch import Tensor
 
 from digitsum import mnist
@@ -102,13 +103,9 @@ def pixelate(image: Tensor, pixels: float) -> Tensor:
 
 def compress(image: Tensor, quality: float) -> Tensor:
     """Store as JPEG and read back."""
-    return torch.stack([_jpeg(pixels, int(quality)) for pixels in (255 * image[:, 0]).byte().numpy()])
-
-
-def _jpeg(pixels: np.ndarray, quality: int) -> Tensor:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-    return torch.from_numpy(np.array(Image.open(file)))[None] / 255
+    files = (encode(pixels, quality=int(quality)) for pixels in (255 * image[:, 0]).byte().numpy())
+    decoded = [torch.from_numpy(np.array(Image.open(io.BytesIO(file)))) for file in files]
+    return torch.stack(decoded)[:, None] / 255
 
 
 def add_noise(image: Tensor, deviation: float) -> Tensor:
@@ -118,8 +115,8 @@ def add_noise(image: Tensor, deviation: float) -> Tensor:
 
 def add_impulses(image: Tensor, share: float) -> Tensor:
     """Turn a share of the pixels black or white: salt and pepper."""
-    chance = torch.rand_like(image)
-    return image.masked_fill(chance < share / 2, 0).masked_fill(chance > 1 - share / 2, 1)
+    level = torch.rand_like(image)
+    return image.masked_fill(level < share / 2, 0).masked_fill(level > 1 - share / 2, 1)
 
 
 def stripe(image: Tensor, light: float) -> Tensor:
@@ -178,9 +175,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[Tensor, float], Tensor], tuple[float, flo
 
 def main() -> None:
     """Print a row for each corruption and strength, then the mean."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("networks", nargs="+", metavar="NETWORK")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
@@ -209,7 +204,7 @@ def corrupt(images: Tensor, name: str, strength: float) -> Tensor:
 
 
 def measure(networks: list[DigitSumNet], digits: Digits) -> np.ndarray:
-    """Give the accuracies of digit and sum, per cent, of each network in turn."""
+    """Return the accuracies of digit and sum, per cent, of each network in turn."""
     batches = loader(DigitSumDataset(digits))
     evaluations = [evaluate(network, batches, "mnist", "test") for network in networks]
     return np.array([100 * share for e in evaluations for share in (e.digit_accuracy, e.sum_accuracy)])
@@ -235,4 +230,4 @@ def draw(image: Tensor) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -9,16 +9,15 @@ paper. Pairs of digits that touch are counted apart, and so is how often the sin
 are split.
 """
 
-import argparse
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pictures import photo
+from pictures import encode, make_data_parser, photo
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from script import record
 
 from digitsum import mnist
 from digitsum.digits import Digits
@@ -34,11 +33,7 @@ Grey = npt.NDArray[np.float32]
 
 def main() -> None:
     """Print the shares for rows of each length, for touching pairs and for single digits."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", default="mnist")
-    parser.add_argument("--split", default="test")
+    parser = make_data_parser(__doc__)
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--pairs", type=int, default=500)
     parser.add_argument("--singles", type=int, default=10_000)
@@ -52,15 +47,15 @@ def main() -> None:
 
 def print_rows(predictor: Predictor, digits: Digits, length: int, count: int) -> None:
     """Print how many rows of one length are counted and read rightly, and what p^K allows."""
-    chance = np.random.default_rng(length)
+    rng = np.random.default_rng(length)
     counted, right, alone = 0, 0, 0
-    for images, labels in choose(digits, length, count, chance):
-        slant, paper = chance.uniform(-0.3, 0.3), str(chance.choice(PAPERS))
-        answer = read(predictor, page(write(images, slant, chance), paper, chance))
+    for images, labels in choose(digits, length, count, rng):
+        slant, paper = rng.uniform(-0.3, 0.3), str(rng.choice(PAPERS))
+        answer = read(predictor, page(write(images, slant, rng), paper, rng))
         counted += len(answer) == length
         right += answer == labels
         for image, label in zip(images, labels, strict=True):
-            alone += read(predictor, page(write([image], slant, chance), paper, chance)) == [label]
+            alone += read(predictor, page(write([image], slant, rng), paper, rng)) == [label]
     allowed = (alone / (length * count)) ** length
     print(
         f"{length} digits: {counted / count:.2%} counted rightly, {right / count:.2%} right, of {count};"
@@ -71,10 +66,10 @@ def print_rows(predictor: Predictor, digits: Digits, length: int, count: int) ->
 
 def print_pairs(predictor: Predictor, digits: Digits, count: int) -> None:
     """Print what becomes of pairs of digits that touch."""
-    chance, outcomes = np.random.default_rng(0), Counter[str]()
-    for images, labels in choose(digits, 2, count, chance):
-        slant, paper = chance.uniform(-0.3, 0.3), str(chance.choice(PAPERS))
-        picture = page(write(images, slant, chance, touching=True), paper, chance)
+    rng, outcomes = np.random.default_rng(0), Counter[str]()
+    for images, labels in choose(digits, 2, count, rng):
+        slant, paper = rng.uniform(-0.3, 0.3), str(rng.choice(PAPERS))
+        picture = page(write(images, slant, rng, touching=True), paper, rng)
         try:
             answer = predictor.predict_number(picture, ADDEND)
         except ValueError:
@@ -89,11 +84,11 @@ def print_pairs(predictor: Predictor, digits: Digits, count: int) -> None:
 
 def print_singles(predictor: Predictor, digits: Digits, count: int) -> None:
     """Print what becomes of the single digits of `pictures.py`; the shares overlap."""
-    chance, outcomes = np.random.default_rng(0), Counter[str]()
+    rng, outcomes = np.random.default_rng(0), Counter[str]()
     images, labels = digits.images[:count, 0], digits.labels[:count].tolist()
     for image, label in zip(images, labels, strict=True):
         try:
-            answer = predictor.predict_number(photo(image, chance), ADDEND)
+            answer = predictor.predict_number(photo(image, rng), ADDEND)
         except ValueError:
             outcomes["refused"] += 1
             continue
@@ -106,11 +101,11 @@ def print_singles(predictor: Predictor, digits: Digits, count: int) -> None:
 
 
 def choose(
-    digits: Digits, length: int, count: int, chance: np.random.Generator
+    digits: Digits, length: int, count: int, rng: np.random.Generator
 ) -> Iterator[tuple[UInt8Array, list[int]]]:
-    """Give `count` rows of images, [length, 28, 28], with their labels."""
+    """Yield `count` rows of images, [length, 28, 28], with their labels."""
     for _ in range(count):
-        places = chance.integers(0, len(digits.labels), length)
+        places = rng.integers(0, len(digits.labels), length)
         yield digits.images[places, 0], digits.labels[places].tolist()
 
 
@@ -125,25 +120,25 @@ def read(predictor: Predictor, picture: bytes) -> list[int]:
 def write(
     images: Sequence[UInt8Array] | UInt8Array,
     slant: float,
-    chance: np.random.Generator,
+    rng: np.random.Generator,
     touching: bool = False,
 ) -> Grey:
     """Write digits in a row, each image uint8 [28, 28], with some paper around: 0 to 1, [H, W]."""
-    size = int(chance.integers(60, 161))  # pixels, the mean height of the digits
-    glyphs = [enlarge(image, round(size * chance.uniform(0.8, 1.2))) for image in images]
+    size = int(rng.integers(60, 161))  # pixels, the mean height of the digits
+    glyphs = [enlarge(image, round(size * rng.uniform(0.8, 1.2))) for image in images]
     line = np.zeros((2 * size, sum(glyph.shape[1] for glyph in glyphs) + len(glyphs) * size), np.float32)
     end = 0
     for glyph in glyphs:
-        top = round(size * (1.6 + chance.uniform(-0.15, 0.15))) - len(glyph)
+        top = round(size * (1.6 + rng.uniform(-0.15, 0.15))) - len(glyph)
         part = line[top : top + len(glyph)]
         if touching:
-            start = max(touch(part, glyph) - round(size * chance.uniform(0, 0.05)), 0) if end else 0
+            start = max(touch(part, glyph) - round(size * rng.uniform(0, 0.05)), 0) if end else 0
         else:
-            start = end + round(size * chance.uniform(0.1, 0.8)) if end else 0
+            start = end + round(size * rng.uniform(0.1, 0.8)) if end else 0
         place = part[:, start : start + glyph.shape[1]]
         np.maximum(place, glyph, out=place)
         end = max(end, start + glyph.shape[1])
-    margins = [round(size * chance.uniform(0.2, 0.8)) for _ in range(4)]
+    margins = [round(size * rng.uniform(0.2, 0.8)) for _ in range(4)]
     return surround(crop(lean(line[:, :end], slant)), margins)
 
 
@@ -156,7 +151,7 @@ def enlarge(image: UInt8Array, height: int) -> Grey:
 
 
 def touch(line: Grey, glyph: Grey) -> int:
-    """Give the column at which a glyph that comes from the right first meets the ink of the line."""
+    """Return the column at which a glyph that comes from the right first meets the ink of the line."""
     ends = np.where(line > 0.5, np.arange(1, line.shape[1] + 1), 0).max(axis=1)
     starts = np.where((glyph > 0.5).any(axis=1), (glyph > 0.5).argmax(axis=1), line.shape[1])
     return int((ends - starts).max())
@@ -188,24 +183,22 @@ def surround(ink: Grey, margins: Sequence[int]) -> Grey:
     return np.pad(ink, ((top, bottom), (left, right)))
 
 
-def page(ink: Grey, paper: str, chance: np.random.Generator) -> bytes:
+def page(ink: Grey, paper: str, rng: np.random.Generator) -> bytes:
     """Put ink, 0 to 1, [H, W], on white paper, in uneven light or in a blurred photo, as a JPEG file."""
     light = np.full(ink.shape, 255, np.float32)
     darkness = 1.0
     if paper != "white":
-        angle, fall = chance.uniform(0, 2 * np.pi), chance.uniform(0.1, 0.5)
+        angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.5)
         rows, columns = np.mgrid[-1 : 1 : ink.shape[0] * 1j, -1 : 1 : ink.shape[1] * 1j]
         slope = (np.sin(angle) * rows + np.cos(angle) * columns + 1.4142) / 2.8284
-        light = (chance.uniform(150, 240) * (1 - fall * slope)).astype(np.float32)
-        darkness = chance.uniform(0.5, 0.9)
+        light = (rng.uniform(150, 240) * (1 - fall * slope)).astype(np.float32)
+        darkness = rng.uniform(0.5, 0.9)
     grey = light * (1 - np.float32(darkness) * ink)
     if paper == "photo":
-        grey = gaussian_filter(grey, chance.uniform(0.5, 2))
-        grey += chance.normal(0, chance.uniform(3, 9), grey.shape)
-    file = io.BytesIO()
-    Image.fromarray(grey.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=85)
-    return file.getvalue()
+        grey = gaussian_filter(grey, rng.uniform(0.5, 2))
+        grey += rng.normal(0, rng.uniform(3, 9), grey.shape)
+    return encode(grey)
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -17,7 +17,6 @@ on this machine. Every process has one thread.
   and then asked again.
 """
 
-import argparse
 import hashlib
 import os
 import re
@@ -39,6 +38,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from distributed import Client
+from script import make_parser, record
 
 from digitsum import mnist
 from digitsum.imaging import may_be_two
@@ -60,9 +60,7 @@ class Cost(NamedTuple):
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, default=20)
     parser.add_argument("--kills", type=int, default=10)
@@ -134,7 +132,7 @@ def bare(folder: Path, workers: int) -> Cost:
 
 
 def answer_files(files: tuple[str, ...]) -> tuple[float, float, pa.Table]:
-    """Give the seconds and CPU seconds that it takes to load the network and to answer, and the answers."""
+    """Return the seconds and CPU seconds that it takes to load the network and to answer, and the answers."""
     tables, wall, cpu = [], 0.0, 0.0
     for number, file in enumerate(files):
         rows = pq.read_table(file)
@@ -170,7 +168,7 @@ def answer(predictor: Predictor, ids: np.ndarray, images: np.ndarray) -> pa.Tabl
 
 
 def digest(table: pa.Table) -> str:
-    """Give the digest of rows, whatever their order."""
+    """Return the digest of rows, whatever their order."""
     table = table.select(COLUMNS).sort_by("id").combine_chunks()
     return hashlib.sha256(table.to_pandas().to_csv(index=False).encode()).hexdigest()
 
@@ -195,7 +193,7 @@ def score_on(client: Any, source: Path, out: Path) -> None:
 
 
 def timed(out: Path, action: Callable[[], None], elsewhere: Callable[[], float] = lambda: 0.0) -> Cost:
-    """Do it, and give its cost: the CPU time of this process' children, and of processes elsewhere."""
+    """Do it, and return its cost: the CPU time of this process' children, and of processes elsewhere."""
     start, cpu_before = time.perf_counter(), children() + elsewhere()
     action()
     wall, cpu_after = time.perf_counter() - start, children() + elsewhere()
@@ -203,13 +201,13 @@ def timed(out: Path, action: Callable[[], None], elsewhere: Callable[[], float] 
 
 
 def children() -> float:
-    """Give the CPU seconds of processes that have ended, and of theirs."""
+    """Return the CPU seconds of processes that have ended, and of theirs."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def digest_of(out: Path) -> str:
-    """Give the digest of the scores."""
+    """Return the digest of the scores."""
     table = pq.read_table(out)
     is_error = table["error"].is_valid()
     return digest(table.drop_columns("error").append_column("error", is_error))
@@ -238,12 +236,12 @@ def cluster(place: Path) -> Iterator[Any]:
 
 
 def cpu(client: Any) -> float:
-    """Give the CPU seconds of the workers."""
+    """Return the CPU seconds of the workers."""
     return float(sum(client.run(time.process_time).values()))
 
 
 def peaks(client: Any) -> list[float]:
-    """Give the peak memory of each worker, megabytes."""
+    """Return the peak memory of each worker, megabytes."""
     status = client.run(Path.read_text, Path("/proc/self/status"))
     return [int(re.search(r"VmHWM:\s+(\d+)", text)[1]) / 1000 for text in status.values()]  # type: ignore[index]
 
@@ -288,4 +286,4 @@ def wait_for(out: Path, files: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -12,8 +12,6 @@ a client that makes each body anew costs as much as the service. Its share of bo
 printed. CPU times and memory, the resident set, are as Linux tells them.
 """
 
-import argparse
-import io
 import json
 import os
 import re
@@ -32,7 +30,9 @@ from typing import Any, NamedTuple
 import httpx2
 import numpy as np
 import pandas as pd
+from pictures import encode
 from PIL import Image
+from script import make_parser, record
 
 from digitsum import mnist
 from digitsum.imaging import read_number
@@ -76,18 +76,16 @@ class Load(NamedTuple):
 
 def main() -> None:
     """Print what comes of each load, a column each."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--requests", type=int, default=5_000)
     parser.add_argument("--at-a-time", type=int, default=32)
     parser.add_argument("--model", default="exact")
     options = parser.parse_args()
-    chance, predictor = np.random.default_rng(0), Predictor(options.model)
+    rng, predictor = np.random.default_rng(0), Predictor(options.model)
     images = list(mnist.load().images[:IMAGES, 0])
-    drawn = [page(image, chance) for image in images]
+    drawn = [page(image, rng) for image in images]
     pages = [each for each in drawn if len(read_number(each)) == 1]  # a broken one is refused as several
-    noisy = [each + chance.normal(0, NOISE, each.shape) for each in pages[:MAX_PICTURES]]
+    noisy = [each + rng.normal(0, NOISE, each.shape) for each in pages[:MAX_PICTURES]]
     alone = [
         [question([each], i % 10, predictor) for i, each in enumerate(pictures)]
         for pictures in (images, pages)
@@ -112,9 +110,9 @@ def main() -> None:
 # What is asked
 
 
-def page(image: UInt8Array, chance: np.random.Generator) -> UInt8Array:
+def page(image: UInt8Array, rng: np.random.Generator) -> UInt8Array:
     """Draw an image, uint8 [28, 28], ten times as large, black on white, somewhere on a page."""
-    top, left = chance.integers(0, PAGE - 280, 2)
+    top, left = rng.integers(0, PAGE - 280, 2)
     drawn = np.full((PAGE, PAGE), 255, np.uint8)
     large = Image.fromarray(255 - image).resize((280, 280))
     drawn[top : top + 280, left : left + 280] = np.asarray(large)
@@ -123,14 +121,14 @@ def page(image: UInt8Array, chance: np.random.Generator) -> UInt8Array:
 
 def question(pictures: Sequence[Array], addend: int, predictor: Predictor) -> Question:
     """Make the request for some pictures, all with one addend."""
-    sent = [png(picture) for picture in pictures]
+    sent = [encode(picture, "PNG") for picture in pictures]
     return request(sent, addend, predictor.predict_all(sent, addend))
 
 
 def number(images: Sequence[UInt8Array], addend: int, predictor: Predictor) -> Question:
     """Make the request for a number: images in a row, three times as large, black on white."""
     row = np.hstack([np.pad(image, ((0, 0), (2, 2))) for image in images])
-    sent = png(np.pad(np.kron(255 - row, np.ones((3, 3))), 40, constant_values=255))
+    sent = encode(np.pad(np.kron(255 - row, np.ones((3, 3))), 40, constant_values=255), "PNG")
     return request([sent], addend, [predictor.predict_number(sent, addend)])
 
 
@@ -141,19 +139,12 @@ def request(pictures: list[bytes], addend: int, expected: Sequence[Prediction]) 
     return Question(made.read(), made.headers["Content-Type"], expected)
 
 
-def png(picture: Array) -> bytes:
-    """Write grey levels, [H, W], as a PNG."""
-    file = io.BytesIO()
-    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()
-
-
 # The server and the load
 
 
 @contextmanager
 def served(model: str) -> Iterator[tuple[int, int]]:
-    """Start the server on a free port, and give its process' number and its port."""
+    """Start the server on a free port, and return its process' number and its port."""
     command = [sys.executable, "-m", "digitsum", "serve", "--port", "0", "--model", model]
     with (
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server,  # noqa: S603
@@ -202,13 +193,13 @@ def ask(port: int, questions: list[Question], numbers: Iterable[int]) -> list[Re
 
 
 def cpu(pid: int) -> float:
-    """Give the CPU seconds that a process has used."""
+    """Return the CPU seconds that a process has used."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def rss(pid: int) -> float:
-    """Give a process' resident memory in megabytes."""
+    """Return a process' resident memory in megabytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -217,7 +208,7 @@ def rss(pid: int) -> float:
 
 
 def figures(load: Load) -> dict[str, float]:
-    """Give the rows of the table."""
+    """Return the rows of the table."""
     count, seconds = len(load.replies), [reply.seconds for reply in load.replies]
     median, high = np.quantile(seconds, (0.5, 0.99))
     start, middle, end = load.memory
@@ -238,7 +229,7 @@ def figures(load: Load) -> dict[str, float]:
 
 
 def is_wrong(reply: Reply) -> bool:
-    """Tell whether there is an answer that isn't the predictor's."""
+    """Return whether there is an answer that isn't the predictor's."""
     return reply.answers is not None and not all(
         is_right(*each) for each in zip(reply.answers, reply.question.expected, strict=True)
     )
@@ -253,4 +244,4 @@ def is_right(answer: dict[str, Any], expected: Prediction) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

@@ -8,7 +8,6 @@ digitsum sets. All are measured in turn, and the least and the median of the rou
 of the whole command, and of processor time. The machine must have nothing else to do.
 """
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -20,15 +19,15 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from script import make_parser, record
+
 NETWORKS = ("concat", "exact")
 SPINS = ("300000", "2000")
 
 
 def main() -> None:
     """Print a row for each network, number of busy processes and count of spins."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--busy", type=int, default=2, help="processes")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -78,4 +77,4 @@ def train(network: str, spins: str) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

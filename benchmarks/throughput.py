@@ -16,7 +16,6 @@ With --processes it is instead what an epoch of `exact` on the embedded images t
 two, in turn, each with one core: the least of four epochs.
 """
 
-import argparse
 import os
 import resource
 import subprocess
@@ -29,6 +28,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from script import make_parser, record
 from timing import quickest
 from torch.nn.functional import nll_loss, one_hot
 from torch.utils.data import DataLoader, SubsetRandomSampler
@@ -49,9 +49,7 @@ Batches = Callable[[], Iterable[Item]]
 
 def main() -> None:
     """Print three tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", action="store_true", help="one and two, in place of the three ways")
     options = parser.parse_args()
@@ -187,9 +185,9 @@ def scaling(count: int) -> tuple[float, float, float, float]:
 
 
 def peak_memory() -> float:
-    """Give the most memory that this process has had, in megabytes."""
+    """Return the most memory that this process has had, in megabytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

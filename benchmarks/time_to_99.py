@@ -13,7 +13,6 @@ they take turns. The recipes, written anew from their figures, answer with the d
   image by image, float32; stopped after the epoch in which its digit is 99 % right, at the latest after 14.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accuracy import read_test_split
+from script import make_parser, record
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
@@ -41,9 +41,7 @@ EPOCHS = 14  # of the beginner's example
 
 def main() -> None:
     """Print each seed's seconds and accuracies, then their means and the ratio."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--beginner", action="store_true")
     options = parser.parse_args()
@@ -148,10 +146,10 @@ def scale(image: Tensor) -> Tensor:
 
 @torch.no_grad()
 def digit_accuracy(network: nn.Module, digits: Digits) -> float:
-    """Give the share of right digits, per cent."""
+    """Return the share of right digits, per cent."""
     answers = [network(scale(images)).argmax(dim=1) for images in torch.from_numpy(digits.images).split(500)]
     return 100 * (torch.cat(answers) == torch.from_numpy(digits.labels)).double().mean().item()
 
 
 if __name__ == "__main__":
-    main()
+    record(main)

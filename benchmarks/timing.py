@@ -7,7 +7,7 @@ import numpy as np
 
 
 def quickest(actions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Do all actions in turn, `rounds` times after once for nothing, and give the least seconds of each."""
+    """Do all actions in turn, `rounds` times after once for nothing, and return the least seconds of each."""
     seconds = np.empty((rounds + 1, len(actions)))
     for row in seconds:
         for i, action in enumerate(actions):

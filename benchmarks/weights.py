@@ -4,17 +4,17 @@ python benchmarks/weights.py exact concat [--runs runs]
 
 Their settings are those of the rows of that name in accuracy.py. `exact` is trained for longer, in two
 stages, and beside MNIST's training split on digits drawn from strokes (`strokes.py`), in the second stage on
-more of them, and on things that are no digit (`outliers.py`); its weights are the average of both stages'.
+more of them, and on non-digits (`outliers.py`); its weights are the average of both stages'.
 doubt.py, hands.py and ablation.py show what comes of that.
 """
 
-import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from accuracy import ROWS, read_test_split
+from script import make_parser
 from torch.optim.swa_utils import AveragedModel
 
 from digitsum import mnist
@@ -72,7 +72,7 @@ ADDED = """- To each batch were added: digits drawn from strokes in the forms in
 
 def main() -> None:
     """Train, measure and place what is named."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("names", nargs="+", choices=STAGES)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     options = parser.parse_args()

@@ -1,5 +1,8 @@
 import io
+import platform
+import re
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,89 @@ from digitsum.outliers import FONTS
 from digitsum.pairs import DigitSumDataset
 from digitsum.prediction import Predictor
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-addition, doubt, fusion, hand, hands, robustness, throughput, timing = map(
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+addition, doubt, fusion, hand, hands, robustness, script, throughput, timing = map(
     import_module,
-    ("addition", "doubt", "fusion", "hand", "hands", "robustness", "throughput", "timing"),
+    ("addition", "doubt", "fusion", "hand", "hands", "robustness", "script", "throughput", "timing"),
 )
 
+HEADLINE = re.compile(r"^\| .+ \| (.+) \| \[.+\]\((results/\w+\.txt)\) \| `(.+)` \|$", re.MULTILINE)
+FIGURE = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 IMAGE = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 ADDEND = one_hot(torch.tensor([0, 3, 7, 9]), 10).float()
+
+
+def test_each_headline_stands_in_what_its_command_printed() -> None:
+    text = (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8")
+    headlines = HEADLINE.findall(text)
+    assert len(headlines) == text.count("](results/") > 30
+    for figures, file, command in headlines:
+        printed = script.sections(BENCHMARKS / file)[command]
+        assert set(FIGURE.findall(figures)) <= set(FIGURE.findall(printed)), (command, figures)
+
+
+def test_each_result_can_be_printed_again() -> None:
+    for file in (BENCHMARKS / "results").iterdir():
+        for command, printed in script.sections(file).items():
+            assert re.match(rf"python benchmarks/{file.stem}\.py\b|digitsum {file.stem} ", command)
+            assert printed.startswith("# ")
+
+
+@pytest.fixture
+def record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Record a script that prints something, and return what was seen."""
+    monkeypatch.setattr(script, "RESULTS", tmp_path)
+    monkeypatch.setattr(script, "machine", lambda: "a machine")
+
+    def record(*options: str, printed: str, end: Exception | None = None) -> str:
+        def main() -> None:
+            print(printed)
+            if end:
+                raise end
+
+        monkeypatch.setattr(sys, "argv", ["/somewhere/benchmarks/question.py", *options])
+        script.record(main)
+        return capsys.readouterr().out
+
+    return record
+
+
+def test_what_a_script_prints_is_seen_and_kept_under_its_command(
+    record: Callable[..., str], tmp_path: Path
+) -> None:
+    assert record(printed="\n   ±1\n\n") == "\n   ±1\n\n\n"
+    record("--of", "two words", printed="2\n\n$3")
+    record(printed="  4")
+    assert (tmp_path / "question.txt").read_text(encoding="utf-8") == (
+        "$ python benchmarks/question.py\n# a machine\n\n  4\n\n"
+        "$ python benchmarks/question.py --of 'two words'\n# a machine\n\n2\n\n$3\n"
+    )
+
+
+def test_a_script_that_fails_leaves_what_was_kept(record: Callable[..., str], tmp_path: Path) -> None:
+    record(printed="1")
+    before = (tmp_path / "question.txt").read_bytes()
+    with pytest.raises(OSError, match=r"^no more$"):
+        record(printed="2", end=OSError("no more"))
+    assert (tmp_path / "question.txt").read_bytes() == before
+
+
+def test_a_machine_is_described_with_its_threads_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    *_, threads, python, engine, runtime = script.machine().split(", ")
+    assert threads.endswith(" (OMP_NUM_THREADS=3)")
+    assert (python, engine) == (f"Python {platform.python_version()}", f"torch {torch.__version__}")
+    assert runtime.startswith("ONNX Runtime ")
+
+
+def test_the_mean_of_rows_is_shown_and_of_several_their_deviation() -> None:
+    shown: list[tuple[str, list[float]]] = []
+    for rows in ([[1.0, 2.0]], [[1.0, 2.0], [3.0, 2.0]]):
+        script.print_spread(rows, lambda name, row: shown.append((name, row.tolist())))
+    assert shown == [("mean", [1, 2]), ("mean", [2, 2]), ("  sd", [pytest.approx(2**0.5), 0])]
 
 
 @pytest.fixture
@@ -67,20 +145,6 @@ def test_strokes_grow_and_shrink_by_the_pixels_named() -> None:
     assert ink - thinner == pytest.approx(1.2, abs=0.1)
 
 
-def test_a_sheet_of_corruptions_shows_the_image_first_in_each_row() -> None:
-    sheet = np.asarray(robustness.draw(IMAGE[:1]))
-    rows = len(robustness.CORRUPTIONS)
-    assert sheet.shape == (56 * rows, 240 + 4 * 56)
-    np.testing.assert_array_equal(sheet[::2, 240:296:2], np.tile(IMAGE[0, 0], (rows, 1)))
-
-
-def test_a_grid_is_of_one_light_on_black() -> None:
-    grid = robustness.corrupt(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), "grid, share of white", 0.6)
-    assert grid.unique().tolist() == [0, 153]
-    assert (grid[0, 0, 0] > 0).nonzero()[:, 0].tolist() == [2, 7, 12, 17, 22, 27]
-    assert torch.equal(grid, grid.mT)
-
-
 def test_what_doubt_is_reported_for_was_neither_trained_on_nor_chosen_with() -> None:
     assert not set(doubt.REPORTED) & set(doubt.CHOSEN_WITH)
     assert not set(doubt.GREEK) & set("".join(FONTS.values()))
@@ -89,12 +153,12 @@ def test_what_doubt_is_reported_for_was_neither_trained_on_nor_chosen_with() -> 
 def test_doubt_counts_what_is_certain_and_what_is_refused() -> None:
     digit, nothing = np.zeros((28, 28), np.uint8), np.zeros((28, 28), np.uint8)
     digit[4:24, 13:15] = 255  # a one
-    things = doubt.photos(np.stack([digit, digit, nothing]))
-    assert doubt.measure(Predictor("exact", threads=1), things) == (2, 1)
+    shown = doubt.photos(np.stack([digit, digit, nothing]))
+    assert doubt.measure(Predictor("exact", threads=1), shown) == (2, 1)
 
 
 @pytest.mark.parametrize("make", [doubt.blot, doubt.texture, doubt.greek])
-def test_things_that_are_no_digit_repeat_themselves(make: Any) -> None:
+def test_non_digits_repeat_themselves(make: Any) -> None:
     first, again = (make(np.random.default_rng(0)) for _ in range(2))
     assert first == again
     assert np.asarray(Image.open(io.BytesIO(first))).shape == (doubt.PAGE, doubt.PAGE)
@@ -150,18 +214,6 @@ def test_train_measures_each_epoch(pictures: Path) -> None:
     assert (consistency == 100).all()
 
 
-def test_the_table_and_the_plot_show_every_variant(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    figures = {name: np.tile([99.0, 90.0, 89.0, 91.0], (2, 3, 1)) for name in fusion.VARIANTS}
-    fusion.print_table(figures)
-    rows = capsys.readouterr().out.splitlines()[3:]
-    cells = "| 99.00 ± 0.00 | 90.00 ± 0.00 | 89.00 ± 0.00 | 91.00 ± 0.00 |"
-    assert rows == [f"| {name} | {epoch} {cells}" for name in fusion.VARIANTS for epoch in (1, 3)]
-    fusion.plot(figures, tmp_path / "plot.svg")
-    assert (tmp_path / "plot.svg").stat().st_size > 10_000
-
-
 def test_flops_are_those_counted_by_hand() -> None:
     convolution, linears = 10 * 10 * 36 * 32, 800 * 128 + 128 * 10  # products of the forward pass
     by_hand = 2 * (2 * convolution + 3 * linears)  # the image itself needs no gradient
@@ -190,14 +242,6 @@ def test_quickest_is_the_least_of_the_rounds_after_the_first(monkeypatch: pytest
         clock[0] += next(waits)
 
     assert timing.quickest([wait, lambda: None], rounds=3) == [1, 0]
-
-
-def test_a_hand_s_curve_goes_through_its_joints_and_straight_ones_stay_straight() -> None:
-    joints = np.array([[0.0, 0.0], [1.0, 2.0], [3.0, 1.0], [3.0, 4.0]])
-    points = hand.curve(joints)
-    np.testing.assert_allclose(points[::12], joints, atol=1e-12)
-    straight = hand.curve(np.array([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]]))
-    np.testing.assert_allclose(straight[:, 1], 2 * straight[:, 0], atol=1e-12)
 
 
 @pytest.mark.parametrize("digit", hand.STROKES)
@@ -252,20 +296,3 @@ def test_a_leader_that_is_caught_in_a_trap_is_replaced(monkeypatch: pytest.Monke
     made, losses = [], [1.1] * addition.LEADERS
     with pytest.raises(RuntimeError, match=r"5 leaders were caught: 1\.10 nats a column"):
         addition.lead(sums, 7)
-
-
-def test_networks_that_read_together_have_one_leader_and_starts_of_their_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    sums, leader, seeds = AdditionDataset(mnist.load(), 2), FastNet(), []
-
-    def train(recipe: object, given: object, epochs: int, seed: int, led_by: object) -> tuple[FastNet, float]:
-        assert (recipe, given, epochs, led_by) == (addition.RECIPES["exact"], sums, 8, leader)
-        seeds.append(seed)
-        return FastNet(), float(len(seeds))
-
-    monkeypatch.setattr(addition, "train", train)
-    monkeypatch.setattr(addition, "lead", lambda *_: leader)
-    networks, loss = addition.train_all(addition.RECIPES["exact"], sums, 8, seed=7, count=3)
-    assert len(networks) == len(set(seeds)) == 3
-    assert loss == 2
