@@ -7,7 +7,9 @@ import base64
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,10 @@ from numpy.random import Generator
 from PIL import Image
 from scipy import ndimage
 
-from digitsum import mnist
+from digitsum import decoding, imaging, mnist
 from digitsum.decoding import MAX_BYTES, MAX_PIXELS
 from digitsum.imaging import may_be_two, read_number, read_picture
-from digitsum.serving.site import STATIC
+from digitsum.serving.page import network_script
 
 NODE = Path(playwright.__file__).parent / "driver" / "node"
 
@@ -29,9 +31,17 @@ Ask = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def ask() -> Iterator[Ask]:
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """One process for all questions: it gives what prepare.js answers."""
-    command = [NODE, Path(__file__).with_name("prepare_in_node.js"), STATIC / "prepare.js"]
+    with asked(tmp_path_factory.mktemp("node")) as ask:
+        yield ask
+
+
+@contextmanager
+def asked(folder: Path) -> Iterator[Ask]:
+    """Start node with prepare.js and the constants as they are now."""
+    (folder / "prepare.js").write_bytes(network_script("prepare.js"))
+    command = [NODE, Path(__file__).with_name("prepare_in_node.js"), folder / "prepare.js"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as node:
         assert node.stdin
         assert node.stdout
@@ -75,6 +85,21 @@ def digits_read_alike(ask: Ask, pixels: Pixels) -> int:
 
 def levels(page: np.ndarray) -> Pixels:
     return np.rint(page.clip(0, 255)).astype(np.uint8)
+
+
+# Constants
+
+
+@pytest.mark.parametrize(("module", "name", "value"), [(imaging, "BOX", 18), (decoding, "WORKING", 100)])
+def test_a_constant_that_is_changed_in_python_is_changed_in_prepare_js(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ask: Ask, module: ModuleType, name: str, value: int
+) -> None:
+    page = clean(mnist.load().images[7, 0], np.random.default_rng(0))
+    before = reading(ask, page)
+    monkeypatch.setattr(module, name, value)
+    with asked(tmp_path) as changed:
+        assert digits_read_alike(changed, page) == 1
+        assert not np.array_equal(reading(changed, page), before)
 
 
 # One digit, drawn in many ways

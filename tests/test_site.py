@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from digitsum import decoding, imaging, pieces, prediction, ruling
+from digitsum import prediction
 from digitsum.files import ASSETS, user_cache
-from digitsum.serving import site
+from digitsum.serving import page, site
 from digitsum.serving.app import create_app
-from digitsum.serving.site import STATIC, write_site
+from digitsum.serving.page import STATIC, network_script
+from digitsum.serving.site import write_site
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -30,7 +31,6 @@ MEMBERS = {
     "package/dist/ort-wasm-simd-threaded.wasm": b"machine code",
     "../../evil": b"evil",
 }
-REPEATED = (decoding, imaging, pieces, ruling)  # by prepare.js
 
 
 def packed(members: dict[str, bytes]) -> bytes:
@@ -104,8 +104,9 @@ def test_the_page_is_the_services_but_for_the_part_that_asks(registry: object, t
         for name in PAGE:
             same = (tmp_path / name).read_bytes() == service.get(f"/{name}".replace("index.html", "")).content
             assert same == (name != "network.js")
-    network = (tmp_path / "network.js").read_text()
-    assert network == (STATIC / "local.js").read_text() + "\n" + (STATIC / "prepare.js").read_text()
+    network = (tmp_path / "network.js").read_bytes()
+    assert network == network_script("local.js", "prepare.js")
+    network = network.decode()
     assert network.count("async function predict(") == 1
     assert 'fetch("predict"' not in network
 
@@ -138,22 +139,32 @@ def test_what_the_network_is_stands_in_a_file_whatever_its_name(
     assert (tmp_path / "index.html").read_bytes() == (STATIC / "page.html").read_bytes()
 
 
-def test_prepare_js_has_the_constants_of_what_it_repeats() -> None:
-    found = constants("prepare.js")
-    assert len(found) == 40
-    del found["STRIP"]  # of the canvas, which Python doesn't have
-    for name, value in found.items():
-        assert [getattr(module, name) for module in REPEATED if hasattr(module, name)] == [value]
+def test_a_constant_that_is_changed_in_python_is_changed_in_the_site(
+    registry: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    declared = "const CERTAIN = 0.92;\n"
+    network = write_site(tmp_path / "site")[0].with_name("network.js")
+    before = network.read_text()
+    assert declared in before
+    monkeypatch.setattr(prediction, "CERTAIN", 0.5)
+    write_site(tmp_path / "site")
+    assert network.read_text() == before.replace(declared, "const CERTAIN = 0.5;\n")
 
 
-def test_local_js_has_the_constants_of_prediction_py() -> None:
-    assert constants("local.js") == {"CERTAIN": prediction.CERTAIN, "HIGHEST": prediction.HIGHEST}
+def test_the_scripts_have_no_constant_that_python_has_too() -> None:
+    for name in ("local.js", "prepare.js", "service.js", "page.js"):
+        script = (STATIC / name).read_text()
+        own = set(re.findall(r"^const ([A-Z_]+) = ", script, re.MULTILINE))
+        assert not own & {shared for module in page.SHARED for shared in vars(module)}
 
 
-def constants(script: str) -> dict[str, float]:
-    text = (STATIC / script).read_text()
-    found = re.findall(r"^const ([A-Z_]+) = ([\d_.]+)(?: / ([\d_.]+))?;", text, re.MULTILINE)
-    return {name: float(above) / float(below or 1) for name, above, below in found}
+def test_a_constant_of_the_scripts_has_one_meaning_in_python() -> None:
+    declared = re.findall(
+        r"^const ([A-Z_]+) = [\d.]+;$", network_script("local.js", "prepare.js").decode(), re.M
+    )
+    assert len(declared) == 42
+    for name in declared:
+        assert len({getattr(module, name) for module in page.SHARED if hasattr(module, name)}) == 1
 
 
 def test_an_earlier_site_is_replaced(registry: object, tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ from digitsum.errors import InputError
 from digitsum.imaging import read_number
 from digitsum.prediction import MAX_ADDEND_DIGITS, Prediction, Predictor, broadcast_addends
 from digitsum.serving.limits import BUFFER, MAX_PICTURES, MAX_SECONDS, LimitedProtocol, LimitedRoute
+from digitsum.serving.page import STATIC, network_script
 from digitsum.serving.schema import ERROR_RESPONSES, About, Addends, Health, Pictures, Predictions
-from digitsum.serving.site import STATIC
 from digitsum.types import UInt8Array
 
 THREADS = cores()  # that decode pictures and predict
@@ -66,15 +66,15 @@ SECURITY_HEADERS = [  # of every answer
     (b"referrer-policy", b"no-referrer"),
 ]
 SWAGGER = Path(str(files("fastapi_swagger") / "resources"))  # of which only the files of Swagger UI are used
-PAGES = {  # path: file, and its type, which some systems would tell wrongly
-    "/": (STATIC / "page.html", "text/html"),
-    "/page.css": (STATIC / "page.css", "text/css"),
-    "/page.js": (STATIC / "page.js", "text/javascript"),
-    "/network.js": (STATIC / "service.js", "text/javascript"),
-    "/docs": (STATIC / "docs.html", "text/html"),
-    "/docs.js": (STATIC / "docs.js", "text/javascript"),
-    "/swagger-ui.css": (SWAGGER / "swagger-ui.css", "text/css"),
-    "/swagger-ui-bundle.js": (SWAGGER / "swagger-ui-bundle.js", "text/javascript"),
+PAGES = {  # path: content and type. Read once: a file open for a slow client is one less for the others
+    "/": ((STATIC / "page.html").read_bytes(), "text/html"),
+    "/page.css": ((STATIC / "page.css").read_bytes(), "text/css"),
+    "/page.js": ((STATIC / "page.js").read_bytes(), "text/javascript"),
+    "/network.js": (network_script("service.js"), "text/javascript"),
+    "/docs": ((STATIC / "docs.html").read_bytes(), "text/html"),
+    "/docs.js": ((STATIC / "docs.js").read_bytes(), "text/javascript"),
+    "/swagger-ui.css": ((SWAGGER / "swagger-ui.css").read_bytes(), "text/css"),
+    "/swagger-ui-bundle.js": ((SWAGGER / "swagger-ui-bundle.js").read_bytes(), "text/javascript"),
 }
 
 ERROR_CODES = {
@@ -247,15 +247,13 @@ async def metrics(request: Request) -> Response:
     return PlainTextResponse(request.app.state.metrics.text())
 
 
-async def _file(content: bytes, kind: str) -> Response:
+async def _page(content: bytes, kind: str) -> Response:
     # asked for again each time: an old program on a new page may not work
     return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
-for path, (file, kind) in PAGES.items():
-    # read once: a file that is open while a client takes its time is one less for the others
-    page = partial(_file, file.read_bytes(), kind)
-    router.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
+for path, page in PAGES.items():
+    router.add_api_route(path, partial(_page, *page), methods=["GET", "HEAD"], include_in_schema=False)
 
 
 # Errors

@@ -23,8 +23,8 @@ from typing import IO, cast
 from digitsum.errors import InputError
 from digitsum.files import reason, replacing, user_cache
 from digitsum.prediction import Predictor, find_model
+from digitsum.serving.page import STATIC, network_script
 
-STATIC = Path(__file__).parent / "static"
 REGISTRY = "https://registry.npmjs.org"
 ARCHIVE = "onnxruntime-web-1.27.0.tgz"
 SHA512 = "ogDLsqIozHZwifPuN37OproAo0byX6t43/bP8GzeZWBWD6MOGExswFAx3up4NS/vvWBOg2u2PXomDt3rMmdQSg=="  # npm's
@@ -36,11 +36,10 @@ RUNTIME = {  # name in the site: name in the archive; not every server knows .mj
     "ort.wasm.bundle.min.js": "package/dist/ort.wasm.bundle.min.mjs",
     WASM: f"package/dist/{WASM}",
 }
-PAGE = {  # name in the site: the package's own files, one after the other
-    "page.css": ["page.css"],
-    "page.js": ["page.js"],
-    "network.js": ["local.js", "prepare.js"],
-    "index.html": ["page.html"],  # written last, so a page that exists is complete
+PAGE = {  # name in the site: the package's own file
+    "page.css": "page.css",
+    "page.js": "page.js",
+    "index.html": "page.html",  # written last, so a page that exists is complete
 }
 
 
@@ -78,7 +77,8 @@ def write_site(folder: str | Path, model: str | Path = "exact") -> list[Path]:
     about["bytes"] = sum(len(files[name]) for name in (WASM, "model.onnx"))  # what takes its time to load
     contents = files | {
         "model.json": json.dumps(about).encode(),
-        **{name: b"\n".join((STATIC / part).read_bytes() for part in parts) for name, parts in PAGE.items()},
+        "network.js": network_script("local.js", "prepare.js"),
+        **{name: (STATIC / file).read_bytes() for name, file in PAGE.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{UNFINISHED}*"):  # by a process that was killed
@@ -95,7 +95,7 @@ def _check_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder} isn't a folder: choose a new one")
-    ours = {*RUNTIME, "model.onnx", "model.json", *PAGE}
+    ours = {*RUNTIME, "model.onnx", "model.json", "network.js", *PAGE}
     others = [
         path.name
         for path in folder.iterdir()

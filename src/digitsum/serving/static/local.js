@@ -1,12 +1,7 @@
 // The network in the browser, what page.js says that it needs: ONNX Runtime, a module beside the page, runs
-// model.onnx. `readNumber` is prepare.js's, which stands below.
-
-"use strict";
+// model.onnx. Python's constants stand above, and below prepare.js, which has `readNumber`.
 
 class Refused extends Error {}
-
-const CERTAIN = 0.92;  // an answer with a lower probability is called uncertain
-const HIGHEST = 1.0001;  // of a probability, as float32 rounds
 
 document.querySelector("#gone").textContent = location.protocol === "file:"
   ? "A browser loads the network from a server only, for example: python -m http.server -d FOLDER"
@@ -59,7 +54,7 @@ async function predict(picture, addend) {
   const [images, {ort, session}] = await Promise.all([readNumber(picture), loaded()]);
   const n = BigInt(addend), isDigit = n <= 9n;
   const {digit, sum} = await session.run({
-    image: new ort.Tensor("uint8", images.flatMap(image => [...image]), [images.length, 1, 28, 28]),
+    image: new ort.Tensor("uint8", images.flatMap(image => [...image]), [images.length, 1, SIDE, SIDE]),
     addend: new ort.Tensor("int64", new BigInt64Array(images.length).fill(isDigit ? n : 0n), [images.length]),
   });
   check([...digit.data, ...sum.data]);

@@ -4,6 +4,8 @@
 //   isThere()  // a promise of whether the network answers
 //   about()  // a promise of what it is: {network, parameters}
 //   Refused  // the error of a picture that can't be read, in one sentence
+//
+// and the constants of Python's that are used here.
 
 "use strict";
 
@@ -154,6 +156,7 @@ for (let n = 0; n < 10; n++) {
     `<label><input type="radio" name="addend" value="${n}"><span>${n}</span></label>`);
 }
 const typed = $("#typed");
+typed.maxLength = MAX_ADDEND_DIGITS;
 let chosen;  // the addend, a string of digits, as it may be any whole number
 function choose(digits) {
   chosen = typed.value = String(BigInt(digits));
@@ -270,7 +273,7 @@ function percent(p) {
 const sentence = text => text[0].toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
 
 let answered = null;  // the latest answer, of which one digit is chosen
-const NONE = {probabilities: new Float32Array(10), image: new Uint8Array(28 * 28)};
+const NONE = {probabilities: new Float32Array(10), image: new Uint8Array(SIDE * SIDE)};
 
 function tell(answer, addend) {
   answered = answer;
@@ -316,14 +319,14 @@ function say(number, addend, sum, consistent = true) {
   $("#sentence").style.setProperty("--digits", `${number}${addend}${sum}`.length);
 }
 
-const SEEN = `<label><input type="radio" name="digit"><canvas width="28" height="28" aria-hidden="true"></canvas><span></span></label>`;
+const SEEN = `<label><input type="radio" name="digit"><canvas width="${SIDE}" height="${SIDE}" aria-hidden="true"></canvas><span></span></label>`;
 
 function see(digits) {
   const place = $(".seen"), several = digits.length > 1;
   while (place.children.length > digits.length) place.lastElementChild.remove();
   while (place.children.length < digits.length) place.insertAdjacentHTML("beforeend", SEEN);
   digits.forEach(({digit, probability, image}, i) => {
-    const [radio, canvas, caption] = place.children[i].children, pixels = new ImageData(28, 28);
+    const [radio, canvas, caption] = place.children[i].children, pixels = new ImageData(SIDE, SIDE);
     image.forEach((ink, j) => pixels.data.set([ink, ink, ink, 255], 4 * j));
     canvas.getContext("2d").putImageData(pixels, 0, 0);
     radio.hidden = !several;

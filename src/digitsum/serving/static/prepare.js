@@ -5,52 +5,12 @@
 //   mayBeTwo(image, probability)  // whether it may be two digits that touch, however probable one is
 //
 // The twin of imaging.py and of what it imports (decoding.py, ruling.py, pieces.py, morphology.py), step by
-// step, where the reasons for each step stand. An array here is {height, width, values}, values row by row as
+// step, where the reasons for each step stand; their constants come before this. An array here is {height, width, values}, values row by row as
 // float32, as there.
 
 const {readPicture, readNumber, mayBeTwo} = (() => {  // the only names that the page sees
 
-const MAX_BYTES = 40_000_000;
-const MAX_PIXELS = 40_000_000;
 const STRIP = 1_000_000;  // pixels of a picture that are drawn at a time
-
-const WORKING = 500;  // pixels: a longer side is shrunk to at most this before the ink is found
-const LIGHT = 230;  // grey levels: ink as light as this isn't seen on white paper
-const PAPER = 1 / 3;  // of the longer side: narrower is ink where it is dark, wider is paper or shadow
-const AROUND = 1 / 9;  // of the longer side: as far lie a pixel's surroundings, to which it is light or dark
-const EVEN = 2;  // grey levels: pixels at the edge that differ less from its median are as bright as it
-const MOSTLY = 2 / 3;  // of the pixels at an edge: where as many are as bright, it is a drawing's or a sheet's
-const DARKEST = 1 / 2;  // of what is brightest: a deeper shadow isn't evened out
-const FAINTEST = 0.1;  // of the paper's brightness: less contrast is no ink
-const BLOCKS = 64;  // of columns, in each of which a line is looked for
-const ENDS = 4;  // blocks at each edge: in half of them a line is seen
-const EDGE = 3;  // pixels that a line's blur adds to its thickness
-const STEEPEST = 0.12;  // rows down for each column: 7 degrees; steeper lines aren't looked for
-const TURN = 4;  // rows by which the falls of the lines that are looked for differ
-const THICKEST = 1 / 36;  // of the columns: a line is lower, but for its blur; a stroke may be higher
-const VISIBLE = 0.04;  // of the paper's brightness: a fainter line leaves no trace in what follows
-const COVERED = 0.5;  // of the blocks that a line crosses: in as many it is seen, or it is none
-const LEFT = 1 / 4;  // of the ink before: what is fainter without the lines is only their rest
-const SPECK = 0.1;  // of the largest piece's area: what is smaller and low is dust
-const CRUMB = 0.02;  // of the same: so small a piece may be part of a thin stroke that is broken
-const SMALLEST = 1 / 40;  // of the longer side: a smaller digit is a speck too, and so is a single pixel
-const LEAST = 10;  // pixels: several that are all smaller are specks
-const MOST = 100;  // pieces of ink: more are specks
-const FRAGMENT = 0.52;  // of the tallest piece's height: a lower one is part of the nearest digit
-const BREAK = 0.05;  // of the same: so narrow a gap lies within a stroke that is broken
-const LEVEL = 0.4;  // of the lower one's height: pieces that share fewer rows aren't side by side
-const OVERLAP = 0.6;  // of the same, where they share columns, too
-const ASIDE = 0.5;  // of the narrower one's width: pieces as far apart aren't above each other
-const GAP = 0.2;  // of the height of both: as much paper between pieces above each other makes two lines
-const BESIDE = 0.8;  // of the rows that two pieces share: in as many one lies left of the other
-const RIM = 2;  // pixels around a stroke that keep their grey levels
-const STRONG = 0.45;  // of a whole stroke's ink: what has more makes the digit
-const LARGE = 100;  // pixels, the longer side of the digit when its strokes are measured and thickened
-const STROKE = 8;  // pixels of LARGE: thinner strokes are made as thick
-const BOX = 20;  // pixels, the longer side of the digit in the end
-const SIDE = 28;  // pixels, of the image in the end
-const HIGH = 2;  // both: the runs of ink that the rows of one digit have at most
-const RUNS = 8;
 
 async function readPicture(picture) {
   const images = await readNumber(picture);

@@ -1,7 +1,5 @@
 // The network where the service runs it: what page.js says that it needs
 
-"use strict";
-
 class Refused extends Error {}
 
 async function predict(picture, addend, signal) {
