@@ -1,16 +1,35 @@
 """The bounds on connections, over real sockets."""
 
 import logging
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from inspect import getsource, signature
 from pathlib import Path
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from digitsum.serving import app, limits
+
+# What `LimitedProtocol` takes for granted of a class that is private to uvicorn
+OVERRIDDEN = {
+    "connection_made": ["transport"],
+    "connection_lost": ["exc"],
+    "data_received": ["data"],
+    "on_message_begin": [],
+    "on_header": ["name", "value"],
+    "on_headers_complete": [],
+    "on_body": ["body"],
+    "on_message_complete": [],
+    "on_response_complete": [],
+}
+CALLED = {"send_400_response": ["msg"]}
+READ = {"transport", "loop", "headers", "cycle"}
+READ_OF_A_CYCLE = {"response_complete"}
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF = b"GET /health HTTP/1.1\r\nHost: x\r\nX: "
@@ -57,6 +76,46 @@ def connect(port: int, caplog: pytest.LogCaptureFixture) -> Iterator[Connect]:
         connection.close()
     until(lambda: not limits.LimitedProtocol._all)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def changes(protocol: type[HttpToolsProtocol], cycle: type[RequestResponseCycle]) -> list[str]:
+    """Sentences about what isn't as `LimitedProtocol` takes it for granted."""
+    said = []
+    for name, expected in (OVERRIDDEN | CALLED).items():
+        method = getattr(protocol, name, None)
+        found = list(signature(method).parameters)[1:] if method else None
+        if found != expected:
+            takes = "is gone" if found is None else f"takes {found}, not {expected}"
+            said.append(f"{protocol.__name__}.{name} {takes}")
+    for kind, names in ((protocol, READ), (cycle, READ_OF_A_CYCLE)):
+        assigned = set(re.findall(r"self\.(\w+)(?:: [^=\n]+)? = ", getsource(kind.__init__)))
+        said += [f"{kind.__name__} has no {name}" for name in sorted(names - assigned)]
+    return said
+
+
+def test_uvicorns_private_class_is_what_the_limits_extend() -> None:
+    remedy = f"in uvicorn {uvicorn.__version__}: mend limits.py, then the bound on uvicorn in pyproject.toml"
+    own = {name for name, value in vars(limits.LimitedProtocol).items() if callable(value)}
+    assert {name for name in own if not name.startswith("_")} == OVERRIDDEN.keys()
+    assert not changes(HttpToolsProtocol, RequestResponseCycle), remedy
+
+
+def test_what_changes_in_uvicorns_private_class_is_said() -> None:
+    class Changed(HttpToolsProtocol):
+        send_400_response = None  # type: ignore[assignment]
+
+        def __init__(self) -> None:
+            self.transport = None
+            self.loop = None
+            self.headers = None
+
+        def on_header(self, name: bytes) -> None: ...  # type: ignore[override]
+
+    assert changes(Changed, RequestResponseCycle) == [
+        "Changed.on_header takes ['name'], not ['name', 'value']",
+        "Changed.send_400_response is gone",
+        "Changed has no cycle",
+    ]
 
 
 def until(condition: Callable[[], bool]) -> None:

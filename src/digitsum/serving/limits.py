@@ -46,6 +46,8 @@ class LimitedProtocol(HttpToolsProtocol):
     It has `MAX_WAIT` seconds for the head of a request, and as many for the rest, up to the end of the
     answer. Where a process has more than `MAX_CONNECTIONS`, the one that took the longest over its step
     gives way.
+
+    The class is private to uvicorn, so `pyproject.toml` bounds its version, and a test says what has changed.
     """
 
     _all: ClassVar[dict["LimitedProtocol", asyncio.TimerHandle]] = {}  # the one that took the longest first
