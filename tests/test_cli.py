@@ -217,12 +217,12 @@ def test_an_option_of_train_is_named_in_one_place() -> None:
 def _only_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training ends with its settings written."""
 
-    def fit(config: Config, run: Path, **_: object) -> NoReturn:
+    def train(config: Config, run: Path, *_: object, **__: object) -> NoReturn:
         run.mkdir()
         config.save(run)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("digitsum.fit", fit)
+    monkeypatch.setattr("digitsum.train", train)
 
 
 @pytest.mark.usefixtures("_only_settings")

@@ -52,10 +52,11 @@ from digitsum.digits import Digits
 from digitsum.errors import InputError
 from digitsum.files import SUMS, read
 from digitsum.imaging import read_number, read_picture
+from digitsum.manifest import Job
 from digitsum.networks import FastNet
 from digitsum.pairs import DigitSumDataset, loader
 from digitsum.prediction import find_model
-from digitsum.scoring import Job, score_file
+from digitsum.scoring import score_file
 from digitsum.state import COLUMNS
 
 REFUSED = (InputError, OSError)

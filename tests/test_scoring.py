@@ -35,8 +35,9 @@ from pyarrow import dataset
 from digitsum import mnist, parquet, scoring, tables
 from digitsum.errors import InputError
 from digitsum.files import ASSETS
+from digitsum.manifest import MANIFEST, Job
 from digitsum.prediction import Predictor
-from digitsum.scoring import MANIFEST, Job, score, score_file
+from digitsum.scoring import score, score_file
 
 FILES, ROWS = 8, 150
 BROKEN = 3  # the row of each file that shows nothing

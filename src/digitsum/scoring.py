@@ -4,80 +4,41 @@
     score("s3://bucket/pictures", "s3://bucket/scores", addend_column="n", scheduler="tcp://10.0.0.1:8786")
 
 One process does a file at a time, and holds a batch of its rows. A file's scores are written whole or not at
-all, so a job that was interrupted goes on with the files that are missing. `MANIFEST`, beside the scores,
-says what they were made of: with what has changed since they aren't mixed.
+all, so a job that was interrupted goes on with the files that are missing.
 
 Nothing here needs torch.
 """
 
 import codecs
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
-from uuid import uuid4
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 
 from digitsum import parquet, tables
 from digitsum.errors import InputError
-from digitsum.files import NETWORKS, replace
+from digitsum.files import NETWORKS
+from digitsum.manifest import RESULTS, Job, begin, replacing, sweep
 from digitsum.parallel import each, progress
 from digitsum.prediction import MAX_ADDEND_DIGITS, Predictor, check_any_addend, find_model
 from digitsum.tables import Part, Row
 
-MANIFEST = "_digitsum.json"  # what reads a folder of Parquet leaves out names that start with _
 FORMULA = "^[=+@\t\r-]"  # how a text begins that a spreadsheet runs
 GROUP_BYTES = 8_000_000  # of scores that are written as one row group
 
-RESULTS = pa.schema(
-    {
-        "number": pa.string(),
-        "sum": pa.string(),
-        "probability": pa.float64(),
-        "sum_probability": pa.float64(),
-        "consistent": pa.bool_(),
-        "uncertain": pa.bool_(),
-        "error": pa.string(),
-    }
-)
-
 Batch = tuple[pa.RecordBatch, list[Row], list[Any]]  # the columns that are kept, the rows, their addends
-
-
-@dataclass(frozen=True)
-class Job:
-    """What `score` was told, as each process that scores a file is told."""
-
-    out: str
-    model: str
-    model_sha256: str
-    addend: int | None
-    addend_column: str | None
-    column: str | None
-    csv: bool
-
-    def target(self, part: str) -> str:
-        """Give the name of the scores of a part with this name."""
-        return f"{part}.{'csv' if self.csv else 'parquet'}"
-
-    def settings(self) -> dict[str, Any]:
-        """Give what all scores in a folder have in common; a model is the same wherever it lies."""
-        same = {name: value for name, value in asdict(self).items() if name not in ("out", "model")}
-        return same | {"columns": ", ".join(RESULTS.names)}
 
 
 class Count(NamedTuple):
@@ -174,7 +135,7 @@ def score(
     job = _job(out, addend, addend_column, column, model, csv)
     _check(parts[0], job)
     with tables.reaching(out):
-        missing = _begin(parts, job)
+        missing = begin(parts, job)
     counts, failed = [Count(0, 0)], []
     with progress(sum(part.size for part in missing)) as show:
         for part, outcome in each(partial(score_file, job=job), missing, workers, scheduler):
@@ -184,7 +145,7 @@ def score(
                 counts.append(outcome)
                 show(part.size, outcome.rows)
     with tables.reaching(out):
-        _sweep(job.out)
+        sweep(job.out)
     rows, errors = map(sum, zip(*counts, strict=True))
     return Scores(rows, errors, len(parts), len(parts) - len(missing), failed)
 
@@ -216,66 +177,6 @@ def _check(part: Part, job: Job) -> None:
         raise InputError("pictures have no columns: give --addend alone")
 
 
-def _begin(parts: list[Part], job: Job) -> list[Part]:
-    """Write down what the scores are made of, and tell which parts have none yet."""
-    fs, out = url_to_fs(job.out)
-    if fs.exists(out) and not fs.isdir(out):
-        raise InputError(f"{tables.shown(job.out)} is no folder: name one for the scores")
-    _sweep(job.out)
-    there = {path.removeprefix(f"{out}/") for path in tables.listed(fs, out)}
-    now = {"settings": job.settings(), "files": {part.name: part.state for part in parts}}
-    before = _manifest(job.out, there)
-    if before:
-        _compare(before, now, there, job)
-    if before != now:
-        with _replacing(f"{job.out}/{MANIFEST}") as file:
-            file.write(json.dumps(now, indent=1).encode())
-    return [part for part in parts if job.target(part.name) not in there]
-
-
-def _manifest(out: str, there: set[str]) -> dict[str, Any] | None:
-    """Read what the scores in a folder were made of; None: there are none."""
-    if not there:
-        return None
-    if MANIFEST not in there:
-        raise InputError(f"{tables.shown(out)} isn't empty, and no scores of digitsum: name a new folder")
-    try:
-        with fsspec.open(f"{out}/{MANIFEST}") as file:
-            manifest: dict[str, Any] = json.load(file)
-        if not all(isinstance(manifest[name], dict) for name in ("settings", "files")):
-            raise TypeError("it isn't made of two tables")
-        return manifest
-    except (ValueError, TypeError, KeyError) as error:
-        place = f"{tables.shown(out)}/{MANIFEST}"
-        raise InputError(f"{place} is damaged: name a new folder for the scores") from error
-
-
-def _compare(before: dict[str, Any], now: dict[str, Any], there: set[str], job: Job) -> None:
-    """Refuse to mix the scores that are there with others."""
-    out = tables.shown(job.out)
-    for name, value in now["settings"].items():
-        old = before["settings"].get(name)
-        if old != value:
-            what = name.replace("_", " ")
-            raise InputError(f"{out} was written with {what} {old}, not {value}: name another folder")
-    for name, state in before["files"].items():
-        target = job.target(name)
-        if target in there and now["files"].get(name) != state:
-            what = "has changed since" if name in now["files"] else "isn't there any more"
-            raise InputError(
-                f"{out}/{target} was made of a file that {what}: remove it, or name a new folder"
-            )
-
-
-def _sweep(out: str) -> None:
-    """Remove what processes that were killed left lying."""
-    fs, path = url_to_fs(out)
-    for name in tables.listed(fs, path):
-        if re.search(r"/\.[^/]*\.[0-9a-f]{32}\.part$", name):
-            with suppress(FileNotFoundError):
-                fs.rm(name)
-
-
 # One file
 
 
@@ -292,7 +193,7 @@ def score_file(part: Part, job: Job) -> Count:
     """
     predictor = _predictor(job.model, job.model_sha256)
     target = f"{job.out}/{job.target(part.name)}"
-    with tables.reaching(tables.shown(target)), _replacing(target) as file:
+    with tables.reaching(tables.shown(target)), replacing(target) as file:
         groups = _grouped(_scored(predictor, *batch) for batch in _batches(part, job))
         try:
             return _write_csv(groups, file) if job.csv else _write(groups, file, pq.ParquetWriter)
@@ -426,23 +327,3 @@ def _for_spreadsheets(scores: pa.Table) -> pa.Table:
     return pa.table(
         columns, names
     ).combine_chunks()  # before 24 pyarrow names columns again after an empty one
-
-
-@contextmanager
-def _replacing(address: str) -> Iterator[IO[bytes]]:
-    """Give an open file; when the block ends well it replaces what is at the address, else it is removed."""
-    fs, path = url_to_fs(address)
-    folder, _, name = path.rpartition("/")
-    temporary = f"{folder}/.{name}.{uuid4().hex}.part"
-    fs.makedirs(folder, exist_ok=True)
-    try:
-        with fs.open(temporary, "wb") as file:
-            yield file
-        if isinstance(fs, LocalFileSystem):
-            replace(Path(temporary), Path(path))
-        else:
-            fs.mv(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            fs.rm(temporary)
-        raise
