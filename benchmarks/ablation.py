@@ -25,7 +25,7 @@ from script import make_parser, record
 from weights import EXACT, train
 
 from digitsum import mnist
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
 from digitsum.export import to_onnx
 from digitsum.networks import DigitSumNet, load
 from digitsum.prediction import CERTAIN, Predictor

@@ -13,10 +13,10 @@ from script import make_parser, print_spread, record
 
 from digitsum import mnist
 from digitsum.config import Config
+from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.evaluation import SHARES, Evaluation, evaluate
 from digitsum.networks import NETWORKS, DigitSumNet
-from digitsum.pairs import DigitSumDataset, loader
-from digitsum.training import fit
+from digitsum.training.loop import fit
 
 REFERENCE = Config(data="mnist", augment=False, epochs=5)
 EXACT = Config(

@@ -34,9 +34,9 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from digitsum import mnist
 from digitsum.addition import AdditionDataset, log_likelihood, total
-from digitsum.augmentation import distort
+from digitsum.data.augmentation import distort
 from digitsum.networks import ExactNet
-from digitsum.optim import moving_average, one_cycle
+from digitsum.training.optim import moving_average, one_cycle
 
 IMAGES = 240  # a step, or one sum if that has more
 CLIP = 1.0  # of the gradient's norm

@@ -9,9 +9,9 @@ import numpy as np
 from script import make_parser, record
 
 from digitsum import mnist
+from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.evaluation import calibration_error, reliability, run_trials
 from digitsum.networks import load
-from digitsum.pairs import DigitSumDataset, loader
 
 
 def main() -> None:

@@ -36,8 +36,8 @@ from torch.optim.swa_utils import AveragedModel
 from digitsum.config import Config
 from digitsum.evaluation import SHARES, evaluate
 from digitsum.networks import ConcatNet, DigitSumNet, ExactNet
-from digitsum.optim import make_optimizer, moving_average, one_cycle, set_rate
-from digitsum.state import load_parts
+from digitsum.training.optim import make_optimizer, moving_average, one_cycle, set_rate
+from digitsum.training.state import load_parts
 
 BF16 = torch.cpu.get_capabilities().get("avx512_bf16", False)  # elsewhere it is emulated, and slower
 WIDTH = 32

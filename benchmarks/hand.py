@@ -24,11 +24,11 @@ from script import make_parser, print_spread, record
 
 from digitsum import mnist
 from digitsum.config import PRESETS
+from digitsum.data.pairs import DigitSumDataset, loader
+from digitsum.data.strokes import curve, parse
 from digitsum.evaluation import evaluate
 from digitsum.networks import DigitSumNet, load
-from digitsum.pairs import DigitSumDataset, loader
-from digitsum.strokes import curve, parse
-from digitsum.training import fit
+from digitsum.training.loop import fit
 
 ADAPTED, MEASURED = 20, 100  # pictures a digit
 PAGE = 300  # pixels

@@ -22,9 +22,9 @@ from timing import quickest
 from torch.nn.functional import one_hot
 
 from digitsum import mnist
+from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.evaluation import evaluate
 from digitsum.networks import DigitSumNet, load
-from digitsum.pairs import DigitSumDataset, loader
 from digitsum.prediction import Predictor
 
 NETWORKS = ("exact", "concat")

@@ -20,8 +20,8 @@ from PIL import Image
 from script import make_parser, record
 
 from digitsum import mnist
-from digitsum.decoding import WORKING
-from digitsum.imaging import read_picture
+from digitsum.reading.decoding import WORKING
+from digitsum.reading.imaging import read_picture
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -23,10 +23,10 @@ from script import make_parser, record
 from torch import Tensor
 
 from digitsum import mnist
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
+from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.evaluation import evaluate
 from digitsum.networks import DigitSumNet, load
-from digitsum.pairs import DigitSumDataset, loader
 
 
 def translate(image: Tensor, pixels: float) -> Tensor:

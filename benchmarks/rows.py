@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 from script import record
 
 from digitsum import mnist
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
 from digitsum.prediction import Predictor
 from digitsum.types import UInt8Array
 

@@ -35,8 +35,8 @@ from PIL import Image
 from script import make_parser, record
 
 from digitsum import mnist
-from digitsum.imaging import read_number
 from digitsum.prediction import Prediction, Predictor
+from digitsum.reading.imaging import read_number
 from digitsum.serving.limits import MAX_PICTURES
 from digitsum.types import Array, UInt8Array
 

@@ -36,10 +36,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from digitsum import mnist
 from digitsum.config import Config
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
+from digitsum.data.pairs import DigitSumDataset, Item, loader
 from digitsum.networks import NETWORKS, DigitSumNet
-from digitsum.optim import make_optimizer, set_rate
-from digitsum.pairs import DigitSumDataset, Item, loader
+from digitsum.training.optim import make_optimizer, set_rate
 
 BATCH = 128
 IMAGES = 12_800  # a round of training

@@ -32,9 +32,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from digitsum import mnist
 from digitsum.config import PRESETS
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
 from digitsum.networks import MEAN, STD, load
-from digitsum.training import fit
+from digitsum.training.loop import fit
 
 EPOCHS = 14  # of the beginner's example
 

@@ -18,14 +18,14 @@ from script import make_parser
 from torch.optim.swa_utils import AveragedModel
 
 from digitsum import mnist
-from digitsum.calibration import calibrate
 from digitsum.config import Config
 from digitsum.evaluation import Evaluation
 from digitsum.export import to_onnx
-from digitsum.files import ASSETS
+from digitsum.files import WEIGHTS
 from digitsum.networks import DigitSumNet, load
-from digitsum.state import Row, load_parts
-from digitsum.training import fit
+from digitsum.training.calibration import calibrate
+from digitsum.training.loop import fit
+from digitsum.training.state import Row, load_parts
 
 EXACT = replace(ROWS["exact"], epochs=40, hands=0.1, outliers=0.15)
 STAGES = {  # each starts from the weights of the one before
@@ -110,10 +110,10 @@ def place(name: str, runs: list[Path]) -> None:
     """Measure the network that was trained in these stages, and place it in the package."""
     network = average(name, runs)
     evaluation = read_test_split(network)
-    network.save_pretrained(ASSETS / name)
-    evaluation.save(ASSETS / name / "evaluation.json")
-    to_onnx(network, ASSETS / name / "model.onnx", evaluation)
-    (ASSETS / name / "README.md").write_text(card(name, runs, evaluation))
+    network.save_pretrained(WEIGHTS / name)
+    evaluation.save(WEIGHTS / name / "evaluation.json")
+    to_onnx(network, WEIGHTS / name / "model.onnx", evaluation)
+    (WEIGHTS / name / "README.md").write_text(card(name, runs, evaluation))
 
 
 def card(name: str, runs: list[Path], evaluation: Evaluation) -> str:

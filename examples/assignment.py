@@ -12,8 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.data import DataLoader
 
 from digitsum import mnist
+from digitsum.data.pairs import DigitSumDataset, Item, pair_table, split_loaders
 from digitsum.networks import ConcatNet
-from digitsum.pairs import DigitSumDataset, Item, pair_table, split_loaders
 
 EPOCHS = 16
 BATCH_SIZE = 64

@@ -17,7 +17,7 @@ import pytest
 from platformdirs import user_cache_path
 
 from digitsum import cli
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
 from digitsum.serving import site
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from digitsum.addition import AdditionDataset, add, columns, known, log_likelihood, total
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
 from digitsum.networks import ExactNet
 
 

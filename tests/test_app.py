@@ -24,9 +24,9 @@ from fastapi.testclient import TestClient
 from starlette.types import Message, Receive
 
 from digitsum import mnist
-from digitsum.files import ASSETS
-from digitsum.imaging import read_number
+from digitsum.files import WEIGHTS
 from digitsum.prediction import Predictor
+from digitsum.reading.imaging import read_number
 from digitsum.serving import app, limits
 from digitsum.serving.app import create_app
 
@@ -461,7 +461,7 @@ def test_a_failure_of_the_service_has_the_same_shape(seven: bytes, monkeypatch: 
 
 def changed(model: Path, node: onnx.NodeProto, *initializers: onnx.TensorProto) -> Path:
     """Write a model to `model` whose output digit is that of a further node, which takes `probability`."""
-    graph = (made := onnx.load(ASSETS / "exact" / "model.onnx")).graph
+    graph = (made := onnx.load(WEIGHTS / "exact" / "model.onnx")).graph
     (last,) = (each for each in graph.node if "digit" in each.output)
     last.output[list(last.output).index("digit")] = "probability"
     graph.node.append(node)

@@ -28,7 +28,7 @@ def test_of_the_package_it_uses_the_data_and_the_network_alone() -> None:
     nodes = [node for node in ast.walk(ast.parse(TEXT)) if isinstance(node, ast.Import | ast.ImportFrom)]
     imports = [re.match(r"(?:from|import) ([\w.]+)(?: import (.*))?", ast.unparse(node)) for node in nodes]
     used = {found[1]: found[2] for found in imports if found and not found[1].startswith("torch")}
-    assert used.keys() == {"digitsum", "digitsum.networks", "digitsum.pairs"}
+    assert used.keys() == {"digitsum", "digitsum.networks", "digitsum.data.pairs"}
     assert used["digitsum"] == "mnist"
 
 

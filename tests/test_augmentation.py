@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform, gaussian_filter, uniform_filter1d
 
-from digitsum import augmentation
-from digitsum.augmentation import damage, distort
+from digitsum.data import augmentation
+from digitsum.data.augmentation import damage, distort
 
 IMAGE = torch.zeros(300, 1, 28, 28, dtype=torch.uint8)
 IMAGE[:, :, 8:20, 11:17] = 255

@@ -16,11 +16,11 @@ from torch.nn.functional import nll_loss, one_hot
 from digitsum import mnist
 from digitsum.addition import AdditionDataset
 from digitsum.config import Config
-from digitsum.imaging import read_picture
+from digitsum.data.outliers import FONTS
+from digitsum.data.pairs import DigitSumDataset
 from digitsum.networks import FastNet
-from digitsum.outliers import FONTS
-from digitsum.pairs import DigitSumDataset
 from digitsum.prediction import Predictor
+from digitsum.reading.imaging import read_picture
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))

@@ -4,11 +4,11 @@ from scipy.optimize import brentq
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from digitsum.calibration import calibrate, temperature
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
+from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.evaluation import run_trials
 from digitsum.networks import NETWORKS
-from digitsum.pairs import DigitSumDataset, loader
+from digitsum.training.calibration import calibrate, temperature
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ import digitsum
 from digitsum import cli, mnist
 from digitsum.config import PRESETS, Config, bounds, option
 from digitsum.errors import InputError
-from digitsum.files import ASSETS
+from digitsum.files import WEIGHTS
 from digitsum.prediction import Predictor
 
 Run = Callable[..., tuple[int, str, str]]
@@ -758,7 +758,7 @@ def test_a_name_that_isn_t_utf_8_is_a_name(
     monkeypatch.chdir(tmp_path)
     name = os.fsdecode(b"\xff")
     digit_pictures[2].rename(f"{name}.png")
-    shutil.copyfile(ASSETS / "exact" / "model.onnx", name)
+    shutil.copyfile(WEIGHTS / "exact" / "model.onnx", name)
     code, output, _ = run("predict", f"{name}.png", "-a", 7, "--model", name)
     assert code == 0
     assert cells(output.splitlines()[1]) == ["7", "> 99.9 %", "14", "> 99.9 %", "\\udcff.png"]
@@ -863,7 +863,7 @@ def test_failed_download_prints_one_sentence_and_exits_with_1(
 ) -> None:
     monkeypatch.delenv("DIGITSUM_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("digitsum.mnist.MIRRORS", ("http://127.0.0.1:9/",))
+    monkeypatch.setattr("digitsum.data.mnist.MIRRORS", ("http://127.0.0.1:9/",))
     code, _, errors = run("data", "--fetch")
     assert code == 1
     assert errors.startswith("digitsum: train-images-idx3-ubyte.gz came from no mirror: http://127.0.0.1:9/")

@@ -13,8 +13,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from test_imaging import PAGE, SEVEN, encoded
 
-from digitsum import decoding
-from digitsum.imaging import read_picture
+from digitsum.reading import decoding
+from digitsum.reading.imaging import read_picture
 
 
 def extent(image: np.ndarray) -> tuple[int, ...]:

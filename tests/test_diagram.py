@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from digitsum.diagram import draw, layers
 from digitsum.networks import NETWORKS, ConcatNet, DigitSumNet, FastNet
+from digitsum.reporting.diagram import draw, layers
 
 SVG = "{http://www.w3.org/2000/svg}"
 TIMES = "\N{MULTIPLICATION SIGN}"

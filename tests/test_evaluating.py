@@ -11,15 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from digitsum import mnist, parquet, tables
-from digitsum.digits import Digits
+from digitsum import mnist
+from digitsum.data.digits import Digits
+from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.errors import InputError
-from digitsum.evaluating import Counted, count_file, evaluate_tables
 from digitsum.evaluation import Tally, evaluate
-from digitsum.files import ASSETS
+from digitsum.files import WEIGHTS
 from digitsum.networks import load
-from digitsum.pairs import DigitSumDataset, loader
-from digitsum.tables import Part
+from digitsum.scoring import parquet, tables
+from digitsum.scoring.evaluating import Counted, count_file, evaluate_tables
+from digitsum.scoring.tables import Part
 
 
 def write(path: Path, images: np.ndarray, **columns: object) -> Part:
@@ -29,7 +30,7 @@ def write(path: Path, images: np.ndarray, **columns: object) -> Part:
 
 
 def count(part: Part) -> Counted:
-    sha256 = hashlib.sha256((ASSETS / "exact" / "model.safetensors").read_bytes()).hexdigest()
+    sha256 = hashlib.sha256((WEIGHTS / "exact" / "model.safetensors").read_bytes()).hexdigest()
     return count_file(part, "exact", sha256, None, "label")
 
 

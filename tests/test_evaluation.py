@@ -15,7 +15,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
+from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.errors import InputError
 from digitsum.evaluation import (
     Evaluation,
@@ -27,7 +28,6 @@ from digitsum.evaluation import (
     wilson_interval,
 )
 from digitsum.networks import load
-from digitsum.pairs import DigitSumDataset, loader
 
 
 class Told(nn.Module):

@@ -10,7 +10,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from digitsum.config import Config
 from digitsum.evaluation import Evaluation
-from digitsum.events import log_evaluation
+from digitsum.reporting.tensorboard import log_evaluation
 
 
 def test_tensorboard_reads_the_log_the_settings_and_the_confusion_matrix(finished_run: Path) -> None:

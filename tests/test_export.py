@@ -9,11 +9,11 @@ import torch
 from torch.nn.functional import one_hot
 
 from digitsum import export, mnist
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
+from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
 from digitsum.networks import NETWORKS
-from digitsum.pairs import DigitSumDataset, loader
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

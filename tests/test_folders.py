@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digitsum import folders, mnist
-from digitsum.imaging import read_picture
+from digitsum import mnist
+from digitsum.data import folders
+from digitsum.reading.imaging import read_picture
 
 
 def bar(grey: int | tuple[int, ...], mode: str = "L") -> Image.Image:
@@ -148,7 +149,8 @@ def test_progress_is_shown_on_a_terminal_only(
 
 SERIAL = """
 import _multiprocessing, errno, sys
-from digitsum import folders, mnist
+from digitsum import mnist
+from digitsum.data import folders
 
 def no_semaphore(*_, **__):
     raise FileNotFoundError(errno.ENOENT, "No such file or directory")

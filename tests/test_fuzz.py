@@ -41,23 +41,23 @@ from digitsum import (
     evaluate,
     load,
     mnist,
-    report,
-    tables,
     to_onnx,
     write_report,
 )
 from digitsum.config import Config
-from digitsum.decoding import FORMATS
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
+from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.errors import InputError
 from digitsum.files import SUMS, read
-from digitsum.imaging import read_number, read_picture
-from digitsum.manifest import Job
 from digitsum.networks import FastNet
-from digitsum.pairs import DigitSumDataset, loader
 from digitsum.prediction import find_model
-from digitsum.scoring import score_file
-from digitsum.state import COLUMNS
+from digitsum.reading.decoding import FORMATS
+from digitsum.reading.imaging import read_number, read_picture
+from digitsum.reporting.page import SECTIONS
+from digitsum.scoring import tables
+from digitsum.scoring.job import score_file
+from digitsum.scoring.manifest import Job
+from digitsum.training.state import COLUMNS
 
 REFUSED = (InputError, OSError)
 KINDS = (np.uint8, np.bool, np.uint16, np.float16, np.float32, np.float64, np.int64, np.complex64)
@@ -191,7 +191,7 @@ def metrics(data: bytes) -> None:
 def page(run: Path, without: tuple[str, ...] = ()) -> None:
     """Write the page of a run, but for what the images and the network's answers need."""
     left_out = ("data", "network", "answers", *without)
-    with patch.dict(report.SECTIONS, dict.fromkeys(left_out, lambda _: "left out")):
+    with patch.dict(SECTIONS, dict.fromkeys(left_out, lambda _: "left out")):
         write_report(run)
 
 
@@ -236,8 +236,8 @@ def words(data: bytes) -> None:
         patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(data))),
         patch.object(cli, "_train"),
         patch("digitsum.serving.app.serve"),
-        patch("digitsum.scoring.each", return_value=()),
-        patch("digitsum.mnist.fetch"),
+        patch("digitsum.scoring.job.each", return_value=()),
+        patch("digitsum.data.mnist.fetch"),
         patch("digitsum.serving.site._download", side_effect=OSError("it is left out")),
         redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8")),
         redirect_stderr(errors),

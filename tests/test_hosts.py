@@ -23,14 +23,15 @@ import torch
 from PIL import Image
 from torch import Tensor, distributed
 
-from digitsum import mnist, processes
+from digitsum import mnist
 from digitsum.cli import fail, main
 from digitsum.config import Config
 from digitsum.cores import cores
 from digitsum.errors import InputError
-from digitsum.processes import _watch_parent, launch, together
-from digitsum.state import Row, _check_alike
-from digitsum.training import fit
+from digitsum.training import processes
+from digitsum.training.loop import fit
+from digitsum.training.processes import _watch_parent, launch, together
+from digitsum.training.state import Row, _check_alike
 
 # of 72 images: three batches whose parts are of 12 and 11, and one that is too small to share; without
 # distortions, which each process draws for itself
@@ -167,7 +168,8 @@ def test_the_others_end_when_the_first_is_killed(config: Config, tmp_path: Path)
 def test_an_error_of_one_process_is_shown_and_is_no_lost_peer(config: Config, tmp_path: Path) -> None:
     program = """
 import os
-from digitsum import cli, processes, training
+from digitsum import cli
+from digitsum.training import loop as training, processes
 
 def fail(*_):
     raise RuntimeError("no more memory")
@@ -380,7 +382,7 @@ def test_two_processes_go_on_with_the_run_of_one(config: Config, tmp_path: Path)
     program = f"""
 from pathlib import Path
 from digitsum.config import Config
-from digitsum.training import fit
+from digitsum.training.loop import fit
 run = Path({str(run)!r})
 print(len(fit(Config.load(run), run, on_epoch=lambda row: print(row["epoch"]))), "rows")
 """
@@ -441,7 +443,8 @@ def test_two_hosts_train_as_one_until_their_cable_is_cut_and_one_goes_on(
     run, script = tmp_path / "run", tmp_path / "train.py"
     script.write_text("""
 from datetime import timedelta
-from digitsum import cli, processes
+from digitsum import cli
+from digitsum.training import processes
 processes.SILENCE, processes.GRACE = timedelta(seconds=10), 1
 cli.main()
 """)

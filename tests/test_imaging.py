@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from digitsum import imaging, mnist, networks
-from digitsum.digits import Digits
-from digitsum.imaging import may_be_two, read_number, read_picture
+from digitsum import mnist, networks
+from digitsum.data.digits import Digits
+from digitsum.reading import imaging
+from digitsum.reading.imaging import may_be_two, read_number, read_picture
 
 REAL_MNIST = os.environ.get("DIGITSUM_DATA")
 needs_mnist = pytest.mark.skipif(not REAL_MNIST, reason="needs MNIST: set DIGITSUM_DATA to its folder")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from digitsum.config import Config
-from digitsum.training import fit
+from digitsum.training.loop import fit
 
 CONFIG = Config(network="fast", width=16, augment=False, epochs=6, batch_size=250)
 FORKED = get_context("forkserver")
@@ -72,7 +72,7 @@ def test_a_training_that_is_killed_at_any_moment_goes_on_to_the_same_weights(
     tmp_path: Path, devices: int
 ) -> None:
     """Every third is killed while a checkpoint is being written."""
-    FORKED.set_forkserver_preload(["digitsum.training"])
+    FORKED.set_forkserver_preload(["digitsum.training.loop"])
     whole, moments, killed = tmp_path / "whole", random.Random(devices), 0  # noqa: S311
     training, begun = start(whole, devices), time.time()
     assert not any(exit_codes(training))

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from digitsum import mixing
 from digitsum.config import Config
-from digitsum.digits import Digits
-from digitsum.mixing import TrainingBatches
-from digitsum.pairs import DigitSumDataset, split_loaders
+from digitsum.data import mixing
+from digitsum.data.digits import Digits
+from digitsum.data.mixing import TrainingBatches
+from digitsum.data.pairs import DigitSumDataset, split_loaders
 
 PLAIN = Config(augment=False)
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from digitsum import mnist
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
 from digitsum.errors import InputError
 
 REAL_MNIST = os.environ.get("DIGITSUM_DATA")

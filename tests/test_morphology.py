@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from digitsum.morphology import close, open_columns, over_squares
+from digitsum.reading.morphology import close, open_columns, over_squares
 
 
 @pytest.mark.parametrize("radius", [0, 1, 2, 5, 30])

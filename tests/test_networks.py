@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.functional import nll_loss, one_hot
 
 from digitsum import mnist, networks
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
+from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
 from digitsum.networks import (
@@ -23,7 +24,6 @@ from digitsum.networks import (
     Normalise,
     load,
 )
-from digitsum.pairs import DigitSumDataset, loader
 
 IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 1, 28, 28), dtype=np.uint8))
 ADDEND = one_hot(torch.tensor([0, 9, 5, 3, 1, 9, 7]), 10).float()
@@ -337,7 +337,7 @@ def test_load_gives_a_trained_network_ready_to_answer(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["exact", "concat"])
 def test_weights_of_the_package_are_small_and_have_a_card(name: str) -> None:
-    folder = Path(networks.__file__).parent / "assets" / name
+    folder = Path(networks.__file__).parent / "weights" / name
     assert (folder / "model.safetensors").stat().st_size <= 1_500_000
     assert f"# {name}: the trained {name} network" in (folder / "README.md").read_text()
 
@@ -345,7 +345,7 @@ def test_weights_of_the_package_are_small_and_have_a_card(name: str) -> None:
 @pytest.mark.skipif("DIGITSUM_DATA" not in os.environ, reason="needs MNIST: set DIGITSUM_DATA to its folder")
 @pytest.mark.parametrize("name", ["exact", "concat"])
 def test_weights_of_the_package_have_the_figures_of_their_card(name: str) -> None:
-    folder = Path(networks.__file__).parent / "assets" / name
+    folder = Path(networks.__file__).parent / "weights" / name
     card = json.loads((folder / "evaluation.json").read_text())
     result = evaluate(load(name), loader(DigitSumDataset(mnist.load("mnist", "test"))), "mnist", "test")
     for figure in ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency"):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from digitsum import outliers
-from digitsum.outliers import FONTS, draw_outliers, spoil
+from digitsum.data import outliers
+from digitsum.data.outliers import FONTS, draw_outliers, spoil
 
 
 def test_outliers_look_like_mnists_images_differ_and_follow_the_seed() -> None:

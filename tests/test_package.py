@@ -73,9 +73,9 @@ def test_the_wheel_holds_the_package_and_no_more(wheel: Path) -> None:
     assert {name.split("/", 1)[1] for name in names - FILES} == {
         *("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
     }
-    files = [f"assets/{name}/{file}" for name in ("exact", "concat") for file in ("model.onnx", "README.md")]
-    weights = [f"assets/{name}/model.safetensors" for name in ("exact", "concat")]
-    pages = ["serving/static/page.html", "assets/report.html", "serving/static/prepare.js"]
+    files = [f"weights/{name}/{file}" for name in ("exact", "concat") for file in ("model.onnx", "README.md")]
+    weights = [f"weights/{name}/model.safetensors" for name in ("exact", "concat")]
+    pages = ["serving/static/page.html", "reporting/templates/report.html", "serving/static/prepare.js"]
     assert {f"digitsum/{name}" for name in [*files, *weights, *pages, "py.typed"]} <= names
 
 

@@ -15,9 +15,9 @@ from torch.utils.data import (
     random_split,
 )
 
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
+from digitsum.data.pairs import DigitSumDataset, deal, loader, pair_table, split_loaders
 from digitsum.errors import InputError
-from digitsum.pairs import DigitSumDataset, deal, loader, pair_table, split_loaders
 
 DTYPES = (torch.uint8, torch.float32, torch.int64, torch.int64)
 

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from digitsum import parallel
 from digitsum.errors import InputError
-from digitsum.parallel import each
+from digitsum.scoring import parallel
+from digitsum.scoring.parallel import each
 
 
 def square(number: int) -> int:
@@ -110,7 +110,7 @@ def test_nothing_to_do_starts_nothing() -> None:
 PROGRAM = """
 import time
 from pathlib import Path
-from digitsum.parallel import each
+from digitsum.scoring.parallel import each
 
 def sleep(name):
     Path(name).touch()

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from digitsum import parquet
 from digitsum.errors import InputError
-from digitsum.parquet import open_table, record_batches
+from digitsum.scoring import parquet
+from digitsum.scoring.parquet import open_table, record_batches
 
 LARGE = 200_000
 BYTES = b"x" * LARGE

@@ -7,8 +7,9 @@ from PIL import Image
 from scipy import ndimage
 from test_imaging import PAGE, SEVEN
 
-from digitsum import mnist, pieces
-from digitsum.imaging import read_number, read_picture
+from digitsum import mnist
+from digitsum.reading import pieces
+from digitsum.reading.imaging import read_number, read_picture
 
 # Pieces
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from digitsum import plots
 from digitsum.evaluation import Evaluation, Trials
+from digitsum.reporting import plots
 
 EVALUATION = Evaluation(
     **{"network": "told", "parameters": 7, "data": "numbered", "split": "all", "images": 11, "trials": 110},
@@ -134,7 +134,7 @@ def test_plots_are_the_same_whatever_the_user_has_set(caplog: pytest.LogCaptureF
 IMPORT = """
 import os
 before = dict(os.environ)
-from digitsum import plots
+from digitsum.reporting import plots
 assert os.environ == before
 import pandas as pd
 plots.svg(plots.curves({"one": pd.Series([1.0, 2.0])}, "loss"))

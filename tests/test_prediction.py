@@ -14,12 +14,12 @@ from PIL import Image
 from torch.nn.functional import one_hot
 
 from digitsum import mnist
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
+from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
-from digitsum.files import ASSETS
+from digitsum.files import WEIGHTS
 from digitsum.networks import load
-from digitsum.pairs import DigitSumDataset, loader
 from digitsum.prediction import (
     CERTAIN,
     CHUNK,
@@ -205,7 +205,7 @@ def test_the_test_image_on_which_concat_contradicts_itself() -> None:
 def test_a_model_whose_answers_are_no_probabilities_is_refused(
     tmp_path: Path, images: np.ndarray, value: float
 ) -> None:
-    model = onnx.load(ASSETS / "exact" / "model.onnx")
+    model = onnx.load(WEIGHTS / "exact" / "model.onnx")
     (last,) = (node for node in model.graph.node if "digit" in node.output)
     last.output[list(last.output).index("digit")] = "probability"
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.float32), "value"))
@@ -407,7 +407,7 @@ def test_a_model_with_an_operator_of_another_s_is_refused(
     [("network", "its metadata lacks 'network'"), ("figures", "its metadata lacks 'figures'")],
 )
 def test_a_model_without_its_metadata_is_refused(tmp_path: Path, lost: str, why: str) -> None:
-    model = onnx.load(ASSETS / "concat" / "model.onnx")
+    model = onnx.load(WEIGHTS / "concat" / "model.onnx")
     kept = [each for each in model.metadata_props if each.key != lost]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)

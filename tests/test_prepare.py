@@ -19,9 +19,10 @@ from numpy.random import Generator
 from PIL import Image
 from scipy import ndimage
 
-from digitsum import decoding, imaging, mnist
-from digitsum.decoding import MAX_BYTES, MAX_PIXELS
-from digitsum.imaging import may_be_two, read_number, read_picture
+from digitsum import mnist
+from digitsum.reading import decoding, imaging
+from digitsum.reading.decoding import MAX_BYTES, MAX_PIXELS
+from digitsum.reading.imaging import may_be_two, read_number, read_picture
 from digitsum.serving.page import network_script
 
 NODE = Path(playwright.__file__).parent / "driver" / "node"

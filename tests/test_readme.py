@@ -17,7 +17,7 @@ from PIL import Image
 
 from digitsum import mnist
 from digitsum.config import Config
-from digitsum.training import fit
+from digitsum.training.loop import fit
 
 pytestmark = pytest.mark.docs
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from digitsum import report
 from digitsum.config import Config
 from digitsum.errors import InputError
 from digitsum.evaluation import Evaluation, evaluate
 from digitsum.networks import NETWORKS, load
-from digitsum.state import load_parts
-from digitsum.training import fit
+from digitsum.reporting import page as report
+from digitsum.training.loop import fit
+from digitsum.training.state import load_parts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -68,7 +68,7 @@ def change(run: Path, file: str, **values: object) -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the plots out, which take most of a report's time."""
-    monkeypatch.setattr("digitsum.plots.svg", lambda figure: "<svg></svg>")
+    monkeypatch.setattr("digitsum.reporting.plots.svg", lambda figure: "<svg></svg>")
 
 
 class Sections(HTMLParser):

@@ -3,8 +3,8 @@ import pytest
 from scipy import ndimage
 from test_imaging import PAGE
 
-from digitsum.imaging import read_number, read_picture
-from digitsum.ruling import erase_rules
+from digitsum.reading.imaging import read_number, read_picture
+from digitsum.reading.ruling import erase_rules
 
 
 def ruled(page: np.ndarray, pitch: int, grey: int, slope: float, squares: bool) -> np.ndarray:

@@ -38,7 +38,7 @@ def test_what_train_leaves_is_taken_by_the_predictor(
     folder, evaluation, _ = trained
     predictor = digitsum.Predictor(folder)
     assert predictor.about["figures"]["digit_accuracy"] == evaluation.digit_accuracy
-    digits = digitsum.mnist.load()
+    digits = digitsum.data.mnist.load()
     answers = predictor.predict_all(digits.images[:100, 0], 7)
     right = np.mean([answer.sum for answer in answers] == digits.labels[:100] + 7)
     assert abs(right - evaluation.sum_accuracy) < 0.2

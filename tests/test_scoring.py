@@ -32,12 +32,14 @@ import pytest
 from PIL import Image
 from pyarrow import dataset
 
-from digitsum import mnist, parquet, scoring, tables
+from digitsum import mnist
 from digitsum.errors import InputError
-from digitsum.files import ASSETS
-from digitsum.manifest import MANIFEST, Job
+from digitsum.files import WEIGHTS
 from digitsum.prediction import Predictor
-from digitsum.scoring import score, score_file
+from digitsum.scoring import job as scoring
+from digitsum.scoring import parquet, tables
+from digitsum.scoring.job import score, score_file
+from digitsum.scoring.manifest import MANIFEST, Job
 
 FILES, ROWS = 8, 150
 BROKEN = 3  # the row of each file that shows nothing
@@ -64,7 +66,7 @@ def write(path: Path, columns: dict[str, Any]) -> Path:
 
 
 def job(out: object, model: str = "exact", **changes: Any) -> Job:
-    sha256 = hashlib.sha256((ASSETS / model / "model.onnx").read_bytes()).hexdigest()
+    sha256 = hashlib.sha256((WEIGHTS / model / "model.onnx").read_bytes()).hexdigest()
     settings = {"addend": 7, "addend_column": None, "column": None, "csv": False} | changes
     return Job(tables.address(str(out)), model, sha256, **settings)
 

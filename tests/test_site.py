@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from digitsum import prediction
-from digitsum.files import ASSETS, user_cache
+from digitsum.files import WEIGHTS, user_cache
 from digitsum.serving import page, site
 from digitsum.serving.app import create_app
 from digitsum.serving.page import STATIC, network_script
@@ -92,7 +92,7 @@ def test_the_folder_holds_the_page_the_network_and_its_runtime(registry: object,
     files = write_site(folder, "concat")
     assert {file.name for file in files} == contents(folder).keys() == NAMES
     assert all(file.parent == folder for file in files)
-    assert (folder / "model.onnx").read_bytes() == (ASSETS / "concat" / "model.onnx").read_bytes()
+    assert (folder / "model.onnx").read_bytes() == (WEIGHTS / "concat" / "model.onnx").read_bytes()
     assert (folder / "ort.wasm.bundle.min.js").read_bytes() == b"script"
     assert (folder / "ort-wasm-simd-threaded.wasm").read_bytes() == b"machine code"
     assert not list(tmp_path.rglob("evil"))
@@ -133,7 +133,7 @@ def test_what_the_network_is_stands_in_a_file_whatever_its_name(
     monkeypatch.setattr(site, "Predictor", lambda _: predictor)
     write_site(tmp_path)
     about = {"network": "</script><b>", "parameters": predictor.about["parameters"]}
-    about["bytes"] = (ASSETS / "exact" / "model.onnx").stat().st_size + len(b"machine code")
+    about["bytes"] = (WEIGHTS / "exact" / "model.onnx").stat().st_size + len(b"machine code")
     assert json.loads((tmp_path / "model.json").read_bytes()) == about
     assert not any(b"<b>" in (tmp_path / name).read_bytes() for name in PAGE - {"index.html"})
     assert (tmp_path / "index.html").read_bytes() == (STATIC / "page.html").read_bytes()
@@ -172,7 +172,7 @@ def test_an_earlier_site_is_replaced(registry: object, tmp_path: Path) -> None:
     write_site(folder, "concat")
     write_site(folder, "exact")
     assert contents(folder).keys() == NAMES
-    assert (folder / "model.onnx").read_bytes() == (ASSETS / "exact" / "model.onnx").read_bytes()
+    assert (folder / "model.onnx").read_bytes() == (WEIGHTS / "exact" / "model.onnx").read_bytes()
 
 
 @pytest.mark.parametrize("earlier", [False, True])

@@ -33,8 +33,8 @@ from test_page import (
 from test_prepare import drawn, photo, shade, transparent, transparent_white, unchanged
 
 from digitsum import mnist
-from digitsum.imaging import read_picture
 from digitsum.prediction import Predictor
+from digitsum.reading.imaging import read_picture
 from digitsum.serving.site import write_site
 
 if TYPE_CHECKING:

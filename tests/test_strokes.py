@@ -3,9 +3,9 @@ import pytest
 from scipy.interpolate import CubicHermiteSpline
 from scipy.ndimage import center_of_mass
 
-from digitsum.imaging import fit_ink, read_picture
+from digitsum.data.strokes import FORMS, curve, draw_digits
 from digitsum.prediction import Predictor
-from digitsum.strokes import FORMS, curve, draw_digits
+from digitsum.reading.imaging import fit_ink, read_picture
 
 
 def test_curve_is_scipys_spline_with_the_slopes_of_catmull_and_rom() -> None:

@@ -17,11 +17,12 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
-from digitsum import mnist, tables
+from digitsum import mnist
 from digitsum.errors import InputError
-from digitsum.imaging import read_number
-from digitsum.parquet import record_batches
-from digitsum.tables import find, opened, picture_column, read_rows
+from digitsum.reading.imaging import read_number
+from digitsum.scoring import tables
+from digitsum.scoring.parquet import record_batches
+from digitsum.scoring.tables import find, opened, picture_column, read_rows
 
 IMAGES = mnist.load().images[:3, 0]
 PIXELS = list(IMAGES.reshape(3, 784))

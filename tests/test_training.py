@@ -17,19 +17,20 @@ import pytest
 import torch
 from PIL import Image
 
-from digitsum import mixing, mnist
+from digitsum import mnist
 from digitsum.config import PRESETS, Config
-from digitsum.digits import Digits
+from digitsum.data import mixing
+from digitsum.data.digits import Digits
+from digitsum.data.outliers import draw_outliers
+from digitsum.data.strokes import draw_digits
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate, run_trials
 from digitsum.files import replacing
 from digitsum.networks import NETWORKS, ConcatNet, DigitSumNet, load
-from digitsum.optim import make_optimizer, one_cycle, set_rate
-from digitsum.outliers import draw_outliers
-from digitsum.report import write_report
-from digitsum.state import LOGGED, load_parts, with_start
-from digitsum.strokes import draw_digits
-from digitsum.training import fit
+from digitsum.reporting.page import write_report
+from digitsum.training.loop import fit
+from digitsum.training.optim import make_optimizer, one_cycle, set_rate
+from digitsum.training.state import LOGGED, load_parts, with_start
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
 from digitsum.errors import InputError
 from digitsum.networks import NEVER, log_convolve
 from digitsum.search import most_probable_sum

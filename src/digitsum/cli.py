@@ -41,10 +41,10 @@ from digitsum.errors import InputError
 from digitsum.files import NETWORKS
 
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
-    from digitsum.decoding import Picture
     from digitsum.evaluation import Evaluation
     from digitsum.prediction import Prediction
-    from digitsum.state import Row
+    from digitsum.reading.decoding import Picture
+    from digitsum.training.state import Row
 
 app = App(
     name="digitsum",
@@ -361,7 +361,7 @@ def train(
     start = PRESETS[preset] if preset else defaults(settings.get("start_from"))
     config = replace(start, **settings)
     if config.start_from is not None:
-        from digitsum.state import with_start
+        from digitsum.training.state import with_start
 
         config = with_start(config, given=settings)
     run = out or Path(f"runs/{config.network}-{datetime.now():%Y%m%d-%H%M%S}")
@@ -382,7 +382,7 @@ def _train(config: Config, run: Path, log: str, devices: int, more: Sequence[str
     rows: list[Row] = []
     try:
         if devices > 1 and _STARTED not in os.environ:
-            from digitsum.processes import launch
+            from digitsum.training.processes import launch
 
             launch(devices, run, more)
         else:
@@ -475,8 +475,9 @@ def evaluate(
     - digitsum evaluate exact --data mnist --split test
     - digitsum evaluate exact --data 's3://bucket/digits/*.parquet' --scheduler tcp://10.0.0.1:8786
     """
-    from digitsum import DigitSumDataset, evaluate, evaluate_held_out, load, mnist
-    from digitsum.pairs import loader
+    from digitsum import DigitSumDataset, evaluate, evaluate_held_out, load
+    from digitsum.data import mnist
+    from digitsum.data.pairs import loader
 
     of_tables = {"column": column, "label-column": label_column, "workers": workers, "scheduler": scheduler}
     given = {name: value for name, value in of_tables.items() if value is not None}
@@ -500,7 +501,7 @@ def evaluate(
 
 
 def _evaluate_tables(run_or_weights: str, data: str, split: str, given: dict[str, Any]) -> "Evaluation":
-    from digitsum.evaluating import evaluate_tables
+    from digitsum.scoring.evaluating import evaluate_tables
 
     if split != "train":
         raise InputError("Parquet files have no splits: leave --split out")
@@ -854,7 +855,7 @@ def data(
     data_dir: DataDir = None,
 ) -> None:
     """List the data sets and where they are; with --fetch, download MNIST."""
-    from digitsum import mnist
+    from digitsum.data import mnist
 
     if fetch:
         mnist.fetch()

@@ -18,10 +18,10 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from digitsum.data.pairs import Item
 from digitsum.errors import InputError
 from digitsum.files import read_json, replacing
 from digitsum.networks import DigitSumNet
-from digitsum.pairs import Item
 from digitsum.types import Array
 
 TABLES = {

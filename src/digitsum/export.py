@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from digitsum import mnist
+from digitsum.data import mnist
 from digitsum.errors import InputError
 from digitsum.evaluation import SHARES, Evaluation
 from digitsum.files import replacing

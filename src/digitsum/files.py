@@ -17,7 +17,7 @@ from typing import Any
 
 from digitsum.errors import InputError
 
-ASSETS = Path(__file__).parent / "assets"
+WEIGHTS = Path(__file__).parent / "weights"
 NETWORKS = ("exact", "concat")  # that come with the package, each in a folder of its name
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file
 SUMS = "SHA256SUMS"
@@ -31,14 +31,14 @@ def locate(name: str | Path) -> Path:
 
     Examples
     --------
-    >>> locate("exact") == ASSETS / "exact"
+    >>> locate("exact") == WEIGHTS / "exact"
     True
     >>> str(locate("runs/first"))
     'runs/first'
     >>> locate("./exact") == locate(Path("exact")) == Path("exact")  # a user's own folder of that name
     True
     """
-    return ASSETS / name if name in NETWORKS else Path(name)
+    return WEIGHTS / name if name in NETWORKS else Path(name)
 
 
 def user_cache() -> Path:

@@ -394,7 +394,7 @@ def load(name: str | Path = "exact") -> DigitSumNet:
     """Load a trained network, ready to answer: one that comes with the package, or a folder's.
 
     What made a network of the package, what it can do and where it fails stands beside its weights, in
-    `assets/NAME/README.md`.
+    `weights/NAME/README.md`.
 
     Parameters
     ----------

@@ -23,10 +23,10 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime as ort
 
-from digitsum.decoding import Picture
 from digitsum.errors import InputError
 from digitsum.files import locate, read
-from digitsum.imaging import may_be_two, read_number, read_picture
+from digitsum.reading.decoding import Picture
+from digitsum.reading.imaging import may_be_two, read_number, read_picture
 from digitsum.search import most_probable_sum
 from digitsum.types import Array
 
@@ -56,7 +56,7 @@ class DigitPrediction:
     probabilities
         Of all ten, float32 [10].
     may_be_two
-        Whether the image may show two digits that touch (`digitsum.imaging.may_be_two`).
+        Whether the image may show two digits that touch (`digitsum.reading.imaging.may_be_two`).
     """
 
     digit: int

@@ -12,8 +12,8 @@ from pathlib import Path
 from digitsum.config import Config
 from digitsum.evaluation import Evaluation, evaluate
 from digitsum.networks import load
-from digitsum.state import Row, load_parts
-from digitsum.training import fit
+from digitsum.training.loop import fit
+from digitsum.training.state import Row, load_parts
 
 
 def train(
@@ -56,7 +56,7 @@ def train(
     calls = [on_epoch] if on_epoch else []
     with ExitStack() as opened:
         if tensorboard:
-            from digitsum.events import log_rows
+            from digitsum.reporting.tensorboard import log_rows
 
             calls.append(opened.enter_context(log_rows(run)))
         fit(config, run, on_epoch=lambda row: [call(row) for call in calls])
@@ -64,11 +64,11 @@ def train(
     evaluation.save(run / "evaluation.json")
     # what takes a second to load isn't loaded before a training that doesn't need it
     if tensorboard:
-        from digitsum.events import log_evaluation
+        from digitsum.reporting.tensorboard import log_evaluation
 
         log_evaluation(evaluation, config, run)
     from digitsum.export import to_onnx
-    from digitsum.report import write_report
+    from digitsum.reporting.page import write_report
 
     to_onnx(load(run), run / "model.onnx", evaluation)
     write_report(run)

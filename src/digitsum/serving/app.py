@@ -47,8 +47,8 @@ from uvicorn.supervisors import Multiprocess
 
 from digitsum.cores import cores
 from digitsum.errors import InputError
-from digitsum.imaging import read_number
 from digitsum.prediction import MAX_ADDEND_DIGITS, Prediction, Predictor, broadcast_addends
+from digitsum.reading.imaging import read_number
 from digitsum.serving.limits import BUFFER, MAX_PICTURES, MAX_SECONDS, LimitedProtocol, LimitedRoute
 from digitsum.serving.page import STATIC, network_script
 from digitsum.serving.schema import ERROR_RESPONSES, About, Addends, Health, Pictures, Predictions

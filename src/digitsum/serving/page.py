@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from digitsum import decoding, imaging, pieces, prediction, ruling
+from digitsum import prediction
+from digitsum.reading import decoding, imaging, pieces, ruling
 
 STATIC = Path(__file__).parent / "static"
 SHARED = (decoding, imaging, pieces, prediction, ruling)  # whose constants the scripts use

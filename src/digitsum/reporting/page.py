@@ -20,15 +20,15 @@ import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
-from digitsum import plots
 from digitsum.config import Config, defaults, option
-from digitsum.diagram import TEMPLATES, draw, layers
+from digitsum.data.pairs import DigitSumDataset, loader, pair_table
 from digitsum.errors import InputError
 from digitsum.evaluation import LARGEST, SHARES, Evaluation, Trials, run_trials
 from digitsum.files import read, read_json, replacing
 from digitsum.networks import NETWORKS, load
-from digitsum.pairs import DigitSumDataset, loader, pair_table
-from digitsum.state import COLUMNS, load_parts
+from digitsum.reporting import plots
+from digitsum.reporting.diagram import TEMPLATES, draw, layers
+from digitsum.training.state import COLUMNS, load_parts
 from digitsum.types import UInt8Array
 
 if TYPE_CHECKING:

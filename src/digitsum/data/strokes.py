@@ -7,7 +7,7 @@ a little, and slant, tilt, width and pen are drawn at random. NumPy and Pillow d
 import numpy as np
 from PIL import Image, ImageDraw
 
-from digitsum.imaging import fit_ink
+from digitsum.reading.imaging import fit_ink
 from digitsum.types import Array, Int64Array, UInt8Array
 
 PAGE = 140  # pixels

@@ -3,12 +3,13 @@
     svg = draw(load("exact"))
     table = layers(load("exact"))
 
-The pictures are drawn by hand, one a kind of network, in `assets/drawings`; their numbers are the network's
-own, found by one image and one addend that go through it.
+The pictures are drawn by hand, one a kind of network, in `templates/drawings`; their numbers are the
+network's own, found by one image and one addend that go through it.
 """
 
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 
 import jinja2
 import pandas as pd
@@ -17,11 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from digitsum.errors import InputError
-from digitsum.files import ASSETS
 from digitsum.networks import NETWORKS, DigitSumNet
 
 TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(ASSETS),
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     trim_blocks=True,
     undefined=jinja2.StrictUndefined,

@@ -17,11 +17,11 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from digitsum.decoding import Grey, Picture, decode, read
 from digitsum.errors import InputError
-from digitsum.morphology import close, over_squares
-from digitsum.pieces import find_digits
-from digitsum.ruling import erase_rules
+from digitsum.reading.decoding import Grey, Picture, decode, read
+from digitsum.reading.morphology import close, over_squares
+from digitsum.reading.pieces import find_digits
+from digitsum.reading.ruling import erase_rules
 from digitsum.types import Array, Mask, UInt8Array
 
 PAPER = 1 / 3  # of the longer side: what is dark and narrower is ink, what is wider is paper or shadow

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from digitsum.data.strokes import FORMS, draw, parse
 from digitsum.errors import InputError
 from digitsum.files import reason
-from digitsum.imaging import fit_ink
-from digitsum.strokes import FORMS, draw, parse
+from digitsum.reading.imaging import fit_ink
 from digitsum.types import UInt8Array
 
 # those that no handwritten digit looks like: without O, l, Z, b, Э, Ч and others

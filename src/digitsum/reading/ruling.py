@@ -9,7 +9,7 @@ for in the means of blocks of columns, in which they stand out from noise and ar
 import numpy as np
 import numpy.typing as npt
 
-from digitsum.morphology import open_columns, over_columns
+from digitsum.reading.morphology import open_columns, over_columns
 from digitsum.types import IndexArray, Mask
 
 BLOCKS = 64  # of columns, in each of which a line is looked for

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from digitsum.data.pairs import Item
 from digitsum.evaluation import answer_every_addend
 from digitsum.networks import DigitSumNet
-from digitsum.pairs import Item
 
 
 @torch.no_grad()

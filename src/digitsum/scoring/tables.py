@@ -28,11 +28,11 @@ import pyarrow.compute as pc
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from digitsum.decoding import Picture
 from digitsum.errors import InputError
 from digitsum.files import reason
-from digitsum.imaging import SIDE, are_prepared, read_number
-from digitsum.parquet import Table, open_table
+from digitsum.reading.decoding import Picture
+from digitsum.reading.imaging import SIDE, are_prepared, read_number
+from digitsum.scoring.parquet import Table, open_table
 from digitsum.types import UInt8Array
 
 TABLES, MAGIC = (

@@ -14,10 +14,10 @@ import pyarrow as pa
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from digitsum import tables
 from digitsum.errors import InputError
 from digitsum.files import replace
-from digitsum.tables import Part
+from digitsum.scoring import tables
+from digitsum.scoring.tables import Part
 
 MANIFEST = "_digitsum.json"  # what reads a folder of Parquet leaves out names that start with _
 RESULTS = pa.schema(

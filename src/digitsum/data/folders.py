@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from digitsum.cores import cores
-from digitsum.digits import Digits, describe, import_extra, os_error_as, shuffle
+from digitsum.data.digits import Digits, describe, import_extra, os_error_as, shuffle
 from digitsum.errors import InputError
 from digitsum.files import reason
-from digitsum.imaging import read_picture
+from digitsum.reading.imaging import read_picture
 from digitsum.types import Int64Array, UInt8Array
 
 POOLED = 100  # pictures: to read fewer takes no longer than to start the other processes

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digitsum.errors import InputError
-from digitsum.morphology import over_squares
+from digitsum.reading.morphology import over_squares
 from digitsum.types import IndexArray, Mask, UInt8Array
 
 SPECK = 0.1  # of the largest piece's area: what is smaller and low is dust

@@ -23,17 +23,17 @@ from torch.nn import Module
 from torch.nn.functional import nll_loss
 from torch.utils.data import DataLoader
 
-from digitsum.calibration import calibrate
 from digitsum.config import Config
+from digitsum.data.mixing import Batch, TrainingBatches
+from digitsum.data.pairs import Item
 from digitsum.errors import InputError
 from digitsum.evaluation import progress, run_trials
 from digitsum.files import locked
-from digitsum.mixing import Batch, TrainingBatches
 from digitsum.networks import NETWORKS, DigitSumNet
-from digitsum.optim import one_cycle, set_rate
-from digitsum.pairs import Item
-from digitsum.processes import make_fabric, together
-from digitsum.state import LOGGED, Row, begin, goes_on, load_parts, resolve_precision, save, settle
+from digitsum.training.calibration import calibrate
+from digitsum.training.optim import one_cycle, set_rate
+from digitsum.training.processes import make_fabric, together
+from digitsum.training.state import LOGGED, Row, begin, goes_on, load_parts, resolve_precision, save, settle
 
 OUTLIER_WEIGHT = 0.5  # of their loss, beside the digits'
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
 from digitsum.errors import InputError
 
 Item = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]  # (image, addend), (digit, sum)
@@ -165,7 +165,7 @@ def split_loaders(
 
     Examples
     --------
-    >>> from digitsum.digits import Digits
+    >>> from digitsum.data.digits import Digits
     >>> dataset = DigitSumDataset(Digits(np.zeros((10, 1, 28, 28), np.uint8), np.arange(10)))
     >>> train, held_out = split_loaders(dataset)
     >>> len(train.sampler), len(held_out.sampler)

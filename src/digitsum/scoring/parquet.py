@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from digitsum.decoding import MAX_BYTES
 from digitsum.errors import InputError
+from digitsum.reading.decoding import MAX_BYTES
 
 BATCH_ROWS = 2_048  # that are in memory at once
 BATCH_BYTES = 16_000_000  # of the same

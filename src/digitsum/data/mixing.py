@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from digitsum.augmentation import damage, distort
 from digitsum.config import Config
-from digitsum.digits import Digits
-from digitsum.outliers import draw_outliers, spoil
-from digitsum.pairs import DigitSumDataset, Item
-from digitsum.strokes import draw_digits
+from digitsum.data.augmentation import damage, distort
+from digitsum.data.digits import Digits
+from digitsum.data.outliers import draw_outliers, spoil
+from digitsum.data.pairs import DigitSumDataset, Item
+from digitsum.data.strokes import draw_digits
 
 DRAWN = 20_000  # digits, and as many things that are none, are drawn once a run
 
@@ -55,7 +55,7 @@ class TrainingBatches:
 
     Examples
     --------
-    >>> from digitsum.pairs import split_loaders
+    >>> from digitsum.data.pairs import split_loaders
     >>> dataset = DigitSumDataset(Digits(np.zeros((10, 1, 28, 28), np.uint8), np.arange(10)))
     >>> batches = TrainingBatches(split_loaders(dataset, batch_size=5)[0], Config(outliers=0.4))
     >>> [(batch.image.shape[0], batch.non_digits.shape[0]) for batch in batches.epoch(0)]

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from digitsum import plots
 from digitsum.config import Config
 from digitsum.evaluation import SHARES, Evaluation
-from digitsum.state import COLUMNS, Row
+from digitsum.reporting import plots
+from digitsum.training.state import COLUMNS, Row
 
 TAGS = {  # of the columns of metrics.csv that TensorBoard shows in one group; the others have their own names
     "train_loss": "loss/training",

@@ -22,13 +22,13 @@ from lightning_fabric import Fabric
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from digitsum import mnist
 from digitsum.config import Config, option
+from digitsum.data import mnist
+from digitsum.data.pairs import DigitSumDataset, Item, split_loaders
 from digitsum.errors import InputError
 from digitsum.files import read, read_json, remove, replacing
 from digitsum.networks import NETWORKS, load
-from digitsum.optim import make_optimizer, moving_average
-from digitsum.pairs import DigitSumDataset, Item, split_loaders
+from digitsum.training.optim import make_optimizer, moving_average
 
 LOGGED = ("digit_nll", "sum_nll", "digit_accuracy", "sum_accuracy", "joint_accuracy")
 COLUMNS = ("epoch", "train_loss", *LOGGED, "learning_rate", "seconds")  # of metrics.csv

@@ -25,10 +25,10 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from digitsum.digits import Digits, StrPath, describe, expand_user, import_extra, os_error_as, shuffle
+from digitsum.data.digits import Digits, StrPath, describe, expand_user, import_extra, os_error_as, shuffle
+from digitsum.data.folders import load_pictures
 from digitsum.errors import InputError
 from digitsum.files import reason, replacing, user_cache
-from digitsum.folders import load_pictures
 from digitsum.types import UInt8Array
 
 FILES = {  # split: its images, its labels, each with the sha256 of the decompressed bytes

@@ -27,13 +27,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
-from digitsum import parquet, tables
 from digitsum.errors import InputError
 from digitsum.files import NETWORKS
-from digitsum.manifest import RESULTS, Job, begin, replacing, sweep
-from digitsum.parallel import each, progress
 from digitsum.prediction import MAX_ADDEND_DIGITS, Predictor, check_any_addend, find_model
-from digitsum.tables import Part, Row
+from digitsum.scoring import parquet, tables
+from digitsum.scoring.manifest import RESULTS, Job, begin, replacing, sweep
+from digitsum.scoring.parallel import each, progress
+from digitsum.scoring.tables import Part, Row
 
 FORMULA = "^[=+@\t\r-]"  # how a text begins that a spreadsheet runs
 GROUP_BYTES = 8_000_000  # of scores that are written as one row group

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from digitsum import parquet, tables
-from digitsum.digits import Digits
+from digitsum.data.digits import Digits
+from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.errors import InputError
 from digitsum.evaluation import Evaluation, Tally, run_trials
 from digitsum.files import NETWORKS
 from digitsum.networks import DigitSumNet, find, load
-from digitsum.pairs import DigitSumDataset, loader
-from digitsum.parallel import each, progress
-from digitsum.tables import Part
+from digitsum.scoring import parquet, tables
+from digitsum.scoring.parallel import each, progress
+from digitsum.scoring.tables import Part
 from digitsum.types import Array
 
 NAMED = 3  # of the rows that are skipped

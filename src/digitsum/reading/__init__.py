@@ -1,0 +1,1 @@
+"""Any picture -> 28 x 28 images as MNIST's."""

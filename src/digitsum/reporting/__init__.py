@@ -1,0 +1,1 @@
+"""The page of a run, its plots, and TensorBoard's events."""

@@ -1,0 +1,1 @@
+"""Very many pictures: Parquet files and folders in, scores or an evaluation out."""

@@ -1,0 +1,1 @@
+"""The loop, what moves the weights, a run's state, and its processes."""
