@@ -6,11 +6,30 @@ import numpy as np
 from PIL import Image
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """Write grey levels or colours, uint8 [H, W] or [H, W, 3 or 4], as a PNG."""
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    image.save(file, kind, **options)
     return file.getvalue()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    return encoded(Image.fromarray(pixels), "PNG")
+
+
+def levels(page: np.ndarray) -> np.ndarray:
+    """Round grey levels or colours to uint8."""
+    return np.rint(page.clip(0, 255)).astype(np.uint8)
+
+
+def drawn(image: np.ndarray, rng: np.random.Generator, scales: tuple[int, int] = (3, 7)) -> np.ndarray:
+    """Draw an image some times as large, off-centre on a page: the share of ink, float [H, W]."""
+    size = 28 * int(rng.integers(*scales))
+    large = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+    height, width = (int(size * rng.uniform(1.1, 1.8)) for _ in range(2))
+    top, left = int(rng.integers(0, height - size)), int(rng.integers(0, width - size))
+    page = np.zeros((height, width))
+    page[top : top + size, left : left + size] = np.asarray(large) / 255
+    return page
 
 
 def page_of(*images: np.ndarray) -> np.ndarray:

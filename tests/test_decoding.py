@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import encoded, png
 from PIL import Image, ImageCms, ImageOps
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from test_imaging import PAGE, SEVEN, encoded
+from test_imaging import PAGE, SEVEN
 
 from digitsum.reading import decoding
 from digitsum.reading.imaging import read_picture
@@ -107,14 +108,14 @@ def test_sixteen_bits_of_colours_become_eight() -> None:
 def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     # clipped to 255, the ink at 2,000 and the paper at 60,000 would be the same
     deep = np.where(PAGE == 0, 2_000, 60_000).astype(np.uint16)
-    assert extent(read_picture(encoded(Image.fromarray(deep), "PNG"))) == extent(SEVEN)
+    assert extent(read_picture(png(deep))) == extent(SEVEN)
 
 
 @pytest.mark.parametrize("palette", [False, True], ids=["RGBA", "palette"])
 def test_transparency_is_white_paper(palette: bool) -> None:
     picture = np.zeros((*PAGE.shape, 4), np.uint8)  # black everywhere, the paper transparent
     picture[..., 3] = 255 - PAGE
-    file = encoded(Image.fromarray(picture), "PNG")
+    file = png(picture)
     if palette:
         file = encoded(Image.fromarray(PAGE // 255), "PNG", transparency=1)  # two dark greys, one transparent
     np.testing.assert_array_equal(read_picture(file), SEVEN)
@@ -377,7 +378,7 @@ def test_a_jpeg_with_many_blocks_of_exif_data_is_read() -> None:
 
 def test_a_file_without_a_buffer_is_read_to_its_end() -> None:
     class Pieces(io.RawIOBase):
-        left = encoded(Image.fromarray(PAGE), "PNG")
+        left = png(PAGE)
 
         def read(self, size: int = -1) -> bytes:
             piece, self.left = self.left[:50], self.left[50:]
@@ -394,7 +395,7 @@ def test_a_file_without_a_byte_is_empty(tmp_path: Path) -> None:
 
 
 def test_an_open_file_that_stands_at_its_end_says_so() -> None:
-    file = io.BytesIO(encoded(Image.fromarray(PAGE), "PNG"))
+    file = io.BytesIO(png(PAGE))
     np.testing.assert_array_equal(read_picture(file), SEVEN)
     message = (
         r"^the picture can't be read: no bytes are left in the open file: seek\(0\) goes back to its start$"
@@ -413,7 +414,7 @@ def test_a_file_opened_for_text_is_a_type_error() -> None:
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
 def test_a_png_with_too_much_beside_its_pixels_is_refused(kind: bytes) -> None:
     file, content = (
-        encoded(Image.fromarray(PAGE), "PNG"),
+        png(PAGE),
         kind + b"name\0\0" + zlib.compress(bytes(2_000_000)),
     )
     chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
@@ -430,7 +431,7 @@ def test_what_isnt_the_pictures_fault_isnt_called_damage(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    file = encoded(Image.fromarray(PAGE), "PNG")
+    file = png(PAGE)
     monkeypatch.setattr(*step, fail)
     with pytest.raises(error):
         read_picture(file)
@@ -455,7 +456,7 @@ def test_whatever_a_decoder_fails_with_is_one_sentence(
 
     monkeypatch.setattr(PngImageFile, "load", fail)
     with pytest.raises(ValueError, match=rf"^the picture can't be read: {sentence}$"):
-        read_picture(encoded(Image.fromarray(PAGE), "PNG"))
+        read_picture(png(PAGE))
 
 
 @pytest.mark.parametrize(
@@ -522,7 +523,7 @@ def test_other_threads_neednt_wait_while_pixels_are_decoded(
 
 def test_threads_leave_the_warnings_as_they_were() -> None:
     before = list(warnings.filters)
-    file = encoded(Image.fromarray(PAGE), "PNG")
+    file = png(PAGE)
     threads = [threading.Thread(target=read_picture, args=(file,)) for _ in range(8)]
     for thread in threads:
         thread.start()

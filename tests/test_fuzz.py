@@ -29,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from drawing import encoded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -117,9 +118,7 @@ def drawn(kind: str) -> bytes:
     """Draw a seven."""
     page = np.full((40, 40), 230, np.uint8)
     page[8:11, 10:28] = page[8:32, 25:28] = 30
-    file = io.BytesIO()
-    Image.fromarray(page).save(file, kind)
-    return file.getvalue()
+    return encoded(Image.fromarray(page), kind)
 
 
 def stored(columns: dict[str, list[Any]]) -> bytes:

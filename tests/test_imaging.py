@@ -1,10 +1,10 @@
-import io
 import os
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from drawing import drawn, encoded, levels, png
 from PIL import Image
 from scipy import ndimage
 
@@ -21,19 +21,11 @@ PAGE[30:90, 60:70] = 0
 PAGE[30:40, 40:70] = 0
 SEVEN = read_picture(PAGE)
 
-Chance = np.random.Generator
-
 
 @pytest.fixture(scope="module")
 def digits() -> Digits:
     """The 5,000 embedded images, of MNIST's training split."""
     return mnist.load()
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 # MNIST's own procedure
@@ -97,10 +89,10 @@ def test_the_mean_around_agrees_with_every_square(radius: int) -> None:
 def test_the_median_is_the_middle_of_the_sorted_numbers(
     shape: tuple[int, int], most: float | None, levels: int
 ) -> None:
-    chance = np.random.default_rng(0)
-    depth = (chance.integers(0, levels, shape) / np.float32(levels)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    depth = (rng.integers(0, levels, shape) / np.float32(levels)).astype(np.float32)
     if most is not None:
-        depth[chance.random(shape) < 0.9] = most
+        depth[rng.random(shape) < 0.9] = most
     for array in (depth, depth.T):
         middle = imaging._median(array)
         assert (middle, middle.dtype) == (np.sort(array, axis=None)[array.size // 2], np.float32)
@@ -145,64 +137,53 @@ def test_an_image_of_mnist_drawn_dark_on_light_is_prepared_as_any_picture(digits
 # How right the prepared pictures are read
 
 
-def drawn(image: np.ndarray, chance: Chance) -> np.ndarray:
-    """Draw the image 5 to 9 times as large, off-centre on a page: the share of ink, float [H, W]."""
-    size = 28 * int(chance.integers(5, 10))
-    large = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
-    height, width = (int(size * chance.uniform(1.1, 1.8)) for _ in range(2))
-    top, left = int(chance.integers(0, height - size)), int(chance.integers(0, width - size))
-    page = np.zeros((height, width), np.float32)
-    page[top : top + size, left : left + size] = np.asarray(large) / 255
-    return page
-
-
 def photo(page: np.ndarray) -> bytes:
-    return encoded(Image.fromarray(np.rint(page.clip(0, 255)).astype(np.uint8)), "JPEG", quality=85)
+    return encoded(Image.fromarray(levels(page)), "JPEG", quality=85)
 
 
-def shade(page: np.ndarray, chance: Chance) -> np.ndarray:
+def shade(page: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Brightness from 1 to 0.5 across the page, in any direction."""
-    angle = chance.uniform(0, 2 * np.pi)
+    angle = rng.uniform(0, 2 * np.pi)
     row, column = np.ogrid[: page.shape[0], : page.shape[1]]
     along = np.sin(angle) * row / page.shape[0] + np.cos(angle) * column / page.shape[1]
     return 1 - 0.5 * (along - along.min()) / np.ptp(along)
 
 
-def black_on_white(ink: np.ndarray, chance: Chance) -> bytes:
+def black_on_white(ink: np.ndarray, rng: np.random.Generator) -> bytes:
     return photo(255 * (1 - ink))
 
 
-def shadow(ink: np.ndarray, chance: Chance) -> bytes:
-    return photo(240 * (1 - 0.85 * ink) * shade(ink, chance))
+def shadow(ink: np.ndarray, rng: np.random.Generator) -> bytes:
+    return photo(240 * (1 - 0.85 * ink) * shade(ink, rng))
 
 
-def noisy_pencil(ink: np.ndarray, chance: Chance) -> bytes:
-    return photo((200 - 50 * ink) * shade(ink, chance) + chance.normal(0, 6, ink.shape))
+def noisy_pencil(ink: np.ndarray, rng: np.random.Generator) -> bytes:
+    return photo((200 - 50 * ink) * shade(ink, rng) + rng.normal(0, 6, ink.shape))
 
 
-def blackboard(ink: np.ndarray, chance: Chance) -> bytes:
-    return photo((40 + 170 * ink) * shade(ink, chance) + chance.normal(0, 8, ink.shape))
+def blackboard(ink: np.ndarray, rng: np.random.Generator) -> bytes:
+    return photo((40 + 170 * ink) * shade(ink, rng) + rng.normal(0, 8, ink.shape))
 
 
-def on_a_table(ink: np.ndarray, chance: Chance) -> bytes:
+def on_a_table(ink: np.ndarray, rng: np.random.Generator) -> bytes:
     page = np.pad(235 * (1 - 0.85 * ink), ((30, 0), (0, 40)), constant_values=50)
-    return photo(page * shade(page, chance) + chance.normal(0, 5, page.shape))
+    return photo(page * shade(page, rng) + rng.normal(0, 5, page.shape))
 
 
-def yellow_ink(ink: np.ndarray, chance: Chance) -> bytes:
+def yellow_ink(ink: np.ndarray, rng: np.random.Generator) -> bytes:
     return photo(255 - ink[..., np.newaxis] * (255 - np.array([250, 220, 40])))
 
 
-def dust(ink: np.ndarray, chance: Chance) -> bytes:
+def dust(ink: np.ndarray, rng: np.random.Generator) -> bytes:
     ink = ink.copy()
-    ink[tuple(chance.integers(0, ink.shape, (20, 2)).T)] = 1
+    ink[tuple(rng.integers(0, ink.shape, (20, 2)).T)] = 1
     return photo(255 * (1 - ink))
 
 
-def transparent(ink: np.ndarray, chance: Chance) -> bytes:
+def transparent(ink: np.ndarray, rng: np.random.Generator) -> bytes:
     picture = np.zeros((*ink.shape, 4), np.uint8)
     picture[..., 3] = 255 * ink
-    return encoded(Image.fromarray(picture), "PNG")
+    return png(picture)
 
 
 WAYS = [black_on_white, shadow, noisy_pencil, blackboard, on_a_table, yellow_ink, dust, transparent]
@@ -210,10 +191,10 @@ WAYS = [black_on_white, shadow, noisy_pencil, blackboard, on_a_table, yellow_ink
 
 @pytest.mark.parametrize("way", WAYS)
 def test_digits_drawn_large_are_read_right(
-    digits: Digits, way: Callable[[np.ndarray, Chance], bytes]
+    digits: Digits, way: Callable[[np.ndarray, np.random.Generator], bytes]
 ) -> None:
-    chance, count = np.random.default_rng(0), 20
-    pictures = [way(drawn(image, chance), chance) for image in digits.images[:count, 0]]
+    rng, count = np.random.default_rng(0), 20
+    pictures = [way(drawn(image, rng, (5, 10)), rng) for image in digits.images[:count, 0]]
     images = torch.from_numpy(np.stack([read_picture(picture) for picture in pictures])[:, np.newaxis])
     with torch.no_grad():
         read = networks.load("exact").encode(images).argmax(dim=1)

@@ -1,4 +1,3 @@
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import onnx.utils
 import onnxruntime as ort
 import pytest
 import torch
-from drawing import page_of
+from drawing import page_of, png
 from PIL import Image
 from torch.nn.functional import one_hot
 
@@ -118,15 +117,13 @@ def test_answer_is_uncertain_if_either_probability_is_low(digit: float, sum_: fl
 def test_every_kind_of_picture_gives_the_same_answer(
     predictor: Predictor, images: np.ndarray, tmp_path: Path
 ) -> None:
-    file = io.BytesIO()
-    picture = Image.fromarray(images[7])
-    picture.save(file, "PNG")
-    (tmp_path / "seven.png").write_bytes(file.getvalue())
+    file = png(images[7])
+    (tmp_path / "seven.png").write_bytes(file)
     kinds = [
         images[7],
         images[7].astype(np.float32) / 255,
-        picture,
-        file.getvalue(),
+        Image.fromarray(images[7]),
+        file,
         tmp_path / "seven.png",
         str(tmp_path / "seven.png"),
     ]

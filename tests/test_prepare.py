@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import playwright
 import pytest
+from drawing import drawn, levels
 from numpy.random import Generator
 from PIL import Image
 from scipy import ndimage
@@ -84,10 +85,6 @@ def digits_read_alike(ask: Ask, pixels: Pixels) -> int:
     return 0 if isinstance(expected, str) else len(expected)
 
 
-def levels(page: np.ndarray) -> Pixels:
-    return np.rint(page.clip(0, 255)).astype(np.uint8)
-
-
 # Constants
 
 
@@ -104,17 +101,6 @@ def test_a_constant_that_is_changed_in_python_is_changed_in_prepare_js(
 
 
 # One digit, drawn in many ways
-
-
-def drawn(image: np.ndarray, rng: Generator, scales: tuple[int, int] = (3, 7)) -> np.ndarray:
-    """Draw the image some times as large, off-centre on a page: the share of ink, float [H, W]."""
-    size = 28 * int(rng.integers(*scales))
-    large = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
-    height, width = (int(size * rng.uniform(1.1, 1.8)) for _ in range(2))
-    top, left = int(rng.integers(0, height - size)), int(rng.integers(0, width - size))
-    page = np.zeros((height, width))
-    page[top : top + size, left : left + size] = np.asarray(large) / 255
-    return page
 
 
 def shade(page: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@ import codecs
 import csv
 import errno
 import hashlib
-import io
 import json
 import os
 import re
@@ -29,7 +28,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from drawing import page_of, png
 from pyarrow import dataset
 
 from digitsum import mnist
@@ -44,19 +43,6 @@ from digitsum.scoring.manifest import MANIFEST, Job
 FILES, ROWS = 8, 150
 BROKEN = 3  # the row of each file that shows nothing
 RESULTS = ["number", "sum", "probability", "sum_probability", "consistent", "uncertain", "error"]
-
-
-def png(image: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
-
-
-def row_of(images: np.ndarray) -> bytes:
-    """Draw images side by side on paper, large."""
-    return png(
-        np.pad(np.kron(255 - np.hstack(list(images)), np.ones((3, 3), np.uint8)), 20, constant_values=255)
-    )
 
 
 def write(path: Path, columns: dict[str, Any]) -> Path:
@@ -142,7 +128,7 @@ def test_a_digits_sum_is_the_networks_second_output_also_where_it_contradicts_th
 
 def test_a_row_of_twenty_digits_is_read_and_added_to_exactly(tmp_path: Path) -> None:
     images = mnist.load().images[:, 0]
-    pictures = [row_of(images[:20]), row_of(images[20:23]), b"no picture"]
+    pictures = [png(page_of(*images[:20])), png(page_of(*images[20:23])), b"no picture"]
     write(tmp_path / "a.parquet", {"image": pictures, "n": pa.array([str(10**30), "0", "5"])})
     (part,) = tables.find(str(tmp_path / "a.parquet"))
     assert score_file(part, job(tmp_path / "out", addend=None, addend_column="n")) == (3, 1)
@@ -357,8 +343,8 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_of_pictures_becomes_csv(tmp_path: Path) -> None:
     images = mnist.load().images[:, 0]
     (tmp_path / "pictures" / "deep").mkdir(parents=True)
-    (tmp_path / "pictures" / "deep" / "b.png").write_bytes(row_of(images[20:23]))
-    (tmp_path / "pictures" / "a.png").write_bytes(row_of(images[20:21]))
+    (tmp_path / "pictures" / "deep" / "b.png").write_bytes(png(page_of(*images[20:23])))
+    (tmp_path / "pictures" / "a.png").write_bytes(png(page_of(*images[20:21])))
     (tmp_path / "pictures" / "notes.txt").write_text("no picture")
     os.mkfifo(tmp_path / "pictures" / "pipe.png")
     done = score(f"{tmp_path}/pictures", f"{tmp_path}/out", addend=1000, csv=True)

@@ -3,7 +3,6 @@
 import base64
 import functools
 import http.server
-import io
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from drawing import png
+from drawing import drawn, encoded, png
 from numpy.random import Generator
 from PIL import Image
 from playwright import sync_api
@@ -30,7 +29,7 @@ from test_page import (
     expect_no_contradiction,
     expect_sentence,
 )
-from test_prepare import drawn, photo, shade, transparent, transparent_white, unchanged
+from test_prepare import photo, shade, transparent, transparent_white, unchanged
 
 from digitsum import mnist
 from digitsum.prediction import Predictor
@@ -300,11 +299,11 @@ def test_the_browser_prepares_and_reads_a_picture_as_python_does(
 def test_a_photo_is_turned_as_its_exif_data_say(page: "Page") -> None:
     seven = np.full((120, 100), 255, np.uint8)
     seven[30:90, 60:70] = seven[30:40, 40:70] = 0
-    exif, file = Image.Exif(), io.BytesIO()
+    exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90 degrees clockwise
-    Image.fromarray(seven).transpose(Image.Transpose.ROTATE_90).save(file, "JPEG", exif=exif)
-    image = np.array(read_in(page, file.getvalue())["image"])
-    assert np.abs(image - read_picture(file.getvalue()).ravel()).max() <= 8  # decoders round differently
+    file = encoded(Image.fromarray(seven).transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
+    image = np.array(read_in(page, file)["image"])
+    assert np.abs(image - read_picture(file).ravel()).max() <= 8  # decoders round differently
     assert np.abs(image - read_picture(seven).ravel()).max() <= 8
 
 
@@ -315,8 +314,7 @@ def test_a_large_picture_is_shrunk_as_python_does(page: "Page", shape: tuple[int
     ink = np.asarray(Image.fromarray(drawn(image, rng)).resize(shape[::-1]))
     paper = 230 * (1 - 0.8 * ink) * shade(ink) + rng.normal(0, 4, shape)
     picture = Image.fromarray(np.uint8(paper.clip(0, 255)[..., np.newaxis] * [1, 0.95, 0.85]))
-    file = io.BytesIO()
-    picture.save(file, kind, compress_level=1, quality=90)
-    seen, expected = read_in(page, file.getvalue())["image"], read_picture(file.getvalue())
+    file = encoded(picture, kind, compress_level=1, quality=90)
+    seen, expected = read_in(page, file)["image"], read_picture(file)
     # decoders of JPEG differ by a level, which can move a digit by a pixel, though none of these
     assert np.abs(np.array(seen) - expected.ravel()).max() <= (1 if kind == "PNG" else 8)

@@ -1,5 +1,4 @@
 import errno
-import io
 import json
 import os
 import re
@@ -14,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from drawing import png
 from fsspec.implementations.local import LocalFileSystem
-from PIL import Image
 
 from digitsum import mnist
 from digitsum.errors import InputError
@@ -26,12 +25,6 @@ from digitsum.scoring.tables import find, opened, picture_column, read_rows
 
 IMAGES = mnist.load().images[:3, 0]
 PIXELS = list(IMAGES.reshape(3, 784))
-
-
-def png(image: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
 
 
 def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:

@@ -4,8 +4,8 @@
 //   const images = await readNumber(file);  // an array of them, a row of digits from left to right
 //   mayBeTwo(image, probability)  // whether it may be two digits that touch, however probable one is
 //
-// The twin of imaging.py and of what it imports (decoding.py, ruling.py, pieces.py, morphology.py), step by
-// step, where the reasons for each step stand; their constants come before this. An array here is {height, width, values}, values row by row as
+// The twin of `digitsum.reading` (imaging.py, decoding.py, ruling.py, pieces.py, morphology.py), step by step,
+// where the reasons for each step stand; their constants come before this. An array here is {height, width, values}, values row by row as
 // float32, as there.
 
 const {readPicture, readNumber, mayBeTwo} = (() => {  // the only names that the page sees
