@@ -1,4 +1,4 @@
-// prepare.js, whose path is the argument, outside a browser: a request a line in, {read, picture} or {image,
+// prepare.js, whose path is the argument, outside a browser: a request a line in, {picture} or {image,
 // probability}, and an answer a line out, images, a sentence or whether the image may be two. A picture is
 // {size, width, height, pixels}, RGBA, base64; one without pixels can't be decoded.
 
@@ -36,13 +36,13 @@ class OffscreenCanvas {
 }
 
 const twin = new Function("Refused", "createImageBitmap", "OffscreenCanvas",
-  `${fs.readFileSync(process.argv[2])}; return {readPicture, readNumber, mayBeTwo};`);
-const functions = twin(Refused, createImageBitmap, OffscreenCanvas);
+  `${fs.readFileSync(process.argv[2])}; return {readNumber, mayBeTwo};`);
+const {readNumber, mayBeTwo} = twin(Refused, createImageBitmap, OffscreenCanvas);
 
-async function answer({read, picture, image, probability}) {
-  if (!read) return functions.mayBeTwo(Buffer.from(image, "base64"), probability);
+async function answer({picture, image, probability}) {
+  if (image) return mayBeTwo(Buffer.from(image, "base64"), probability);
   try {
-    return [await functions[read](picture)].flat().map(image => Buffer.from(image).toString("base64"));
+    return (await readNumber(picture)).map(image => Buffer.from(image).toString("base64"));
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     return error.message;

@@ -94,7 +94,7 @@ def test_one_digit_is_a_row_of_one() -> None:
 def test_a_row_is_refused_where_one_digit_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "71.png"
     Image.fromarray(page_of(STEM, TOP, ONE)).save(path)
-    with pytest.raises(ValueError, match=rf"^{path} can't be read: it shows 2 digits, not one; read_number,"):
+    with pytest.raises(ValueError, match=rf"^{path} can't be read: it shows 2 digits, not one; read_number "):
         read_picture(path)
 
 

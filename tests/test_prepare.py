@@ -23,7 +23,7 @@ from scipy import ndimage
 from digitsum import mnist
 from digitsum.reading import decoding, imaging
 from digitsum.reading.decoding import MAX_BYTES, MAX_PIXELS
-from digitsum.reading.imaging import may_be_two, read_number, read_picture
+from digitsum.reading.imaging import may_be_two, read_number
 from digitsum.serving.page import network_script
 
 NODE = Path(playwright.__file__).parent / "driver" / "node"
@@ -57,11 +57,11 @@ def asked(folder: Path) -> Iterator[Ask]:
     assert node.returncode == 0
 
 
-def reading(ask: Ask, pixels: Pixels, read: str = "readNumber") -> str | np.ndarray:
+def reading(ask: Ask, pixels: Pixels) -> str | np.ndarray:
     """What prepare.js reads in a picture: the images, [K, 28, 28], or the sentence."""
     rgba = np.asarray(Image.fromarray(pixels).convert("RGBA"))
     picture = {"width": rgba.shape[1], "height": rgba.shape[0], "pixels": base64_of(rgba)}
-    answer = ask(read=read, picture=picture)
+    answer = ask(picture=picture)
     return answer if isinstance(answer, str) else np.stack([image_of(each) for each in answer])
 
 
@@ -316,22 +316,18 @@ def test_what_may_be_two_is_told_alike(ask: Ask) -> None:
         (np.zeros((1, 1)), "no ink stands out from its background"),
         (np.zeros((90, 80, 4)), "no ink stands out from its background"),
         (
-            255 * np.kron([[1, 1, 1, 1, 1], [1, 0, 1, 0, 1], [1, 1, 1, 1, 1]], np.ones((60, 10))),
-            "it shows 2 digits, not one; read_number, ",
-        ),
-        (
             255 * np.kron([[1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 1]], np.ones((40, 10))),
             "its digits don't stand in one row",
         ),
     ],
-    ids=["grey", "noise", "black", "one pixel", "transparent", "two digits", "two lines"],
+    ids=["grey", "noise", "black", "one pixel", "transparent", "two lines"],
 )
-def test_a_picture_without_one_digit_is_refused_in_the_same_words(
+def test_a_picture_without_a_number_is_refused_in_the_same_words(
     ask: Ask, page: np.ndarray, sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"^the picture can't be read: {sentence}") as refusal:
-        read_picture(levels(page))
-    assert reading(ask, levels(page), "readPicture") == str(refusal.value)
+        read_number(levels(page))
+    assert reading(ask, levels(page)) == str(refusal.value)
 
 
 def test_too_many_bytes_or_pixels_and_what_is_no_picture_are_refused(ask: Ask) -> None:
@@ -347,4 +343,4 @@ def test_too_many_bytes_or_pixels_and_what_is_no_picture_are_refused(ask: Ask) -
         ),
     ]
     for picture, sentence in refusals:
-        assert ask(read="readNumber", picture=picture) == f"the picture can't be read: {sentence}"
+        assert ask(picture=picture) == f"the picture can't be read: {sentence}"

@@ -93,7 +93,7 @@ def read_picture(picture: Picture) -> UInt8Array:
     if len(images) > 1:
         raise InputError(
             f"{_name(picture)} can't be read: it shows {len(images)} digits, not one;"
-            " read_number, `digitsum predict` and POST /predict read rows of digits"
+            " read_number and `digitsum predict` read rows of digits"
         )
     return cast(UInt8Array, images[0])
 

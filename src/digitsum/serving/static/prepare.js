@@ -1,23 +1,15 @@
 // Any picture of a handwritten digit, or of a number, prepared as MNIST's images were, in the browser.
 //
-//   const image = await readPicture(file);  // Uint8Array of 28 x 28, 0 background, 255 ink
-//   const images = await readNumber(file);  // an array of them, a row of digits from left to right
+//   const images = await readNumber(file);  // of each digit, from left to right: Uint8Array of 28 x 28, 255 ink
 //   mayBeTwo(image, probability)  // whether it may be two digits that touch, however probable one is
 //
 // The twin of `digitsum.reading` (imaging.py, decoding.py, ruling.py, pieces.py, morphology.py), step by step,
-// where the reasons for each step stand; their constants come before this. An array here is {height, width, values}, values row by row as
-// float32, as there.
+// where the reasons for each step stand; their constants come before this. An array here is {height, width,
+// values}, values row by row as float32, as there.
 
-const {readPicture, readNumber, mayBeTwo} = (() => {  // the only names that the page sees
+const {readNumber, mayBeTwo} = (() => {  // the only names that the page sees
 
 const STRIP = 1_000_000;  // pixels of a picture that are drawn at a time
-
-async function readPicture(picture) {
-  const images = await readNumber(picture);
-  if (images.length === 1) return images[0];
-  throw new Refused(`the picture can't be read: it shows ${images.length} digits, not one;`
-    + " read_number, `digitsum predict` and POST /predict read rows of digits");
-}
 
 async function readNumber(picture) {
   try {
@@ -613,5 +605,5 @@ function padEdge({height, width, values}, by) {
   return wide;
 }
 
-return {readPicture, readNumber, mayBeTwo};
+return {readNumber, mayBeTwo};
 })();
