@@ -33,7 +33,7 @@ from digitsum.prediction import CERTAIN, Predictor
 WITHOUT: dict[str, dict[str, Any]] = {
     "everything": {},
     "without outliers": {"outliers": 0.0},
-    "without hands": {"hands": 0.0},
+    "without synthetic digits": {"hands": 0.0},
     "without damage": {"damage": False},
 }
 HEADS = ("MNIST", "uncertain", "non-digits: certain", "hands", "errors certain", "robustness")

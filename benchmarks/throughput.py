@@ -84,7 +84,7 @@ def print_ways(rounds: int) -> None:
     seconds = quickest([partial(run, ignore, way) for way in ways.values()], rounds)
     for way, second in zip(ways, seconds, strict=True):
         print(f"{way:<13}  {IMAGES / second:8.0f}")
-    print("\n images  dealing, s  an epoch's loading, s  pixels, MB  memory beside them, MB")
+    print("\n images  addends, s  an epoch's loading, s  pixels, MB  memory beside them, MB")
     for count in (5_000, 60_000, 600_000):
         print("{:>7}  {:10.2f}  {:21.2f}  {:10.0f}  {:22.0f}".format(count, *scaling(count)), flush=True)
 
@@ -172,16 +172,16 @@ def ignore(batch: Item) -> None:
 
 
 def scaling(count: int) -> tuple[float, float, float, float]:
-    """Deal and load `count` images: seconds of both, megabytes of pixels and of what is beside them."""
+    """Assign addends and load `count` images: seconds of both, megabytes of pixels and of what is beside them."""
     digits = mnist.load()
     images = np.resize(digits.images, (count, 1, 28, 28))
     labels = np.resize(digits.labels, count)
     before, start = peak_memory(), time.perf_counter()
     dataset = DigitSumDataset(Digits(images, labels))
-    dealt = time.perf_counter()
+    assigned = time.perf_counter()
     for batch in loader(dataset, BATCH, SubsetRandomSampler(range(count))):
         ignore(batch)
-    return dealt - start, time.perf_counter() - dealt, images.nbytes / 1e6, peak_memory() - before
+    return assigned - start, time.perf_counter() - assigned, images.nbytes / 1e6, peak_memory() - before
 
 
 def peak_memory() -> float:

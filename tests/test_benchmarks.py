@@ -100,13 +100,6 @@ def test_a_machine_is_described_with_its_threads_and_versions(monkeypatch: pytes
     assert runtime.startswith("ONNX Runtime ")
 
 
-def test_the_mean_of_rows_is_shown_and_of_several_their_deviation() -> None:
-    shown: list[tuple[str, list[float]]] = []
-    for rows in ([[1.0, 2.0]], [[1.0, 2.0], [3.0, 2.0]]):
-        script.print_spread(rows, lambda name, row: shown.append((name, row.tolist())))
-    assert shown == [("mean", [1, 2]), ("mean", [2, 2]), ("  sd", [pytest.approx(2**0.5), 0])]
-
-
 @pytest.fixture
 def images() -> torch.Tensor:
     return torch.from_numpy(mnist.load().images[:100])
