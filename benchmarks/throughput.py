@@ -172,7 +172,7 @@ def ignore(batch: Item) -> None:
 
 
 def scaling(count: int) -> tuple[float, float, float, float]:
-    """Assign addends and load `count` images: seconds of both, megabytes of pixels and of what is beside them."""
+    """Assign addends and load images: seconds of both, megabytes of pixels and of what is beside them."""
     digits = mnist.load()
     images = np.resize(digits.images, (count, 1, 28, 28))
     labels = np.resize(digits.labels, count)

@@ -62,7 +62,8 @@ mass in 28 x 28. A photo must be prepared first. It always answers with some dig
 nothing, and may be sure of it (`python benchmarks/doubt.py {name}`). The writers of MNIST were American
 census staff and pupils around 1990; other hands are read less well (`python benchmarks/hands.py {name}`).
 """
-ADDED = """- To each batch were added: synthetic digits, drawn from stroke templates of many countries' handwriting,
+ADDED = """\
+- To each batch were added: synthetic digits, drawn from stroke templates of many countries' handwriting,
   {hands} of its size, and non-digits, {outliers:.0%} of it, for which all ten should be equally
   probable: scribbles, Latin and Cyrillic letters of fonts, rings that are dented or have strokes in them or
   around them, digits that are struck out, two digits in one frame, turned and mirrored digits, digits with
