@@ -61,7 +61,7 @@ def test_the_ends_of_the_bounds_are_accepted() -> None:
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    config = Config(data_dir="there", deal="each-epoch", augment=False, network="exact", seed=7)
+    config = Config(data_dir="there", addends="resampled", augment=False, network="exact", seed=7)
     config.save(tmp_path)
     assert Config.load(tmp_path) == config
 
@@ -134,9 +134,11 @@ def test_settings_that_an_earlier_version_had_not_are_completed_with_a_word(
 
 def test_a_setting_whose_default_would_change_what_a_run_did_is_not_completed(tmp_path: Path) -> None:
     settings = asdict(Config())
-    del settings["deal"]
-    (tmp_path / "config.json").write_text(json.dumps(settings | {"addends": "table"}))
-    with pytest.raises(InputError, match=r"config.json isn't that of a run of this version: it lacks deal$"):
+    del settings["addends"]
+    (tmp_path / "config.json").write_text(json.dumps(settings | {"deal": "once"}))
+    with pytest.raises(
+        InputError, match=r"config.json isn't that of a run of this version: it lacks addends$"
+    ):
         Config.load(tmp_path)
 
 

@@ -110,7 +110,7 @@ def test_each_image_is_encoded_once_for_its_ten_addends() -> None:
     assert trials.sum.shape == (5, 10)
 
 
-def test_evaluation_is_deterministic_and_ignores_the_dealt_addends(digits: Digits) -> None:
+def test_evaluation_is_deterministic_and_ignores_the_assigned_addends(digits: Digits) -> None:
     told = Told(torch.randn(256, 10, 10), torch.randn(256, 10, 19))
     first, second = DigitSumDataset(digits, seed=1), DigitSumDataset(digits, seed=2)
     assert not torch.equal(first.addends, second.addends)

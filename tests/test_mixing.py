@@ -44,7 +44,7 @@ def test_a_last_batch_of_one_image_joins_the_one_before(images: int, size: int, 
 
 
 def test_an_epoch_follows_from_the_seed_and_its_number_alone() -> None:
-    config = Config(damage=True, outliers=0.5, deal="each-epoch")
+    config = Config(damage=True, outliers=0.5, addends="resampled")
     batches = batches_of(30, 10, config)
     first, other, again = (list(batches.epoch(number)) for number in (3, 4, 3))
     assert all(torch.equal(one.image, same.image) for one, same in zip(first, again, strict=True))

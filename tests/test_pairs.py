@@ -16,7 +16,7 @@ from torch.utils.data import (
 )
 
 from digitsum.data.digits import Digits
-from digitsum.data.pairs import DigitSumDataset, deal, loader, pair_table, split_loaders
+from digitsum.data.pairs import DigitSumDataset, assign_addends, loader, pair_table, split_loaders
 from digitsum.errors import InputError
 
 DTYPES = (torch.uint8, torch.float32, torch.int64, torch.int64)
@@ -33,7 +33,7 @@ def test_pair_table_has_the_length_of_mnist() -> None:
 
 def test_deal_gives_each_digit_every_addend_equally_often() -> None:
     labels = np.random.default_rng(1).choice(10, size=3007, p=np.arange(1, 11) / 55)
-    table = deal(labels)
+    table = assign_addends(labels)
     assert table["digit"].tolist() == labels.tolist()
     assert (table["sum"] == table["digit"] + table["addend"]).all()
     for digit in range(10):
@@ -44,8 +44,8 @@ def test_deal_gives_each_digit_every_addend_equally_often() -> None:
 
 def test_deal_is_the_same_for_a_seed_and_another_for_another() -> None:
     labels = np.arange(100) % 10
-    assert deal(labels, 1).equals(deal(labels, 1))
-    assert not deal(labels, 1).equals(deal(labels, 2))
+    assert assign_addends(labels, 1).equals(assign_addends(labels, 1))
+    assert not assign_addends(labels, 1).equals(assign_addends(labels, 2))
 
 
 def test_item_is_an_image_and_a_one_hot_addend_with_digit_and_sum(digits: Digits) -> None:
@@ -66,7 +66,7 @@ def test_dataset_shares_the_memory_of_its_images(digits: Digits) -> None:
 def test_deal_anew_changes_the_addends_and_keeps_the_sums_right(digits: Digits) -> None:
     dataset = DigitSumDataset(digits, seed=0)
     before = dataset.addends.clone()
-    dataset.deal(1)
+    dataset.resample_addends(1)
     assert not torch.equal(dataset.addends, before)
     assert torch.equal(dataset.sums, dataset.digits + dataset.addends)
 
@@ -104,7 +104,7 @@ def test_loader_of_a_dataset_that_is_dealt_anew_has_the_new_addends(digits: Digi
     dataset = DigitSumDataset(digits)
     batches = loader(dataset)
     for dealer in (dataset, batches.dataset):
-        dealer.deal(dealer.addends[0].item() + 1)
+        dealer.resample_addends(dealer.addends[0].item() + 1)
         (((_, addends), (_, sums)),) = batches
         assert torch.equal(addends.argmax(dim=1), dataset.addends)
         assert torch.equal(sums, dataset.sums)

@@ -59,9 +59,9 @@ def assert_torchs_equal(name: str, digits: Digits, data: str, split: str) -> Non
     network, count = load(name), len(digits.images)
     read, answer = cut(find_model(name), "linear")
     scores = np.concatenate([read.run(None, {"image": images})[0] for images in np.split(digits.images, 10)])
-    every, dealt = np.indices((10, count))[0], np.arange(count) % 10
+    every, assigned = np.indices((10, count))[0], np.arange(count) % 10
     found = [answer.run(["digit", "sum"], {"linear": scores, "addend": addend}) for addend in every]
-    uncut = Predictor(name, threads=1).probabilities(digits.images, dealt)
+    uncut = Predictor(name, threads=1).probabilities(digits.images, assigned)
     with torch.no_grad():
         encoded = torch.cat([network.encode(images) for images in torch.from_numpy(digits.images).split(200)])
         expected = [network.answer(encoded, one_hot(torch.tensor(addend), 10).float()) for addend in every]
@@ -70,7 +70,7 @@ def assert_torchs_equal(name: str, digits: Digits, data: str, split: str) -> Non
     rights = digits.labels, digits.labels + every
     for i in (0, 1):
         ours, torchs = np.stack([each[i] for each in found]), np.stack([each[i].exp() for each in expected])
-        for output, reference in ((ours, torchs), (uncut[i], torchs[dealt, np.arange(count)])):
+        for output, reference in ((ours, torchs), (uncut[i], torchs[assigned, np.arange(count)])):
             np.testing.assert_allclose(output, reference, rtol=0, atol=1e-5)
             np.testing.assert_array_equal(output.argmax(-1), reference.argmax(-1))
         assert (ours.argmax(-1) == rights[i]).mean() == pytest.approx(accuracies[i], rel=1e-12)

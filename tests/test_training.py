@@ -125,7 +125,7 @@ def test_one_epoch_and_a_resumed_one_give_bit_for_bit_two(
         damage=fresh,
         hands=fresh / 2,
         outliers=fresh / 2,
-        deal="each-epoch" if fresh else "once",
+        addends="resampled" if fresh else "once",
     )
     whole = fit(config, tmp_path / "whole")
 

@@ -36,7 +36,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "data.digits": ["Digits"],
         "networks": ["ConcatNet", "DigitSumNet", "ExactNet", "FastNet", "load"],
         "reading.imaging": ["read_number", "read_picture"],
-        "data.pairs": ["DigitSumDataset", "deal", "pair_table", "split_loaders"],
+        "data.pairs": ["DigitSumDataset", "assign_addends", "pair_table", "split_loaders"],
         "prediction": ["DigitPrediction", "Prediction", "Predictor", "SumPrediction"],
         "reporting.page": ["compare", "write_report"],
         "runs": ["evaluate_held_out", "train"],

@@ -73,10 +73,11 @@ class Config:
     train_fraction: float = _setting(
         0.8, "Data", "The share of the images to train on; the rest is held out.", least=0, most=1, open=True
     )
-    deal: Literal["once", "each-epoch"] = _setting(
-        "once",
+    addends: Literal["fixed", "resampled"] = _setting(
+        "fixed",
         "Data",
-        "When an image is dealt an addend from the pair table: **once**, or **each-epoch** anew.",
+        "Whether each image keeps one addend for the whole run (**fixed**) or draws a new one every epoch"
+        " (**resampled**).",
     )
     augment: bool = _setting(True, "Data", "Rotate, scale, shear, shift and bend each image.")
     damage: bool = _setting(

@@ -155,7 +155,7 @@ def _is_figure(value: object) -> bool:
 
 
 def evaluate(network: DigitSumNet, batches: Iterable[Item], data: str, split: str) -> Evaluation:
-    """Try every image of `batches` with all ten addends; the addend that an item was dealt plays no part.
+    """Try every image of `batches` with all ten addends; the addend that an item has plays no part.
 
     `data` and `split` say what the batches hold. The network comes back in the mode it had. A terminal shows
     how far it is.

@@ -51,7 +51,7 @@ class TrainingBatches:
     loader
         Of the images to train on, with a generator of its own, as `split_loaders` gives it.
     config
-        Of which `augment`, `damage`, `hands`, `outliers`, `deal` and `seed` count.
+        Of which `augment`, `damage`, `hands`, `outliers`, `addends` and `seed` count.
 
     Examples
     --------
@@ -88,8 +88,8 @@ class TrainingBatches:
         seed = 10_000 * self.config.seed + number
         torch.manual_seed(seed + (rank << 48))  # beyond what the seed of a run may be
         self.loader.generator.manual_seed(seed)
-        if self.config.deal == "each-epoch":
-            self.loader.dataset.deal(seed)  # type: ignore[attr-defined]
+        if self.config.addends == "resampled":
+            self.loader.dataset.resample_addends(seed)  # type: ignore[attr-defined]
         for batch in self._loaded():
             (image, addend), (digit, sum_) = batch if self.hands is None else self._mix_in(batch, self.hands)
             whole = [part.to(device) for part in (image, addend, digit, sum_)]

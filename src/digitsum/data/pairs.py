@@ -1,6 +1,6 @@
 """The pair table, the Dataset of (image, addend) -> (digit, sum), and its 80/20 loaders.
 
-Every image meets one dealt addend an epoch; the exhaustive evaluation alone meets all ten.
+Every image meets one addend an epoch; the exhaustive evaluation alone meets all ten.
 """
 
 from collections.abc import Iterable
@@ -41,8 +41,8 @@ def pair_table(length: int = 60_000) -> pd.DataFrame:
     return pd.DataFrame({"addend": addend, "digit": digit, "sum": addend + digit})
 
 
-def deal(labels: np.ndarray, seed: int = 0) -> pd.DataFrame:
-    """Give each image a row of the pair table that has its digit.
+def assign_addends(labels: np.ndarray, seed: int = 0) -> pd.DataFrame:
+    """Assign each image a row of the pair table that has its digit.
 
     Within each digit every addend occurs equally often, give or take one, in random order: the images'
     addend then says nothing about their digit.
@@ -59,7 +59,7 @@ def deal(labels: np.ndarray, seed: int = 0) -> pd.DataFrame:
 
     Examples
     --------
-    >>> deal(np.array([3, 3, 3, 8]), seed=0)["digit"].tolist()
+    >>> assign_addends(np.array([3, 3, 3, 8]), seed=0)["digit"].tolist()
     [3, 3, 3, 8]
     """
     random = np.random.default_rng(seed)
@@ -74,7 +74,7 @@ def deal(labels: np.ndarray, seed: int = 0) -> pd.DataFrame:
 
 
 class DigitSumDataset(Dataset[Item]):
-    """(image, addend) -> (digit, sum), one dealt addend an image.
+    """(image, addend) -> (digit, sum), one addend an image.
 
     An item is `(image uint8 [1, 28, 28], addend one-hot float32 [10]), (digit int64 [], sum int64 [])`, and
     of several numbers, a slice or a list, each of the four has them in its first dimension. The images are
@@ -93,11 +93,11 @@ class DigitSumDataset(Dataset[Item]):
     def __init__(self, digits: Digits, seed: int = 0) -> None:
         self.images = torch.from_numpy(digits.images)
         self.digits = torch.from_numpy(digits.labels)
-        self.deal(seed)
+        self.resample_addends(seed)
 
-    def deal(self, seed: int) -> None:
-        """Deal the addends anew (`deal`)."""
-        table = deal(self.digits.numpy(), seed)
+    def resample_addends(self, seed: int) -> None:
+        """Assign new addends to the images (`assign_addends`)."""
+        table = assign_addends(self.digits.numpy(), seed)
         self.addends = torch.tensor(table["addend"].to_numpy())
         self.sums = torch.tensor(table["sum"].to_numpy())
 
@@ -113,7 +113,7 @@ class _Batched(DigitSumDataset):
     """The same dataset, of which a DataLoader takes a batch at once: one gather, and nothing to collate."""
 
     def __init__(self, dataset: DigitSumDataset) -> None:
-        self.__dict__ = dataset.__dict__  # shared: when one is dealt anew, so is the other
+        self.__dict__ = dataset.__dict__  # shared: when one gets new addends, so does the other
 
     def __getitems__(self, indices: list[int]) -> Item:
         index = torch.tensor(indices)

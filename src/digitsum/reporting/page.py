@@ -166,7 +166,7 @@ def _data(run: _Run) -> Section:
         "trained": len(trained),
         "held_out": len(held_out),
         "table": pair_table(),
-        "dealt": pd.crosstab(dataset.digits[trained].numpy(), dataset.addends[trained].numpy()),
+        "assigned": pd.crosstab(dataset.digits[trained].numpy(), dataset.addends[trained].numpy()),
         "samples": [
             {
                 "picture": _picture(dataset.images[i].numpy()),
