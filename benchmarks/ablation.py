@@ -32,8 +32,8 @@ from digitsum.prediction import CERTAIN, Predictor
 
 WITHOUT: dict[str, dict[str, Any]] = {
     "everything": {},
-    "without outliers": {"outliers": 0.0},
-    "without synthetic digits": {"hands": 0.0},
+    "without non-digits": {"non_digits": 0.0},
+    "without synthetic digits": {"synthetic_digits": 0.0},
     "without damage": {"damage": False},
 }
 HEADS = ("MNIST", "uncertain", "non-digits: certain", "hands", "errors certain", "robustness")

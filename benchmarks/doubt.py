@@ -22,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 from script import make_parser, record
 
 from digitsum import mnist
-from digitsum.data.outliers import letter, ring, scribble, spoil, struck
+from digitsum.data.non_digits import letter, ring, scribble, spoil, struck
 from digitsum.prediction import CERTAIN, Predictor
 
 COUNT = 100  # of a kind

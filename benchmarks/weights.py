@@ -4,7 +4,7 @@ python benchmarks/weights.py exact concat [--runs runs]
 
 Their settings are those of the rows of that name in accuracy.py. `exact` is trained for longer, in two
 stages, and beside MNIST's training split on digits drawn from strokes (`strokes.py`), in the second stage on
-more of them, and on non-digits (`outliers.py`); its weights are the average of both stages'.
+more of them, and on non-digits (`non_digits.py`); its weights are the average of both stages'.
 doubt.py, hands.py and ablation.py show what comes of that.
 """
 
@@ -27,9 +27,9 @@ from digitsum.training.calibration import calibrate
 from digitsum.training.loop import fit
 from digitsum.training.state import Row, load_parts
 
-EXACT = replace(ROWS["exact"], epochs=40, hands=0.1, outliers=0.15)
+EXACT = replace(ROWS["exact"], epochs=40, synthetic_digits=0.1, non_digits=0.15)
 STAGES = {  # each starts from the weights of the one before
-    "exact": (EXACT, replace(EXACT, epochs=10, learning_rate=1.5e-3, hands=0.3, seed=1)),
+    "exact": (EXACT, replace(EXACT, epochs=10, learning_rate=1.5e-3, synthetic_digits=0.3, seed=1)),
     "concat": (ROWS["concat"],),
 }
 CARD = """# {name}: the trained {network} network that comes with digitsum
@@ -64,7 +64,7 @@ census staff and pupils around 1990; other hands are read less well (`python ben
 """
 ADDED = """\
 - To each batch were added: synthetic digits, drawn from stroke templates of many countries' handwriting,
-  {hands} of its size, and non-digits, {outliers:.0%} of it, for which all ten should be equally
+  {synthetic_digits} of its size, and non-digits, {non_digits:.0%} of it, for which all ten should be equally
   probable: scribbles, Latin and Cyrillic letters of fonts, rings that are dented or have strokes in them or
   around them, digits that are struck out, two digits in one frame, turned and mirrored digits, digits with
   their quarters shuffled.
@@ -120,7 +120,7 @@ def place(name: str, runs: list[Path]) -> None:
 def card(name: str, runs: list[Path], evaluation: Evaluation) -> str:
     """Write the model card."""
     stages = STAGES[name]
-    config, hands = stages[0], ", then ".join(f"{stage.hands:.0%}" for stage in stages)
+    config, synthetic = stages[0], ", then ".join(f"{stage.synthetic_digits:.0%}" for stage in stages)
     logs = [np.genfromtxt(run / "metrics.csv", delimiter=",", names=True) for run in runs]
     return CARD.format(
         name=name,
@@ -129,7 +129,9 @@ def card(name: str, runs: list[Path], evaluation: Evaluation) -> str:
         train_images=round(config.train_fraction * mnist.COUNTS["train"]),
         minutes=sum(log["seconds"].sum() for log in logs) / 60,
         damaged=", and every other one damaged" if config.damage else "",
-        added=ADDED.format(hands=hands, outliers=config.outliers) if config.outliers else "",
+        added=ADDED.format(synthetic_digits=synthetic, non_digits=config.non_digits)
+        if config.non_digits
+        else "",
         **asdict(evaluation),
     )
 

@@ -16,7 +16,7 @@ from torch.nn.functional import nll_loss, one_hot
 from digitsum import mnist
 from digitsum.addition import AdditionDataset
 from digitsum.config import Config
-from digitsum.data.outliers import FONTS
+from digitsum.data.non_digits import FONTS
 from digitsum.data.pairs import DigitSumDataset
 from digitsum.networks import FastNet
 from digitsum.prediction import Predictor

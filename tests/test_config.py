@@ -122,13 +122,13 @@ def test_settings_that_an_earlier_version_had_not_are_completed_with_a_word(
 ) -> None:
     config = Config(width=8, seed=3)
     settings = asdict(config)
-    for name in ("damage", "hands", "outliers", "label_smoothing", "start_from"):
+    for name in ("damage", "synthetic_digits", "non_digits", "label_smoothing", "start_from"):
         del settings[name]
     (tmp_path / "config.json").write_text(json.dumps(settings))
     assert Config.load(tmp_path) == Config.load(tmp_path) == config
     assert caplog.messages == [
         f"{tmp_path / 'config.json'} is of an earlier version, its settings are completed: damage False,"
-        " hands 0.0, outliers 0.0, start_from None, label_smoothing 0.0"
+        " synthetic_digits 0.0, non_digits 0.0, start_from None, label_smoothing 0.0"
     ]
 
 

@@ -308,11 +308,11 @@ def test_a_file_cut_short_is_refused_wherever_it_is_cut(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_a_damaged_file_is_read_or_refused_and_nothing_else(kind: str) -> None:
-    whole, chance = encoded(Image.fromarray(PAGE), kind), np.random.default_rng(0)
+    whole, rng = encoded(Image.fromarray(PAGE), kind), np.random.default_rng(0)
     for _ in range(40):
         damaged = bytearray(whole)
-        for place in chance.integers(0, min(len(damaged), 300), 3):
-            damaged[place] = chance.integers(256)
+        for place in rng.integers(0, min(len(damaged), 300), 3):
+            damaged[place] = rng.integers(256)
         try:
             assert read_picture(bytes(damaged)).shape == (28, 28)
         except ValueError as error:

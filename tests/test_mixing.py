@@ -44,7 +44,7 @@ def test_a_last_batch_of_one_image_joins_the_one_before(images: int, size: int, 
 
 
 def test_an_epoch_follows_from_the_seed_and_its_number_alone() -> None:
-    config = Config(damage=True, outliers=0.5, addends="resampled")
+    config = Config(damage=True, non_digits=0.5, addends="resampled")
     batches = batches_of(30, 10, config)
     first, other, again = (list(batches.epoch(number)) for number in (3, 4, 3))
     assert all(torch.equal(one.image, same.image) for one, same in zip(first, again, strict=True))
@@ -73,7 +73,7 @@ def test_a_batch_of_too_few_images_to_share_is_every_process_s() -> None:
 
 def test_synthetic_digits_are_mixed_in_and_non_digits_go_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixing, "DRAWN", 50)
-    batches = batches_of(20, 10, Config(augment=False, hands=0.3, outliers=0.5))
+    batches = batches_of(20, 10, Config(augment=False, synthetic_digits=0.3, non_digits=0.5))
     for batch in batches.epoch(0):
         assert len(batch.image) == len(batch.addend) == len(batch.digit) == batch.size == 13
         assert torch.equal(batch.sum, batch.digit + batch.addend.argmax(1))
@@ -87,5 +87,5 @@ def test_so_few_non_digits_are_asked_for_that_none_of_them_is_a_drawn_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(mixing, "DRAWN", 6)
-    (batch,) = batches_of(3, 8, Config(outliers=0.4)).epoch(0)
+    (batch,) = batches_of(3, 8, Config(non_digits=0.4)).epoch(0)
     assert batch.non_digits.shape == (1, 1, 28, 28)

@@ -23,8 +23,8 @@ def test_pieces_connect_over_corners_and_not_over_the_edge() -> None:
 
 
 def masks() -> dict[str, np.ndarray]:
-    chance = np.random.default_rng(0)
-    noise = {f"{share:.0%}": chance.random((60, 45)) < share for share in (0.01, 0.2, 0.4, 0.6, 0.99)}
+    rng = np.random.default_rng(0)
+    noise = {f"{share:.0%}": rng.random((60, 45)) < share for share in (0.01, 0.2, 0.4, 0.6, 0.99)}
     row, column = np.indices((41, 41))
     rings = np.maximum(abs(row - 20), abs(column - 20)) % 2 == 0
     comb = (column % 2 == 0) | (row == 40)  # whose teeth are joined last

@@ -151,10 +151,10 @@ def read_or_why_not(picture: np.ndarray) -> np.ndarray | str:
 
 def test_images_are_told_from_drawings_as_read_number_does() -> None:
     """Those as MNIST's come back as they are; counts and brightnesses lie on both sides of the rule."""
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     images = np.zeros((60, 784), np.uint8)
     for image, (count, brightest) in zip(images, [(391, 128), (392, 128), (391, 127)] * 20, strict=True):
-        image[chance.permutation(784)[:count]] = chance.integers(1, brightest + 1, count)
+        image[rng.permutation(784)[:count]] = rng.integers(1, brightest + 1, count)
         image[image.argmax()] = brightest
     for row, image in zip(read_rows(pa.array(list(images))), images.reshape(-1, 28, 28), strict=True):
         np.testing.assert_array_equal(row, read_or_why_not(image))

@@ -21,7 +21,7 @@ from digitsum import mnist
 from digitsum.config import PRESETS, Config
 from digitsum.data import mixing
 from digitsum.data.digits import Digits
-from digitsum.data.outliers import draw_outliers
+from digitsum.data.non_digits import draw_non_digits
 from digitsum.data.strokes import draw_digits
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate, run_trials
@@ -123,8 +123,8 @@ def test_one_epoch_and_a_resumed_one_give_bit_for_bit_two(
         network=network,
         augment=fresh,
         damage=fresh,
-        hands=fresh / 2,
-        outliers=fresh / 2,
+        synthetic_digits=fresh / 2,
+        non_digits=fresh / 2,
         addends="resampled" if fresh else "once",
     )
     whole = fit(config, tmp_path / "whole")
@@ -272,8 +272,8 @@ def test_label_smoothing_holds_the_confidence_down(quick: Config, tmp_path: Path
 
 @pytest.mark.usefixtures("_few_are_drawn")
 def test_outliers_teach_doubt_of_what_is_no_digit(quick: Config, tmp_path: Path) -> None:
-    things = torch.from_numpy(draw_outliers(20, np.random.default_rng(1)))[:, None]
-    *_, last = fit(replace(quick, outliers=1.0), tmp_path / "run")
+    things = torch.from_numpy(draw_non_digits(20, np.random.default_rng(1)))[:, None]
+    *_, last = fit(replace(quick, non_digits=1.0), tmp_path / "run")
     log_digit, _ = load(tmp_path / "run")(things, torch.eye(10)[[0] * 20])
     assert last["digit_accuracy"] == 1
     assert last["digit_nll"] < 0.5
@@ -283,7 +283,7 @@ def test_outliers_teach_doubt_of_what_is_no_digit(quick: Config, tmp_path: Path)
 @pytest.mark.usefixtures("_few_are_drawn")
 def test_drawn_hands_are_learnt_beside_the_data(quick: Config, tmp_path: Path) -> None:
     images, digits = draw_digits(50, np.random.default_rng(0))
-    *_, last = fit(replace(quick, network="exact", hands=1.0), tmp_path / "run")
+    *_, last = fit(replace(quick, network="exact", synthetic_digits=1.0), tmp_path / "run")
     log_digit, _ = load(tmp_path / "run")(torch.from_numpy(images)[:, None], torch.eye(10)[[0] * 50])
     assert last["joint_accuracy"] == 1
     assert np.mean(log_digit.argmax(dim=1).numpy() == digits) > 0.6

@@ -85,19 +85,19 @@ class Config:
         "Data",
         "Damage half of the images: noise, specks, blur, stripes, light, covered or lost pixels.",
     )
-    hands: float = _setting(
+    synthetic_digits: float = _setting(
         0.0,
         "Data",
-        "Digits drawn from strokes, in the forms in which the world writes them, that are added to each"
-        " batch, as a share of it.",
+        "Synthetic digits, drawn from stroke templates of many countries' handwriting, to add to each batch,"
+        " as a fraction of its size.",
         least=0,
         most=1,
     )
-    outliers: float = _setting(
+    non_digits: float = _setting(
         0.0,
         "Data",
-        "Things that are no digit, for which all ten should be equally probable, that are added to each"
-        " batch, as a share of it.",
+        "Non-digits (letters, scribbles, struck-out digits), for which all ten digits should be equally"
+        " probable, to add to each batch, as a fraction of its size.",
         least=0,
         most=1,
     )

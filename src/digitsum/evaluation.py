@@ -1,4 +1,4 @@
-"""How right a network is: every image with all ten addends, no chance, no averages of averages."""
+"""How right a network is: every image with all ten addends, no rng, no averages of averages."""
 
 import json
 import math

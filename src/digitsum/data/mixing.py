@@ -12,11 +12,11 @@ from torch.utils.data import DataLoader
 from digitsum.config import Config
 from digitsum.data.augmentation import damage, distort
 from digitsum.data.digits import Digits
-from digitsum.data.outliers import draw_outliers, spoil
+from digitsum.data.non_digits import draw_non_digits, spoil
 from digitsum.data.pairs import DigitSumDataset, Item
 from digitsum.data.strokes import draw_digits
 
-DRAWN = 20_000  # digits, and as many things that are none, are drawn once a run
+DRAWN = 20_000  # synthetic digits, and as many non-digits, are drawn once a run
 
 
 class Batch(NamedTuple):
@@ -51,13 +51,13 @@ class TrainingBatches:
     loader
         Of the images to train on, with a generator of its own, as `split_loaders` gives it.
     config
-        Of which `augment`, `damage`, `hands`, `outliers`, `addends` and `seed` count.
+        Of which `augment`, `damage`, `synthetic_digits`, `non_digits`, `addends` and `seed` count.
 
     Examples
     --------
     >>> from digitsum.data.pairs import split_loaders
     >>> dataset = DigitSumDataset(Digits(np.zeros((10, 1, 28, 28), np.uint8), np.arange(10)))
-    >>> batches = TrainingBatches(split_loaders(dataset, batch_size=5)[0], Config(outliers=0.4))
+    >>> batches = TrainingBatches(split_loaders(dataset, batch_size=5)[0], Config(non_digits=0.4))
     >>> [(batch.image.shape[0], batch.non_digits.shape[0]) for batch in batches.epoch(0)]
     [(5, 2), (3, 1)]
     """
@@ -65,13 +65,13 @@ class TrainingBatches:
     def __init__(self, loader: DataLoader[Item], config: Config) -> None:
         self.loader, self.config = loader, config
         rng = np.random.default_rng(config.seed)
-        self.hands: DigitSumDataset | None = None
-        if config.hands > 0:
+        self.synthetic: DigitSumDataset | None = None
+        if config.synthetic_digits > 0:
             images, labels = draw_digits(DRAWN, rng)
-            self.hands = DigitSumDataset(Digits(images[:, None], labels), config.seed)
+            self.synthetic = DigitSumDataset(Digits(images[:, None], labels), config.seed)
         self.drawn: Tensor | None = None
-        if config.outliers > 0:
-            self.drawn = torch.from_numpy(draw_outliers(DRAWN, rng)[:, None])
+        if config.non_digits > 0:
+            self.drawn = torch.from_numpy(draw_non_digits(DRAWN, rng)[:, None])
 
     def __len__(self) -> int:
         """Count the batches of an epoch; a last one of one image joins the one before it."""
@@ -91,7 +91,9 @@ class TrainingBatches:
         if self.config.addends == "resampled":
             self.loader.dataset.resample_addends(seed)  # type: ignore[attr-defined]
         for batch in self._loaded():
-            (image, addend), (digit, sum_) = batch if self.hands is None else self._mix_in(batch, self.hands)
+            (image, addend), (digit, sum_) = (
+                batch if self.synthetic is None else self._mix_in(batch, self.synthetic)
+            )
             whole = [part.to(device) for part in (image, addend, digit, sum_)]
             # of one image there are no batch statistics
             own = slice(rank, None, world_size) if len(digit) >= 2 * world_size else slice(None)
@@ -106,11 +108,11 @@ class TrainingBatches:
         yield from islice(batches, len(self) - 1)
         yield _join(*batches)
 
-    def _mix_in(self, batch: Item, hands: DigitSumDataset) -> Item:
+    def _mix_in(self, batch: Item, synthetic: DigitSumDataset) -> Item:
         """Mix some of the digits that were drawn into a batch, in random order."""
         rng = self.loader.generator
-        count = round(self.config.hands * len(batch[1][0]))
-        drawn = hands[torch.randint(len(hands), (count,), generator=rng)]
+        count = round(self.config.synthetic_digits * len(batch[1][0]))
+        drawn = synthetic[torch.randint(len(synthetic), (count,), generator=rng)]
         (image, addend), (digit, sum_) = _join(batch, drawn)
         order = torch.randperm(len(digit), generator=rng)
         return (image[order], addend[order]), (digit[order], sum_[order])
@@ -126,7 +128,7 @@ class TrainingBatches:
 
     def _non_digits(self, image: Tensor, digit: Tensor, drawn: Tensor) -> Tensor:
         """Return non-digits, half of them drawn and half made of the images, in random order."""
-        count = round(self.config.outliers * len(image))
+        count = round(self.config.non_digits * len(image))
         chosen = drawn[torch.randint(len(drawn), (count // 2,))].to(image.device)
         chosen = distort(chosen) if self.config.augment else chosen.float()
         both = torch.cat([chosen, spoil(image.float(), digit, count - count // 2)])

@@ -110,7 +110,7 @@ FORMS: dict[int, tuple[tuple[str, ...], ...]] = {
 }
 
 
-def draw_digits(count: int, chance: np.random.Generator) -> tuple[UInt8Array, Int64Array]:
+def draw_digits(count: int, rng: np.random.Generator) -> tuple[UInt8Array, Int64Array]:
     """Draw digits, each equally often, give or take one, in forms and hands at random.
 
     Returns
@@ -124,13 +124,13 @@ def draw_digits(count: int, chance: np.random.Generator) -> tuple[UInt8Array, In
     >>> images.shape, np.bincount(digits)
     ((20, 28, 28), array([2, 2, 2, 2, 2, 2, 2, 2, 2, 2]))
     """
-    digits = chance.permutation(np.arange(count) % 10)
-    return np.stack([_draw_digit(digit, chance) for digit in digits]), digits
+    digits = rng.permutation(np.arange(count) % 10)
+    return np.stack([_draw_digit(digit, rng) for digit in digits]), digits
 
 
-def _draw_digit(digit: int, chance: np.random.Generator) -> UInt8Array:
-    form = FORMS[digit][chance.integers(len(FORMS[digit]))]
-    return draw([parse(stroke) for stroke in form], chance)
+def _draw_digit(digit: int, rng: np.random.Generator) -> UInt8Array:
+    form = FORMS[digit][rng.integers(len(FORMS[digit]))]
+    return draw([parse(stroke) for stroke in form], rng)
 
 
 def parse(stroke: str) -> Array:
@@ -145,21 +145,21 @@ def parse(stroke: str) -> Array:
     return np.array(stroke.replace(",", "").split(), float).reshape(-1, 2) / 100
 
 
-def draw(strokes: list[Array], chance: np.random.Generator) -> UInt8Array:
+def draw(strokes: list[Array], rng: np.random.Generator) -> UInt8Array:
     """Draw strokes, each float64 [N, 2] in parts of a box, with a hand of its own, uint8 [28, 28]."""
-    wide = TALL * np.clip(WIDTH[0] * np.exp(chance.normal(0, WIDTH[1] / WIDTH[0])), 0.25, 1.1)
-    shape = np.array([[wide, chance.normal(0, TILT) * wide], [-chance.normal(*SLANT) * TALL, TALL]])
-    pen = TALL * chance.uniform(*PEN)
+    wide = TALL * np.clip(WIDTH[0] * np.exp(rng.normal(0, WIDTH[1] / WIDTH[0])), 0.25, 1.1)
+    shape = np.array([[wide, rng.normal(0, TILT) * wide], [-rng.normal(*SLANT) * TALL, TALL]])
+    pen = TALL * rng.uniform(*PEN)
     page = Image.new("L", (PAGE, PAGE))
     brush = ImageDraw.Draw(page)
     for joints in strokes:
-        joints = joints + chance.normal(0, SHAKE, joints.shape)
+        joints = joints + rng.normal(0, SHAKE, joints.shape)
         points = PAGE / 2 + (curve(joints) - 0.5) @ shape
         brush.line([(x, y) for x, y in points], 255, round(pen), "curve")
         for x, y in points[[0, -1]]:  # a pen's ends are round
             brush.circle((x, y), pen / 2, 255)
-    if chance.random() < COARSE:
-        few = round(chance.uniform(*PIXELS) * PAGE / TALL)
+    if rng.random() < COARSE:
+        few = round(rng.uniform(*PIXELS) * PAGE / TALL)
         page = page.resize((few, few), Image.Resampling.BOX).resize(page.size, Image.Resampling.BICUBIC)
     ink = np.asarray(page, np.float32)
     return fit_ink(ink / ink.max())  # a dot on few pixels is faint

@@ -35,7 +35,7 @@ from digitsum.training.optim import one_cycle, set_rate
 from digitsum.training.processes import make_fabric, together
 from digitsum.training.state import LOGGED, Row, begin, goes_on, load_parts, resolve_precision, save, settle
 
-OUTLIER_WEIGHT = 0.5  # of their loss, beside the digits'
+NON_DIGIT_WEIGHT = 0.5  # of their loss, beside the digits'
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 log = logging.getLogger("digitsum")
@@ -154,7 +154,7 @@ def weighted_loss(network: DigitSumNet, batch: Batch, config: Config) -> Tensor:
     digit_loss = nll_loss(log_digit, batch.digit).lerp(-log_digit.mean(), config.label_smoothing)
     loss = config.digit_weight * digit_loss + config.sum_weight * sum_loss
     if len(batch.non_digits):
-        loss = loss - OUTLIER_WEIGHT * log_non_digit.mean()
+        loss = loss - NON_DIGIT_WEIGHT * log_non_digit.mean()
     return loss
 
 

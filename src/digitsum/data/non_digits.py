@@ -1,6 +1,6 @@
-"""Things that are no digit, to train doubt with (Hendrycks, Mazeika and Dietterich, 2019, arXiv:1812.04606).
+"""Non-digits, to train doubt with (Hendrycks, Mazeika and Dietterich, 2019, arXiv:1812.04606).
 
-Scribbles, letters, rings and digits that are struck out are drawn once a run (`draw_outliers`);
+Scribbles, letters, rings and digits that are struck out are drawn once a run (`draw_non_digits`);
 others are made of the digits of a batch (`spoil`): two squeezed into one frame, turned or mirrored ones, and
 ones with their quarters shuffled.
 """
@@ -58,7 +58,7 @@ TURNS = {
 }
 
 
-def draw_outliers(count: int, chance: np.random.Generator) -> UInt8Array:
+def draw_non_digits(count: int, rng: np.random.Generator) -> UInt8Array:
     """Draw scribbles, letters, rings and digits that are struck out in turn, uint8 [N, 28, 28].
 
     Raises
@@ -68,67 +68,67 @@ def draw_outliers(count: int, chance: np.random.Generator) -> UInt8Array:
 
     Examples
     --------
-    >>> draw_outliers(6, np.random.default_rng(0)).shape
+    >>> draw_non_digits(6, np.random.default_rng(0)).shape
     (6, 28, 28)
     """
     kinds = (scribble, letter, scribble, letter, ring, struck)
-    return np.stack([kinds[i % len(kinds)](chance) for i in range(count)])
+    return np.stack([kinds[i % len(kinds)](rng) for i in range(count)])
 
 
-def scribble(chance: np.random.Generator) -> UInt8Array:
+def scribble(rng: np.random.Generator) -> UInt8Array:
     """Draw a few strokes through joints anywhere, or on a grid as those of a sign; or a single long stroke.
 
     All strokes are curved, or all straight; some are closed, and some have a dot.
     """
-    count = chance.integers(1, STROKES, endpoint=True)
+    count = rng.integers(1, STROKES, endpoint=True)
     least, most = JOINTS if count > 1 else LONE
     lines = []
-    for number in chance.integers(least, most, size=count, endpoint=True):
-        line = chance.random((number, 2))
-        lines.append(np.concatenate([line, line[:1]]) if number > 3 and chance.random() < CLOSED else line)
-    if chance.random() < 1 / 2:
+    for number in rng.integers(least, most, size=count, endpoint=True):
+        line = rng.random((number, 2))
+        lines.append(np.concatenate([line, line[:1]]) if number > 3 and rng.random() < CLOSED else line)
+    if rng.random() < 1 / 2:
         lines = [np.rint(line * GRID) / GRID for line in lines]
-    if chance.random() < 1 / 2:
+    if rng.random() < 1 / 2:
         lines = [line[i : i + 2] for line in lines for i in range(len(line) - 1)]
-    if chance.random() < DOTTED:
-        lines.append(chance.random(2) + np.array([[0, 0], [0, DOT]]))
-    return draw([(line - 0.5) * (WIDE, 1) + 0.5 for line in lines], chance)
+    if rng.random() < DOTTED:
+        lines.append(rng.random(2) + np.array([[0, 0], [0, DOT]]))
+    return draw([(line - 0.5) * (WIDE, 1) + 0.5 for line in lines], rng)
 
 
-def ring(chance: np.random.Generator) -> UInt8Array:
+def ring(rng: np.random.Generator) -> UInt8Array:
     """Draw a closed curve that is dented, or has a few strokes in it or around it."""
-    start, corners = 2 * np.pi * chance.random(), chance.integers(*CORNERS)
+    start, corners = 2 * np.pi * rng.random(), rng.integers(*CORNERS)
     angle = np.linspace(start, start + 2 * np.pi, corners, endpoint=False)
-    radius = chance.uniform(*RADIUS, len(angle))
-    least, most, far, half = AROUND if chance.random() < 1 / 2 else INSIDE
-    count = chance.integers(least, most)
+    radius = rng.uniform(*RADIUS, len(angle))
+    least, most, far, half = AROUND if rng.random() < 1 / 2 else INSIDE
+    count = rng.integers(least, most)
     if count < 2:  # one alone may be the slash of a 0
         radius[0] = DENT
     line = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    marks = chance.uniform(-far, far, (count, 1, 2)) + chance.uniform(-half, half, (count, 2, 2))
+    marks = rng.uniform(-far, far, (count, 1, 2)) + rng.uniform(-half, half, (count, 2, 2))
     lines = [np.concatenate([line, line[:1]]), *marks]
-    return draw([each * (WIDE, 1) + 0.5 for each in lines], chance)
+    return draw([each * (WIDE, 1) + 0.5 for each in lines], rng)
 
 
-def struck(chance: np.random.Generator) -> UInt8Array:
+def struck(rng: np.random.Generator) -> UInt8Array:
     """Draw a digit that is struck out by one stroke or two, straight or bent."""
-    forms = FORMS[chance.choice(STRUCK)]
-    lines = [parse(stroke) for stroke in forms[chance.integers(len(forms))]]
-    for _ in range(chance.integers(1, 2, endpoint=True)):
-        angle, length = chance.uniform(-STEEP, STEEP), chance.uniform(*ACROSS)
+    forms = FORMS[rng.choice(STRUCK)]
+    lines = [parse(stroke) for stroke in forms[rng.integers(len(forms))]]
+    for _ in range(rng.integers(1, 2, endpoint=True)):
+        angle, length = rng.uniform(-STEEP, STEEP), rng.uniform(*ACROSS)
         ends = length / 2 * np.outer((-1, 0, 1), (np.cos(angle), np.sin(angle)))
-        lines.append(ends + chance.uniform(0.3, 0.7, 2) + chance.normal(0, LEAN / 2, (3, 2)))
-    return draw(lines, chance)
+        lines.append(ends + rng.uniform(0.3, 0.7, 2) + rng.normal(0, LEAN / 2, (3, 2)))
+    return draw(lines, rng)
 
 
-def letter(chance: np.random.Generator) -> UInt8Array:
+def letter(rng: np.random.Generator) -> UInt8Array:
     """Draw a letter of one of the fonts, slanted and tilted a little."""
-    font = list(FONTS)[chance.integers(len(FONTS))]
+    font = list(FONTS)[rng.integers(len(FONTS))]
     characters = FONTS[font]
     page, middle = Image.new("L", (3 * LETTER, 3 * LETTER)), 3 * LETTER // 2
-    character = characters[chance.integers(len(characters))]
+    character = characters[rng.integers(len(characters))]
     ImageDraw.Draw(page).text((middle, middle), character, 255, _font(font), anchor="mm")
-    slant, tilt = chance.normal(0, LEAN, 2)
+    slant, tilt = rng.normal(0, LEAN, 2)
     back = (1, slant, -slant * middle, tilt, 1, -tilt * middle)
     page = page.transform(page.size, Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
     return fit_ink(np.asarray(page, np.float32) / np.float32(255))
@@ -150,7 +150,7 @@ def _font(name: str) -> ImageFont.FreeTypeFont:
 
 
 def spoil(image: Tensor, digit: Tensor, count: int) -> Tensor:
-    """Make things that are no digit of the digits of a batch.
+    """Make non-digits of the digits of a batch.
 
     Parameters
     ----------

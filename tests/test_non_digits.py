@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from digitsum.data import outliers
-from digitsum.data.outliers import FONTS, draw_outliers, spoil
+from digitsum.data import non_digits
+from digitsum.data.non_digits import FONTS, draw_non_digits, spoil
 
 
 def test_outliers_look_like_mnists_images_differ_and_follow_the_seed() -> None:
-    first, again = (draw_outliers(40, np.random.default_rng(0)) for _ in range(2))
+    first, again = (draw_non_digits(40, np.random.default_rng(0)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert (first.dtype, first.shape) == (np.uint8, (40, 28, 28))
     assert (first.max(axis=(1, 2)) == 255).all()
@@ -22,26 +22,26 @@ def test_no_letter_that_a_digit_looks_like_is_trained_on() -> None:
 @pytest.mark.parametrize("font", FONTS)
 def test_each_font_has_its_letters(font: str) -> None:
     def pixels(character: str) -> bytes:
-        return bytes(outliers._font(font).getmask(character))
+        return bytes(non_digits._font(font).getmask(character))
 
     missing = pixels("\uffff")
     assert missing not in {pixels(character) for character in FONTS[font]}
 
 
 def test_letters_without_matplotlib_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outliers, "find_spec", lambda name: None)
-    outliers._font.cache_clear()
+    monkeypatch.setattr(non_digits, "find_spec", lambda name: None)
+    non_digits._font.cache_clear()
     with pytest.raises(
         ValueError, match=r"^the letters to train doubt with come with matplotlib: pip install"
     ):
-        draw_outliers(2, np.random.default_rng(0))
+        draw_non_digits(2, np.random.default_rng(0))
 
 
 def test_a_font_that_can_t_be_read_is_named() -> None:
     with pytest.raises(
         OSError, match=r"/fonts/ttf/none.ttf, a font that comes with matplotlib, can't be read: c"
     ):
-        outliers._font("none")
+        non_digits._font("none")
 
 
 def test_digits_are_spoilt_in_four_ways() -> None:
@@ -61,7 +61,7 @@ def test_digits_are_spoilt_in_four_ways() -> None:
 def test_each_digit_but_0_is_turned_only_to_what_is_none() -> None:
     torch.manual_seed(0)
     noise = torch.rand(10, 1, 28, 28)
-    for digit, turns in outliers.TURNS.items():
+    for digit, turns in non_digits.TURNS.items():
         spoilt = spoil(noise[:1], torch.tensor([digit]), 200)[50:100, 0].numpy()
         images = [*(np.rot90(noise[0, 0], turn) for turn in (1, 2, 3)), np.fliplr(noise[0, 0])]
         seen = {turn for turn, image in enumerate(images, 1) for made in spoilt if (made == image).all()}
