@@ -36,7 +36,7 @@ def load_parts() -> tuple[DataLoader[Item], DataLoader[Item]]:
 def make_optimizer(network: ConcatNet, steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
     """Make AdamW, and the schedule of its learning rates: up, then down to nothing."""
     layers = dict(network.named_children())
-    rates = [LEARNING_RATE * (SLOW if name in network.started else 1) for name in layers]
+    rates = [LEARNING_RATE * (SLOW if name in network.preset_layers else 1) for name in layers]
     optimizer = torch.optim.AdamW([{"params": layer.parameters()} for layer in layers.values()])
     return optimizer, OneCycleLR(optimizer, max_lr=rates, total_steps=steps)
 

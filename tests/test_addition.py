@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-from digitsum.addition import AdditionDataset, add, columns, known, log_likelihood, total
+from digitsum.addition import AdditionDataset, log_likelihood
 from digitsum.data.digits import Digits
 from digitsum.networks import ExactNet
 
@@ -43,7 +43,7 @@ def test_likelihood_is_that_of_brute_force_over_all_numbers(length: int) -> None
 @pytest.mark.parametrize("length", [4, 7, 8, 33])
 def test_likelihood_of_a_long_sum_is_that_of_a_step_by_step_chain_in_numpy(length: int) -> None:
     log_top, log_bottom = readings(1, length, seed=3), readings(1, length, seed=4)
-    right = total(log_top.argmax(dim=2), log_bottom.argmax(dim=2))
+    right = add_digits(log_top.argmax(dim=2), log_bottom.argmax(dim=2))
     carry = np.array([1.0, 0.0])
     for column in range(length - 1, -1, -1):
         chances = np.convolve(
@@ -68,7 +68,7 @@ def test_likelihood_of_one_digit_and_a_known_addend_is_the_exact_networks() -> N
     for sum_ in range(19):
         possible = (sum_ - addends >= 0) & (sum_ - addends <= 9)
         found = log_likelihood(
-            log_digit[:, None], known(addends[:, None]), digits_of(np.full(40, sum_), length=2)
+            log_digit[:, None], as_log_probabilities(addends[:, None]), digits_of(np.full(40, sum_), length=2)
         )
         torch.testing.assert_close(found[possible], log_sum[possible, sum_])
         assert (found[~possible] < -1e8).all()
@@ -76,7 +76,7 @@ def test_likelihood_of_one_digit_and_a_known_addend_is_the_exact_networks() -> N
 
 def test_columns_are_numpys_convolutions() -> None:
     log_top, log_bottom = readings(2, 3, seed=5), readings(2, 3, seed=6)
-    found = columns(log_top, log_bottom).exp()
+    found = column_sums(log_top, log_bottom).exp()
     for index in np.ndindex(2, 3):
         expected = np.convolve(log_top[index].exp().numpy(), log_bottom[index].exp().numpy())
         np.testing.assert_allclose(found[index], expected, rtol=1e-5)
@@ -87,7 +87,7 @@ def test_gradients_are_finite_even_where_the_right_sum_seems_impossible(sharpnes
     log_top = readings(3, 50, seed=7, sharpness=sharpness).requires_grad_()
     log_bottom = readings(3, 50, seed=8, sharpness=sharpness).requires_grad_()
     random = torch.randint(10, (2, 3, 50), generator=torch.Generator().manual_seed(9))
-    likelihood = log_likelihood(log_top, log_bottom, total(*random))
+    likelihood = log_likelihood(log_top, log_bottom, add_digits(*random))
     likelihood.sum().backward()
     assert likelihood.isfinite().all()
     assert log_top.grad is not None
@@ -97,7 +97,7 @@ def test_gradients_are_finite_even_where_the_right_sum_seems_impossible(sharpnes
 
 def test_gradient_is_that_of_finite_differences() -> None:
     log_top, log_bottom = readings(2, 5, seed=10).double(), readings(2, 5, seed=11).double()
-    right = total(log_top.argmax(dim=2), log_bottom.argmax(dim=2))
+    right = add_digits(log_top.argmax(dim=2), log_bottom.argmax(dim=2))
     assert torch.autograd.gradcheck(
         lambda top, bottom: log_likelihood(top, bottom, right),
         (log_top.requires_grad_(), log_bottom.requires_grad_()),
@@ -106,7 +106,9 @@ def test_gradient_is_that_of_finite_differences() -> None:
 
 def test_known_number_leaves_only_what_the_other_must_be() -> None:
     log_top = readings(1, 2, seed=12)
-    found = log_likelihood(log_top, known(torch.tensor([[5, 8]])), torch.tensor([[1, 0, 5]])).item()
+    found = log_likelihood(
+        log_top, as_log_probabilities(torch.tensor([[5, 8]])), torch.tensor([[1, 0, 5]])
+    ).item()
     assert found == pytest.approx((log_top[0, 0, 4] + log_top[0, 1, 7]).item())  # 105 - 58 = 47
 
 
@@ -122,7 +124,7 @@ def test_shift_trap_costs_far_more_than_a_right_reading() -> None:
     right = torch.eye(10)
     tables = {"right": right, "five": right.roll(5, 1), "one": (right.roll(1, 1) + right.roll(-1, 1)) / 2}
     nats = {
-        name: -log_likelihood(*read_as(digits, table), total(*digits)).mean().item() / 100
+        name: -log_likelihood(*read_as(digits, table), add_digits(*digits)).mean().item() / 100
         for name, table in tables.items()
     }
     assert nats["right"] < 0.05
@@ -142,7 +144,7 @@ def test_likelihood_of_n_digits_takes_log_n_rounds(
 
     monkeypatch.setattr(torch, "logaddexp", logaddexp)
     log_top, log_bottom = readings(1, length, 21), readings(1, length, 22)
-    log_likelihood(log_top, log_bottom, total(log_top.argmax(dim=2), log_bottom.argmax(dim=2)))
+    log_likelihood(log_top, log_bottom, add_digits(log_top.argmax(dim=2), log_bottom.argmax(dim=2)))
     assert len(calls) == rounds
 
 
@@ -150,7 +152,7 @@ def test_total_is_pythons_sum_of_whole_numbers() -> None:
     top, bottom = torch.randint(10, (2, 20, 40), generator=torch.Generator().manual_seed(13))
     for row in range(20):
         number, other, found = (
-            int("".join(map(str, digits[row].tolist()))) for digits in (top, bottom, total(top, bottom))
+            int("".join(map(str, digits[row].tolist()))) for digits in (top, bottom, add_digits(top, bottom))
         )
         assert found == number + other
 
@@ -159,13 +161,13 @@ def test_total_is_pythons_sum_of_whole_numbers() -> None:
 def test_add_finds_the_most_probable_sum_of_all(length: int, sharpness: float) -> None:
     log_top, log_bottom = readings(10, length, 14, sharpness), readings(10, length, 15, sharpness)
     best = [brute_force(*pair).argmax() for pair in zip(log_top, log_bottom, strict=True)]
-    assert add(log_top, log_bottom).tolist() == digits_of(np.array(best), length + 1).tolist()
+    assert most_probable_sums(log_top, log_bottom).tolist() == digits_of(np.array(best), length + 1).tolist()
 
 
 def test_add_can_differ_from_the_digits_read_one_by_one() -> None:
     log_top, log_bottom = readings(50, 3, 16, sharpness=0.5), readings(50, 3, 17, sharpness=0.5)
-    by_digit = total(log_top.argmax(dim=2), log_bottom.argmax(dim=2))
-    best = add(log_top, log_bottom)
+    by_digit = add_digits(log_top.argmax(dim=2), log_bottom.argmax(dim=2))
+    best = most_probable_sums(log_top, log_bottom)
     better = log_likelihood(log_top, log_bottom, best) - log_likelihood(log_top, log_bottom, by_digit)
     assert (better > -1e-5).all()
     assert (better > 0.1).any()
@@ -173,8 +175,15 @@ def test_add_can_differ_from_the_digits_read_one_by_one() -> None:
 
 def test_long_numbers_that_are_read_surely_add_up() -> None:
     top, bottom = torch.randint(10, (2, 3, 500), generator=torch.Generator().manual_seed(18))
-    assert torch.equal(add(known(top), known(bottom)), total(top, bottom))
-    assert log_likelihood(known(top), known(bottom), total(top, bottom)).tolist() == [0.0] * 3
+    assert torch.equal(
+        most_probable_sums(as_log_probabilities(top), as_log_probabilities(bottom)), add_digits(top, bottom)
+    )
+    assert (
+        log_likelihood(
+            as_log_probabilities(top), as_log_probabilities(bottom), add_digits(top, bottom)
+        ).tolist()
+        == [0.0] * 3
+    )
 
 
 def dataset(images: int, length: int, seed: int = 0) -> tuple[Digits, AdditionDataset]:

@@ -20,7 +20,7 @@ from digitsum.networks import NEVER, log_convolve
 from digitsum.search import most_probable_sum
 
 
-def columns(log_top: Tensor, log_bottom: Tensor) -> Tensor:
+def column_sums(log_top: Tensor, log_bottom: Tensor) -> Tensor:
     """Give the distribution of each column's two digits added, without a carry.
 
     Parameters
@@ -43,7 +43,7 @@ def log_likelihood(log_top: Tensor, log_bottom: Tensor, total: Tensor) -> Tensor
     ----------
     log_top, log_bottom
         log P(digit), float32 [B, N, 10], the most significant digit first. A number that is known is
-        `known` of its digits.
+        `as_log_probabilities` of its digits.
     total
         int64 [B, N + 1], the digits of the sum, the most significant first: that one is 0 or 1.
 
@@ -56,10 +56,10 @@ def log_likelihood(log_top: Tensor, log_bottom: Tensor, total: Tensor) -> Tensor
     --------
     >>> top = torch.tensor([[0.0, 0.0, 0.0, 0.75, 0.0, 0.25, 0.0, 0.0, 0.0, 0.0]])  # a 3, perhaps a 5
     >>> log_top = top.clamp_min(1e-9).log()[None]
-    >>> log_likelihood(log_top, known(torch.tensor([[6]])), torch.tensor([[0, 9]])).exp()
+    >>> log_likelihood(log_top, as_log_probabilities(torch.tensor([[6]])), torch.tensor([[0, 9]])).exp()
     tensor([0.7500])
     """
-    steps = _carries(columns(log_top, log_bottom), total[:, 1:])
+    steps = _carries(column_sums(log_top, log_bottom), total[:, 1:])
     # no carry comes in on the right; what goes out on the left is the first digit
     return _chain(steps)[:, :, 0].gather(1, total[:, :1])[:, 0]
 
@@ -82,18 +82,18 @@ def _chain(steps: Tensor) -> Tensor:
     return steps[:, 0]
 
 
-def known(digits: Tensor) -> Tensor:
+def as_log_probabilities(digits: Tensor) -> Tensor:
     """Give the distributions of digits that are known, int64 [B, N] -> float32 [B, N, 10], as logarithms."""
     certain = torch.full((*digits.shape, 10), NEVER, device=digits.device)
     return certain.scatter(-1, digits[..., None], 0.0)
 
 
-def total(top: Tensor, bottom: Tensor) -> Tensor:
+def add_digits(top: Tensor, bottom: Tensor) -> Tensor:
     """Add numbers of any length, int64 [B, N] each -> int64 [B, N + 1], the most significant digit first.
 
     Examples
     --------
-    >>> total(torch.tensor([[9, 5]]), torch.tensor([[0, 7]]))
+    >>> add_digits(torch.tensor([[9, 5]]), torch.tensor([[0, 7]]))
     tensor([[1, 0, 2]])
     """
     added, carry = [], torch.zeros_like(top[:, 0])
@@ -103,11 +103,11 @@ def total(top: Tensor, bottom: Tensor) -> Tensor:
     return torch.stack([carry, *reversed(added)], dim=1)
 
 
-def add(log_top: Tensor, log_bottom: Tensor) -> Tensor:
-    """Find the most probable sum.
+def most_probable_sums(log_top: Tensor, log_bottom: Tensor) -> Tensor:
+    """Return the most probable sums.
 
-    It isn't always the sum of the most probable digits, `total(log_top.argmax(2), log_bottom.argmax(2))`:
-    many pairs of numbers have the same sum, and their probabilities add up.
+    It isn't always the sum of the most probable digits: many pairs of numbers have the same sum, and their
+    probabilities add up.
 
     Parameters
     ----------
@@ -124,7 +124,8 @@ def add(log_top: Tensor, log_bottom: Tensor) -> Tensor:
     >>> top, bottom = torch.zeros(1, 1, 10), torch.zeros(1, 1, 10)
     >>> top[..., [1, 5, 6]] = torch.tensor([0.4, 0.3, 0.3])
     >>> bottom[..., [1, 2]] = torch.tensor([0.55, 0.45])
-    >>> add(top.clamp_min(1e-9).log(), bottom.clamp_min(1e-9).log())  # 1 + 1: 0.22; 5 + 2 or 6 + 1: 0.3
+    >>> log_top, log_bottom = (each.clamp_min(1e-9).log() for each in (top, bottom))
+    >>> most_probable_sums(log_top, log_bottom)  # 1 + 1: 0.22; 5 + 2 or 6 + 1: 0.3
     tensor([[0, 7]])
     """
     top, bottom = (log.double().exp().cpu().numpy() for log in (log_top, log_bottom))
@@ -161,7 +162,7 @@ class AdditionDataset(Dataset[tuple[Tensor, Tensor]]):
         order = np.random.default_rng(seed).permutation(len(digits.images))[: count * 2 * length]
         images, labels = (torch.from_numpy(part[order]) for part in (digits.images, digits.labels))
         self.images = images.view(count, 2, length, *images.shape[1:])
-        self.totals = total(*labels.view(count, 2, length).unbind(1))
+        self.totals = add_digits(*labels.view(count, 2, length).unbind(1))
 
     def __len__(self) -> int:
         return len(self.totals)

@@ -89,15 +89,15 @@ class DigitSumNet(nn.Module, ABC):
         The key in `NETWORKS`.
     config : dict
         What `config.json` says: the network's name and width, and whatever made it, as training adds.
-    started : tuple of str
+    preset_layers : tuple of str
         The layers whose starting values already do their work: training should change them slowly.
-    sum_follows : bool
+    sum_nll_equals_digit_nll : bool
         Whether the sum with a known addend is as probable as the digit, so that its loss is the digit's.
     """
 
     name: str
-    started: tuple[str, ...] = ()
-    sum_follows = False
+    preset_layers: tuple[str, ...] = ()
+    sum_nll_equals_digit_nll = False
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -235,7 +235,7 @@ class ConcatNet(DigitSumNet):
     - The digit layer starts by handing the scores on, the sum layer as the identity above.
 
     All of it stays trainable, and the gradient of the sum's loss reaches the convolutions. But the layers
-    that start right should learn slowly (`started`): what they change makes the two outputs disagree.
+    that start right should learn slowly (`preset_layers`): what they change makes the two outputs disagree.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ class ConcatNet(DigitSumNet):
     SHARPNESS = 8.0  # in training
     EVAL_SHARPNESS = 64.0
     GAP = 5.0  # nats between the scores of the right sum and of its neighbours, before training
-    started = ("addend", "digit", "sum")
+    preset_layers = ("addend", "digit", "sum")
 
     def __init__(self, width: int = 32) -> None:
         super().__init__(width)
@@ -314,14 +314,14 @@ class ExactNet(DigitSumNet):
     """
 
     name = "exact"
-    sum_follows = True
+    sum_nll_equals_digit_nll = True
 
     def __init__(self, width: int = 32) -> None:
         super().__init__(width)
         layers, features = self.make_body(width)
         self.body = nn.Sequential(*layers)
         self.digit = nn.Linear(features, 10)
-        self.add = AddByProbability()
+        self.add_by_probability = AddByProbability()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def make_body(self, width: int) -> tuple[list[nn.Module], int]:
@@ -347,7 +347,7 @@ class ExactNet(DigitSumNet):
 
         The addend may be any distribution, float32 [N, 10], not only one-hot: another image's reading, say.
         """
-        return encoded, self.add(encoded, addend)
+        return encoded, self.add_by_probability(encoded, addend)
 
 
 class FastNet(ExactNet):

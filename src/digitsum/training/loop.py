@@ -32,7 +32,7 @@ from digitsum.files import locked
 from digitsum.networks import NETWORKS, DigitSumNet
 from digitsum.training.calibration import calibrate
 from digitsum.training.optim import one_cycle, set_rate
-from digitsum.training.processes import make_fabric, together
+from digitsum.training.processes import make_fabric, process_group
 from digitsum.training.state import LOGGED, Row, begin, goes_on, load_parts, resolve_precision, save, settle
 
 NON_DIGIT_WEIGHT = 0.5  # of their loss, beside the digits'
@@ -76,7 +76,7 @@ def fit(config: Config, run: str | Path, on_epoch: Callable[[Row], object] | Non
     """
     run = Path(run)
     _keep_freed_memory()
-    with together(run):
+    with process_group(run):
         config = settle(config, run)
         fabric = make_fabric(resolve_precision(config))
         train_loader, held_out_loader = load_parts(config, run if goes_on(run) else None)
@@ -144,7 +144,9 @@ def weighted_loss(network: DigitSumNet, batch: Batch, config: Config) -> Tensor:
     """Return the weighted losses of both outputs and of non-digits: negative log-likelihoods, nats, []."""
     image, count = batch.image, len(batch.image)
     both = torch.cat([image, batch.non_digits]) if len(batch.non_digits) else image
-    if network.sum_follows and config.digit_weight > 0:  # else the labels of the digits aren't to be used
+    if (
+        network.sum_nll_equals_digit_nll and config.digit_weight > 0
+    ):  # else the labels of the digits aren't to be used
         log_both = network.encode(both)
         sum_loss = nll_loss(log_both[:count], batch.digit)
     else:
@@ -190,7 +192,7 @@ def _check_learning(config: Config, images: int) -> None:
             "the network fast compares the images of a batch: --batch-size must be 2 or more, as must be the"
             " images to train on"
         )
-    if config.digit_weight == 0 and not NETWORKS[config.network].sum_follows:
+    if config.digit_weight == 0 and not NETWORKS[config.network].sum_nll_equals_digit_nll:
         log.warning(
             "the network %s learns next to nothing from sums alone (--digit-weight 0): exact and fast do",
             config.network,

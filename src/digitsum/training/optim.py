@@ -13,22 +13,22 @@ Weights = tuple[Tensor, ...] | list[Tensor]
 
 
 def make_optimizer(network: DigitSumNet, config: Config) -> torch.optim.Optimizer:
-    """Make the optimizer; each group's learning rate is its `pace` times the schedule's (`set_rate`).
+    """Make the optimizer; each group's learning rate is its `lr_scale` times the schedule's (`set_rate`).
 
     Layers that start right learn slowly, and don't decay: no small step could restore their scale.
     """
     slow: list[Tensor] = []
     usual: list[Tensor] = []
     for name, parameter in network.named_parameters():
-        (slow if name.split(".")[0] in network.started else usual).append(parameter)
-    groups = [{"params": usual, "pace": 1.0}, {"params": slow, "pace": 0.01, "weight_decay": 0.0}]
+        (slow if name.split(".")[0] in network.preset_layers else usual).append(parameter)
+    groups = [{"params": usual, "lr_scale": 1.0}, {"params": slow, "lr_scale": 0.01, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, betas=(0.8, 0.95), weight_decay=config.weight_decay, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of each group: `rate`, times the group's pace."""
+    """Set the learning rate of each group: `rate`, times the group's scale."""
     for group in optimizer.param_groups:
-        group["lr"] = group["pace"] * rate
+        group["lr"] = group["lr_scale"] * rate
 
 
 def one_cycle(step: int, steps: int, peak: float) -> float:

@@ -107,7 +107,7 @@ def _on_signals(handler: Callable[[int, FrameType | None], object] | signal.Hand
 
 
 @contextmanager
-def together(run: Path) -> Iterator[None]:
+def process_group(run: Path) -> Iterator[None]:
     """Run the block in every process of a training: it ends in all or none.
 
     What befalls all, the first process of a machine says; what befalls one alone, that one.
