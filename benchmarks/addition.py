@@ -33,7 +33,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from digitsum import mnist
-from digitsum.addition import AdditionDataset, log_likelihood
+from digitsum.addition import AdditionDataset, add_digits, log_likelihood
 from digitsum.data.augmentation import distort
 from digitsum.networks import ExactNet
 from digitsum.training.optim import moving_average, one_cycle

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-from digitsum.addition import AdditionDataset, log_likelihood
+from digitsum.addition import (
+    AdditionDataset,
+    add_digits,
+    as_log_probabilities,
+    column_sums,
+    log_likelihood,
+    most_probable_sums,
+)
 from digitsum.data.digits import Digits
 from digitsum.networks import ExactNet
 
@@ -106,9 +113,8 @@ def test_gradient_is_that_of_finite_differences() -> None:
 
 def test_known_number_leaves_only_what_the_other_must_be() -> None:
     log_top = readings(1, 2, seed=12)
-    found = log_likelihood(
-        log_top, as_log_probabilities(torch.tensor([[5, 8]])), torch.tensor([[1, 0, 5]])
-    ).item()
+    other = as_log_probabilities(torch.tensor([[5, 8]]))
+    found = log_likelihood(log_top, other, torch.tensor([[1, 0, 5]])).item()
     assert found == pytest.approx((log_top[0, 0, 4] + log_top[0, 1, 7]).item())  # 105 - 58 = 47
 
 
@@ -175,15 +181,9 @@ def test_add_can_differ_from_the_digits_read_one_by_one() -> None:
 
 def test_long_numbers_that_are_read_surely_add_up() -> None:
     top, bottom = torch.randint(10, (2, 3, 500), generator=torch.Generator().manual_seed(18))
-    assert torch.equal(
-        most_probable_sums(as_log_probabilities(top), as_log_probabilities(bottom)), add_digits(top, bottom)
-    )
-    assert (
-        log_likelihood(
-            as_log_probabilities(top), as_log_probabilities(bottom), add_digits(top, bottom)
-        ).tolist()
-        == [0.0] * 3
-    )
+    numbers = as_log_probabilities(top), as_log_probabilities(bottom)
+    assert torch.equal(most_probable_sums(*numbers), add_digits(top, bottom))
+    assert log_likelihood(*numbers, add_digits(top, bottom)).tolist() == [0.0] * 3
 
 
 def dataset(images: int, length: int, seed: int = 0) -> tuple[Digits, AdditionDataset]:

@@ -144,9 +144,8 @@ def weighted_loss(network: DigitSumNet, batch: Batch, config: Config) -> Tensor:
     """Return the weighted losses of both outputs and of non-digits: negative log-likelihoods, nats, []."""
     image, count = batch.image, len(batch.image)
     both = torch.cat([image, batch.non_digits]) if len(batch.non_digits) else image
-    if (
-        network.sum_nll_equals_digit_nll and config.digit_weight > 0
-    ):  # else the labels of the digits aren't to be used
+    # with a weight of 0 the labels of the digits aren't to be used
+    if network.sum_nll_equals_digit_nll and config.digit_weight > 0:
         log_both = network.encode(both)
         sum_loss = nll_loss(log_both[:count], batch.digit)
     else:
