@@ -30,7 +30,7 @@ from digitsum.cores import cores
 from digitsum.errors import InputError
 from digitsum.training import processes
 from digitsum.training.loop import fit
-from digitsum.training.processes import _watch_parent, launch, together
+from digitsum.training.processes import _watch_parent, launch, process_group
 from digitsum.training.state import Row, _check_alike
 
 # of 72 images: three batches whose parts are of 12 and 11, and one that is too small to share; without
@@ -363,7 +363,7 @@ def test_only_a_lost_peer_is_one_and_the_first_process_says_what_befalls_all(
     for name, value in {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "LOCAL_RANK": rank}.items():
         monkeypatch.setenv(name, value)
     expected = (ConnectionError, LOST.removeprefix("digitsum: ")) if is_lost else (type(error), str(error))
-    with pytest.raises(expected[0], match=f"^{re.escape(expected[1])}"), together(Path("run")):
+    with pytest.raises(expected[0], match=f"^{re.escape(expected[1])}"), process_group(Path("run")):
         raise error
     assert sum(slept) == processes.GRACE * (is_lost + 2 * (rank == "1"))
 

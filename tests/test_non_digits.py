@@ -6,7 +6,7 @@ from digitsum.data import non_digits
 from digitsum.data.non_digits import FONTS, draw_non_digits, spoil
 
 
-def test_outliers_look_like_mnists_images_differ_and_follow_the_seed() -> None:
+def test_non_digits_look_like_mnists_images_differ_and_follow_the_seed() -> None:
     first, again = (draw_non_digits(40, np.random.default_rng(0)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert (first.dtype, first.shape) == (np.uint8, (40, 28, 28))

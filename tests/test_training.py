@@ -271,7 +271,7 @@ def test_label_smoothing_holds_the_confidence_down(quick: Config, tmp_path: Path
 
 
 @pytest.mark.usefixtures("_few_are_drawn")
-def test_outliers_teach_doubt_of_what_is_no_digit(quick: Config, tmp_path: Path) -> None:
+def test_non_digits_teach_doubt(quick: Config, tmp_path: Path) -> None:
     things = torch.from_numpy(draw_non_digits(20, np.random.default_rng(1)))[:, None]
     *_, last = fit(replace(quick, non_digits=1.0), tmp_path / "run")
     log_digit, _ = load(tmp_path / "run")(things, torch.eye(10)[[0] * 20])
