@@ -63,7 +63,7 @@ def train_epoch(
 
 @torch.no_grad()
 def measure(network: ConcatNet, held_out: DataLoader[Item]) -> list[float]:
-    """Give the loss of the digit and of the sum, and their accuracies, on images it never learnt from."""
+    """Return the loss of the digit and of the sum, and their accuracies, on images it never learnt from."""
     network.eval()
     totals = torch.zeros(4)
     for (image, addend), answers in held_out:

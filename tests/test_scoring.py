@@ -348,7 +348,7 @@ def test_a_folder_of_pictures_becomes_csv(tmp_path: Path) -> None:
     (tmp_path / "pictures" / "notes.txt").write_text("no picture")
     os.mkfifo(tmp_path / "pictures" / "pipe.png")
     done = score(f"{tmp_path}/pictures", f"{tmp_path}/out", addend=1000, csv=True)
-    assert (done.rows, done.errors, done.files, done.there, done.failed) == (4, 2, 1, 0, [])
+    assert (done.rows, done.errors, done.files, done.already_scored, done.failed) == (4, 2, 1, 0, [])
     with (tmp_path / "out" / "pictures-000000.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert [row["picture"] for row in rows] == ["a.png", "deep/b.png", "notes.txt", "pipe.png"]
@@ -386,7 +386,7 @@ def test_a_finished_job_does_nothing_but_sweep(scored: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (scored / "out").iterdir()}
     (scored / "out" / f".0.parquet.{'0a' * 16}.part").write_text("left lying by a process that was killed")
     done = ask_again(scored)
-    assert (done.rows, done.files, done.there, done.failed) == (0, 2, 2, [])
+    assert (done.rows, done.files, done.already_scored, done.failed) == (0, 2, 2, [])
     assert {path: path.stat().st_mtime_ns for path in (scored / "out").iterdir()} == before
 
 
@@ -396,7 +396,7 @@ def test_a_new_file_is_added_and_a_missing_one_is_done_again(
     shutil.copy(data / "2.parquet", scored / "data")
     (scored / "out" / "0.parquet").unlink()
     done = ask_again(scored)
-    assert (done.rows, done.files, done.there) == (2 * ROWS, 3, 1)
+    assert (done.rows, done.files, done.already_scored) == (2 * ROWS, 3, 1)
     assert rows_of(scored / "out") == rows_of(expected)[: 3 * ROWS]
 
 
@@ -431,7 +431,7 @@ def test_what_was_asked_wrongly_or_otherwise_is_refused(
     expected = message.format(out=scored / "out", data=scored / "data")
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}"):
         ask_again(scored, **changes)
-    assert ask_again(scored).there == 2
+    assert ask_again(scored).already_scored == 2
 
 
 def test_scores_of_an_earlier_version_with_fewer_columns_are_not_mixed(scored: Path) -> None:
@@ -488,7 +488,7 @@ def test_a_file_that_is_not_parquet_is_named_and_the_others_are_scored(
     shutil.copy(data / "2.parquet", scored / "data")
     code, output, errors = run("score", f"{scored}/data", f"{scored}/out", "-a7", "--workers=1")
     assert code == 1
-    assert output == f"{scored}/out: {ROWS} rows written, 1 with an error; files: 6, there before: 2\n"
+    assert output == f"{scored}/out: {ROWS} rows written, 1 with an error; 6 files, 2 already scored\n"
     assert [line.split(" can't be", 1)[0].split(" should", 1)[0] for line in sorted(errors.splitlines())] == [
         f"digitsum: {scored}/data/0broken.parquet",
         f"digitsum: {scored}/data/3.parquet has a column sum, which its scores have as well: rename it",
@@ -558,7 +558,7 @@ def test_a_process_that_is_killed_costs_its_file_which_is_scored_when_asked_agai
     assert files(out) == [*(file for file in files(expected) if file != f"{name}.parquet"), MANIFEST]
     request.getfixturevalue("alone")
     again = score(str(data), str(out), addend=7)
-    assert (again.rows, again.there, again.failed) == (ROWS, FILES - 1, [])
+    assert (again.rows, again.already_scored, again.failed) == (ROWS, FILES - 1, [])
     assert digest(out) == digest(expected)
     assert files(out) == [*files(expected), MANIFEST]
 
@@ -582,7 +582,7 @@ def test_a_job_that_is_interrupted_says_so_and_goes_on_with_what_is_missing(
     assert there > 0
     request.getfixturevalue("alone")
     done = score(str(data), str(out), addend=7)
-    assert (done.files, done.there, done.rows) == (FILES, there, (FILES - there) * ROWS)
+    assert (done.files, done.already_scored, done.rows) == (FILES, there, (FILES - there) * ROWS)
     assert digest(out) == digest(expected)
     assert files(out) == [*files(expected), MANIFEST]
 
@@ -652,6 +652,6 @@ def test_a_cluster_on_two_hosts_scores_as_one_process_does_though_a_worker_is_ki
         worker.kill()
         output, errors = process.communicate(timeout=600)
     assert (process.returncode, errors) == (0, "")
-    assert f"{FILES * ROWS:,} rows written, {FILES} with an error; files: {FILES}, there before: 0" in output
+    assert f"{FILES * ROWS:,} rows written, {FILES} with an error; {FILES} files, 0 already scored" in output
     assert digest(out) == digest(expected)
     assert files(out) == [*files(expected), MANIFEST]

@@ -21,7 +21,7 @@ from digitsum.search import most_probable_sum
 
 
 def column_sums(log_top: Tensor, log_bottom: Tensor) -> Tensor:
-    """Give the distribution of each column's two digits added, without a carry.
+    """Return the distribution of each column's two digits added, without a carry.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def column_sums(log_top: Tensor, log_bottom: Tensor) -> Tensor:
 
 
 def log_likelihood(log_top: Tensor, log_bottom: Tensor, total: Tensor) -> Tensor:
-    """Give the logarithm of the probability that two numbers add up to `total`.
+    """Return the logarithm of the probability that two numbers add up to `total`.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def log_likelihood(log_top: Tensor, log_bottom: Tensor, total: Tensor) -> Tensor
 
 
 def _carries(log_columns: Tensor, digits: Tensor) -> Tensor:
-    """Give the logarithms of P(digit of the sum, carry out | carry in), [B, N, out 2, in 2]."""
+    """Return the logarithms of P(digit of the sum, carry out | carry in), [B, N, out 2, in 2]."""
     padded = F.pad(log_columns, (1, 1), value=NEVER)  # two digits don't make -1 or 19
     carry_out, carry_in = torch.tensor([[0], [10]]), torch.tensor([[0, 1]])
     needed = digits[..., None, None] + (carry_out - carry_in).to(digits.device)  # [B, N, 2, 2]
@@ -83,7 +83,7 @@ def _chain(steps: Tensor) -> Tensor:
 
 
 def as_log_probabilities(digits: Tensor) -> Tensor:
-    """Give the distributions of digits that are known, int64 [B, N] -> float32 [B, N, 10], as logarithms."""
+    """Return log P(digit) of digits that are known, int64 [B, N] -> float32 [B, N, 10]."""
     certain = torch.full((*digits.shape, 10), NEVER, device=digits.device)
     return certain.scatter(-1, digits[..., None], 0.0)
 

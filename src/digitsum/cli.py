@@ -145,7 +145,7 @@ def _reason(error: OSError) -> str:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say in one sentence what went wrong, and end."""
+    """Print in one sentence what went wrong, and end."""
     with suppress(OSError):  # whoever read what is printed may be gone
         print(f"digitsum: {message}", file=sys.stderr, flush=True)
     _leave(code)
@@ -204,7 +204,7 @@ def _name(command: str, _: object, tokens: Sequence[Token]) -> str:
 
 
 def _shown(setting: "Field[Any]") -> Parameter:
-    """Give how the help page shows a setting of a run, as `Config` declares it."""
+    """Return how the help page shows a setting of a run, as `Config` declares it."""
     shown = dict(setting.metadata["shown"])
     shown["group"] = _GROUPS[shown["group"]]
     if bounds(setting):
@@ -215,7 +215,7 @@ def _shown(setting: "Field[Any]") -> Parameter:
 
 
 def with_settings(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the settings of a run as options; those that are given reach it as keywords."""
+    """Add the settings of a run to a command as options; those that are given reach it as keywords."""
     settings = [
         inspect.Parameter(
             setting.name,
@@ -819,7 +819,7 @@ def score(
         print(f"digitsum: and {len(done.failed) - NAMED} more files", file=sys.stderr)
     print(
         f"{out}: {done.rows:,} rows written, {done.errors:,} with an error;"
-        f" files: {done.files:,}, there before: {done.there:,}"
+        f" {done.files:,} files, {done.already_scored:,} already scored"
     )
     sys.exit(1 if done.failed else 0)
 

@@ -199,7 +199,7 @@ def _warn_completed(path: Path, added: str) -> None:
 
 
 def option(setting: "Field[Any]") -> str:
-    """Give the name of a setting's option.
+    """Return the name of a setting's option.
 
     Examples
     --------
@@ -210,7 +210,7 @@ def option(setting: "Field[Any]") -> str:
 
 
 def bounds(setting: "Field[Any]") -> str:
-    """Say from what to what a number may be; nothing of a setting that has no bounds.
+    """Return from what to what a number may be; nothing of a setting that has no bounds.
 
     Examples
     --------
@@ -282,7 +282,7 @@ PRESETS = {
 
 
 def defaults(start_from: str | None) -> Config:
-    """Give the settings of a run for which nothing is chosen but, perhaps, the weights to start from.
+    """Return the settings of a run for which nothing is chosen but, perhaps, the weights to start from.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How right a network is: every image with all ten addends, no rng, no averages of averages."""
+"""How right a network is: every image with all ten addends, no sampling noise, totals before means."""
 
 import json
 import math
@@ -247,7 +247,7 @@ def answer_every_addend(
 
 
 def _answers(log_probabilities: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the answer, its probability and the right answer's negative log-likelihood, each [images, 10]."""
+    """Return the answer, its probability and the right one's negative log-likelihood, each [images, 10]."""
     confidence, answer = log_probabilities.exp().max(dim=1)
     nll = -log_probabilities.gather(1, right[:, None])
     return answer.view(-1, 10), confidence.view(-1, 10), nll.view(-1, 10)
@@ -281,7 +281,7 @@ class Tally(NamedTuple):
 
     @classmethod
     def none(cls) -> Self:
-        """Give what no trials have."""
+        """Return what no trials have."""
         counts, bins = np.zeros((10, 10), np.int64), np.zeros((BINS, 3))
         return cls(counts, counts, 0, 0, 0, 0, 0.0, 0.0, bins, bins)
 
@@ -306,7 +306,7 @@ class Tally(NamedTuple):
         )
 
     def plus(self, other: Self) -> Self:
-        """Give the counts and sums of both."""
+        """Return the counts and sums of both."""
         return type(self)._make(map(operator.add, self, other))
 
     def evaluation(self, network: DigitSumNet, data: str, split: str, start: float) -> Evaluation:
@@ -345,7 +345,7 @@ class Tally(NamedTuple):
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Give the 95 % interval of a share of `count` (Wilson, 1927); `share * count` needs not be whole.
+    """Return the 95 % interval of a share of `count` (Wilson, 1927); `share * count` needs not be whole.
 
     Examples
     --------
@@ -360,7 +360,7 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
 
 
 def calibration_error(confidence: Array, right: Array) -> float:
-    """Give the expected calibration error (Guo et al., 2017, arXiv:1706.04599).
+    """Return the expected calibration error (Guo et al., 2017, arXiv:1706.04599).
 
     The mean distance between confidence and accuracy over the bins of `reliability`, weighted by how many
     trials fall into each.
@@ -406,7 +406,7 @@ def reliability(confidence: Array, right: Array, bins: int = BINS) -> pd.DataFra
 
 
 def _bins(confidence: Array, right: Array, bins: int) -> Array:
-    """Give how many trials fall into each bin, and the sums of their confidence and of the right ones."""
+    """Return how many trials fall into each bin, and the sums of their confidence and of the right ones."""
     confidence = confidence.ravel().astype(float)
     bin_ = np.ceil(confidence * bins).clip(1, bins).astype(np.int64) - 1
     weights = (None, confidence, right.ravel())

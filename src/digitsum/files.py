@@ -27,7 +27,7 @@ Sums = dict[str, list[str]]  # digests of each file, two while it is being repla
 
 
 def locate(name: str | Path) -> Path:
-    """Give the folder of a network of the package for its name, and any other name as the path that it is.
+    """Return the folder of a network of the package for its name, and any other name as the path that it is.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def replacing(path: Path, starts_run: bool = False) -> Iterator[Path]:
-    """Give a temporary path; when the block ends well, what was written there replaces `path`.
+    """Yield a temporary path; when the block ends well, what was written there replaces `path`.
 
     The temporary file lies in `path`'s own folder (made if missing), so the replacement is one atomic
     rename; when the block fails or is interrupted, `path` stays as it was and nothing is left behind.

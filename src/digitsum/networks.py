@@ -41,14 +41,14 @@ class Normalise(nn.Module):
     """
 
     def forward(self, image: Tensor) -> Tensor:
-        """Give float32 of the shape of `image`, [N, 1, 28, 28] of 0 to 255."""
+        """Return float32 of the shape of `image`, [N, 1, 28, 28] of 0 to 255."""
         low = image.amin(dim=(1, 2, 3), keepdim=True).float()
         high = image.amax(dim=(1, 2, 3), keepdim=True).float()
         return (image - low) * (1 / ((high - low).clamp_min(1) * STD)) - MEAN / STD
 
 
 class AddByProbability(nn.Module):
-    """Give the distribution of a sum: the convolution of the distributions of what is added.
+    """The distribution of a sum: the convolution of the distributions of what is added.
 
     P(sum = s) is the total of P(digit = d) P(addend = s - d) over all d.
 
@@ -60,7 +60,7 @@ class AddByProbability(nn.Module):
     """
 
     def forward(self, log_digit: Tensor, addend: Tensor) -> Tensor:
-        """Give log P(sum), float32 [N, 19], from log P(digit), float32 [N, 10], and P(addend), [N, 10]."""
+        """Return log P(sum), float32 [N, 19], from log P(digit), float32 [N, 10], and P(addend), [N, 10]."""
         # the logarithm of no probability stays finite, as do the gradients
         log_addend = addend.float().clamp_min(torch.finfo(torch.float32).tiny).log()
         return log_convolve(log_digit, log_addend.masked_fill(addend == 0, NEVER))
@@ -336,7 +336,7 @@ class ExactNet(DigitSumNet):
         ], 3 * width * 4 * 4
 
     def encode(self, image: Tensor) -> Tensor:
-        """Give log P(digit)."""
+        """Return log P(digit)."""
         number = self.digit.weight.dtype
         x = self.body(self.normalise(image).to(number))
         with torch.autocast(image.device.type, enabled=False):
@@ -379,7 +379,7 @@ class FlattenChannelsLast(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give the rows, [N, H W C]."""
+        """Return the rows, [N, H W C]."""
         return x.permute(0, 2, 3, 1).flatten(1)
 
 

@@ -61,7 +61,7 @@ def most_probable_sum(top: Array, bottom: Array) -> tuple[Array, float]:
 
 
 def _hull(x: Array, y: Array) -> Array:
-    """Give the numbers of the points that are furthest in some direction of the first quadrant."""
+    """Return the numbers of the points that are furthest in some direction of the first quadrant."""
     hull: list[int] = []
     for point in np.lexsort((-y, -x)):
         if hull and y[point] <= y[hull[-1]]:
@@ -73,5 +73,5 @@ def _hull(x: Array, y: Array) -> Array:
 
 
 def _turns_in(x: Array, y: Array, a: int, b: int, c: int) -> bool:
-    """Say whether b lies on or within the line from a to c."""
+    """Return whether b lies on or within the line from a to c."""
     return bool((x[b] - x[a]) * (y[c] - y[a]) <= (x[c] - x[a]) * (y[b] - y[a]))

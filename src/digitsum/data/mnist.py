@@ -138,7 +138,7 @@ def available(folder: StrPath | None = None) -> list[Source]:
 
 
 def _where(explicit: StrPath | None, names: Iterable[str]) -> str:
-    """Say where files of MNIST are, or why they aren't there."""
+    """Return where files of MNIST are, or why they aren't there."""
     try:
         home = expand_user(explicit) if explicit else user_cache() / "mnist"
         if all(_find(home, name) for name in names):
@@ -306,7 +306,7 @@ def _verify(data: bytes, sha256: str, source: object) -> None:
 
 
 def _is_intact(home: Path, name: str, sha256: str) -> bool:
-    """Tell whether the cache has a file as it should be, and set a damaged one aside."""
+    """Return whether the cache has a file as it should be, and set a damaged one aside."""
     path = _find(home, name)
     if path is None:
         return False

@@ -1,4 +1,4 @@
-"""Digits drawn from strokes, in the forms in which the world writes them, as images like MNIST's.
+"""Synthetic digits, drawn from stroke templates of many countries' handwriting, as images like MNIST's.
 
 A form is a list of strokes, each a curve through a few joints. No two drawings are alike: every joint is off
 a little, and slant, tilt, width and pen are drawn at random. NumPy and Pillow do it, without torch.

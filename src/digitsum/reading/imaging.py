@@ -150,7 +150,7 @@ def fit_ink(ink: Ink) -> UInt8Array:
 
 
 def may_be_two(images: UInt8Array, probabilities: Array) -> Mask:
-    """Tell which images may show two digits that touch, which the network can be sure of all the same.
+    """Return which images may show two digits that touch, which the network can be sure of all the same.
 
     They are low, and their rows cross many strokes: the more the surer the network is, the more they may be.
 
@@ -181,7 +181,7 @@ def may_be_two(images: UInt8Array, probabilities: Array) -> Mask:
 
 
 def are_prepared(images: Grey) -> Mask:
-    """Tell which images look as all of MNIST do: bright ink, and most pixels exactly black.
+    """Return which images look as all of MNIST do: bright ink, and most pixels exactly black.
 
     Those come back unchanged from reading.
 
@@ -274,7 +274,7 @@ def _mean_around(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
 
 
 def _find_ink(grey: Grey, brightest: float) -> tuple[Ink, bool]:
-    """Give the amount of ink, 0 to 1, of dark ink on light paper, and whether that has lines.
+    """Return the amount of ink, 0 to 1, of dark ink on light paper, and whether that has lines.
 
     `brightest` is the picture's brightest level: on a bright page seen as light ink it is noise that's dark.
     """
@@ -356,7 +356,7 @@ def _fit(ink: Ink, longer: int) -> Ink:
 
 
 def _overlaps(before: int, after: int) -> npt.NDArray[np.float64]:
-    """Tell which part of each of `after` pixels lies on each of `before` pixels, [after, before].
+    """Return which part of each of `after` pixels lies on each of `before` pixels, [after, before].
 
     Examples
     --------

@@ -55,7 +55,7 @@ def open_columns(depth: Array, size: int) -> Array:
 
 
 def over_squares(choose: np.ufunc, array: Array, radius: int) -> Array:
-    """Give the highest (np.maximum) or lowest (np.minimum) value of each square that lies in the array.
+    """Return the highest (np.maximum) or lowest (np.minimum) value of each square that lies in the array.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def over_squares(choose: np.ufunc, array: Array, radius: int) -> Array:
 
 
 def over_columns(choose: np.ufunc, array: Array, size: int) -> Array:
-    """Give the highest or lowest value of each `size` pixels above each other that lie in the array.
+    """Return the highest or lowest value of each `size` pixels above each other that lie in the array.
 
     Parameters
     ----------

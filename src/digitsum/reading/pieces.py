@@ -33,7 +33,7 @@ Owners = UInt8Array  # [H, W], 0 for no digit, 1 for the first from the left
 
 
 def find_digits(mask: Mask, has_rules: bool) -> Owners:
-    """Tell which digit each pixel belongs to: one with ink, or one at the rim of the digit's strokes.
+    """Return which digit each pixel belongs to: one with ink, or one at the rim of the digit's strokes.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def _pieces(mask: Mask) -> _Pieces:
 
 
 def _join(items: IndexArray, one: IndexArray, other: IndexArray) -> IndexArray:
-    """Give each of the items 0, 1, 2, ... the least item that the pairs connect it with.
+    """Return, for each of the items 0, 1, 2, ..., the least item that the pairs connect it with.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def _join(items: IndexArray, one: IndexArray, other: IndexArray) -> IndexArray:
 
 
 def _choose(pieces: _Pieces, has_rules: bool) -> IndexArray:
-    """Tell which pieces of ink may be parts of digits."""
+    """Return which pieces of ink may be parts of digits."""
     areas, (top, bottom, left, right) = pieces.areas, pieces.boxes.T
     height, width = pieces.labels.shape
     inside = (top > 0) & (bottom < height - 1) & (left > 0) & (right < width - 1)
@@ -133,14 +133,14 @@ def _choose(pieces: _Pieces, has_rules: bool) -> IndexArray:
 
 
 def _group(pieces: _Pieces, chosen: IndexArray) -> Owners:
-    """Tell which digit lies where, the first from the left is 1, of pieces that stand in one row."""
+    """Return which digit lies where, the first from the left is 1, of pieces that stand in one row."""
     digit = np.zeros(len(pieces.areas) + 1, np.uint8)  # of each label
     digit[chosen + 1] = 1 if len(chosen) == 1 else _number(pieces, chosen)
     return digit[pieces.labels]
 
 
 def _number(pieces: _Pieces, chosen: IndexArray) -> IndexArray:
-    """Give each piece the number of its digit, counted from left to right from 1 on; 0 is dust."""
+    """Return the number of each piece's digit, counted from left to right from 1 on; 0 is dust."""
     boxes, (starts, ends) = pieces.boxes[chosen], _ends(pieces, chosen)
     body = _join(
         np.arange(len(chosen)), *np.nonzero(_are_broken(pieces, chosen) | _are_one(boxes, starts, ends))
@@ -163,7 +163,7 @@ def _number(pieces: _Pieces, chosen: IndexArray) -> IndexArray:
 
 
 def _ends(pieces: _Pieces, chosen: IndexArray) -> tuple[IndexArray, IndexArray]:
-    """Give the first and the last column of each piece in each row, [N, H]; elsewhere 0 and the width."""
+    """Return the first and the last column of each piece in each row, [N, H]; elsewhere 0 and the width."""
     height, width = pieces.labels.shape
     starts, ends = np.zeros((len(chosen), height), int), np.full((len(chosen), height), width)
     for i, piece in enumerate(chosen):
@@ -175,7 +175,7 @@ def _ends(pieces: _Pieces, chosen: IndexArray) -> tuple[IndexArray, IndexArray]:
 
 
 def _are_broken(pieces: _Pieces, chosen: IndexArray) -> Mask:
-    """Tell which two pieces, [N, N], only a narrow gap keeps apart: grown by half of it they connect."""
+    """Return which two pieces, [N, N], only a narrow gap keeps apart: grown by half of it they connect."""
     top, bottom, _, _ = pieces.boxes[chosen].T
     radius = int((bottom - top + 1).max() * BREAK / 2 + 0.5)
     is_chosen = np.zeros(len(pieces.areas) + 1, bool)
@@ -187,7 +187,7 @@ def _are_broken(pieces: _Pieces, chosen: IndexArray) -> Mask:
 
 
 def _are_one(boxes: IndexArray, starts: IndexArray, ends: IndexArray) -> Mask:
-    """Tell which two pieces, [N, N], are one digit: above each other, or one within the other."""
+    """Return which two pieces, [N, N], are one digit: above each other, or one within the other."""
     pairs = [(side[:, np.newaxis], side) for side in boxes.T]
     (top, other_top), (bottom, other_bottom), (left, other_left), (right, other_right) = pairs
     rows = _shared(top, bottom, other_top, other_bottom)
@@ -204,19 +204,19 @@ def _are_one(boxes: IndexArray, starts: IndexArray, ends: IndexArray) -> Mask:
 def _shared(
     start: IndexArray, end: IndexArray, other_start: IndexArray, other_end: IndexArray
 ) -> npt.NDArray[np.float64]:
-    """Tell which part of the shorter of two intervals lies in the other; less than 0: they are apart."""
+    """Return which part of the shorter of two intervals lies in the other; less than 0: they are apart."""
     both = np.minimum(end, other_end) - np.maximum(start, other_start) + 1
     return cast(npt.NDArray[np.float64], both / (np.minimum(end - start, other_end - other_start) + 1))
 
 
 def _around(boxes: IndexArray) -> IndexArray:
-    """Give the box around boxes."""
+    """Return the box around boxes."""
     top, bottom, left, right = boxes.T
     return np.array([top.min(), bottom.max(), left.min(), right.max()])
 
 
 def _nearest(low: IndexArray, tall: IndexArray, starts: IndexArray, ends: IndexArray) -> IndexArray:
-    """Tell which tall piece, of which the ends in each row are known, each low box is nearest to."""
+    """Return which tall piece, of which the ends in each row are known, each low box is nearest to."""
     (top, bottom, left, right), each = low.T[:, :, np.newaxis], np.arange(len(tall))
     row = ((top + bottom) // 2).clip(tall[:, 0], tall[:, 1])
     down = np.maximum(tall[:, 0] - bottom, top - tall[:, 1]).clip(0)
@@ -225,6 +225,6 @@ def _nearest(low: IndexArray, tall: IndexArray, starts: IndexArray, ends: IndexA
 
 
 def _with_rim(digits: Owners) -> Owners:
-    """Give what lies around the strokes of a digit to it as well."""
+    """Assign what lies around the strokes of a digit to it as well."""
     around = over_squares(np.maximum, np.pad(digits, RIM), RIM)
     return np.where(digits, digits, around)

@@ -108,12 +108,12 @@ def _find_rules(ridge: npt.NDArray[np.float64], width: int) -> tuple[IndexArray,
 
 
 def _drop(falls: IndexArray, parts: int) -> IndexArray:
-    """Tell how many rows lines have fallen in the middle of each of as many parts of the width."""
+    """Return how many rows lines have fallen in the middle of each of as many parts of the width."""
     return ((2 * np.arange(parts) + 1) * falls + parts) // (2 * parts)
 
 
 def _thickness(thin: Mask, rows: IndexArray, most: int) -> int:
-    """Give the mean height of what is thin around lines, where there is any."""
+    """Return the mean height of what is thin around lines, where there is any."""
     sums, reach = np.pad(thin.cumsum(axis=0), ((1, 0), (0, 0))), most // 2
     low, high = ((rows + end).clip(0, len(thin)) for end in (-reach, reach + 1))
     counts = sums[high, np.arange(BLOCKS)] - sums[low, np.arange(BLOCKS)]

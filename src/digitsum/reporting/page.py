@@ -140,7 +140,7 @@ def _settings(run: _Run) -> Section:
 
 
 def command(config: Config) -> str:
-    """Give the command that trains with these settings.
+    """Return the command that trains with these settings.
 
     Examples
     --------
@@ -247,7 +247,7 @@ class Error(NamedTuple):
 
 
 def _most_confident_errors(trials: Trials, images: UInt8Array) -> list[Error]:
-    """Give the images with the most confident wrong answers, each with the addend of the surest one."""
+    """Return the images with the most confident wrong answers, each with the addend of the surest one."""
     sure = np.maximum(
         np.where(trials.digit_right, 0, trials.digit_confidence),
         np.where(trials.sum_right, 0, trials.sum_confidence),
@@ -357,7 +357,7 @@ def _figures(run: _Run) -> Section:
 
 
 def _picture(image: UInt8Array) -> str:
-    """Give an image, uint8 [1, 28, 28], as the address of a PNG whose ink is black on nothing."""
+    """Return an image, uint8 [1, 28, 28], as the address of a PNG whose ink is black on nothing."""
     ink = Image.fromarray(image[0])
     file = io.BytesIO()
     Image.merge("LA", [Image.new("L", ink.size), ink]).save(file, "PNG")

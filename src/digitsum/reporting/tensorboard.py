@@ -31,7 +31,7 @@ TAGS = {  # of the columns of metrics.csv that TensorBoard shows in one group; t
 
 @contextmanager
 def log_rows(run: str | Path) -> Iterator[Callable[[Row], None]]:
-    """Give what hands a row of `fit` to TensorBoard; the step is the epoch."""
+    """Yield what hands a row of `fit` to TensorBoard; the step is the epoch."""
     with ExitStack() as opened:
 
         @cache  # with the first row, so that a run which can't start leaves no file

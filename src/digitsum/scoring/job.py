@@ -56,7 +56,7 @@ class Scores:
     ----------
     rows, errors
         How many rows were written, and how many of them have an error.
-    files, there
+    files, already_scored
         How many files the scores have, and how many of them an earlier job had written.
     failed
         A sentence for each file that couldn't be scored.
@@ -65,7 +65,7 @@ class Scores:
     rows: int
     errors: int
     files: int
-    there: int
+    already_scored: int
     failed: list[str]
 
 
@@ -269,7 +269,7 @@ def _is_addend(kind: pa.DataType) -> bool:
 
 
 def _scored(predictor: Predictor, keys: pa.RecordBatch, rows: list[Row], addends: list[Any]) -> pa.Table:
-    """Give the scores of a batch of rows: the columns that are kept, and RESULTS."""
+    """Return the scores of a batch of rows: the columns that are kept, and RESULTS."""
     checked = [_addend(addend) for addend in addends]
     columns: dict[str, list[Any]] = {name: [None] * len(rows) for name in RESULTS.names}
     readable: dict[int, Any] = {}
@@ -288,7 +288,7 @@ def _scored(predictor: Predictor, keys: pa.RecordBatch, rows: list[Row], addends
 
 
 def _addend(value: Any) -> int | str:
-    """Give an addend as a whole number, or what is wrong with it."""
+    """Return an addend as a whole number, or what is wrong with it."""
     if value is None:
         return "the addend is missing: it should be a whole number from 0 on"
     if isinstance(value, str) and re.fullmatch(rf"[0-9]{{1,{MAX_ADDEND_DIGITS}}}", value):
@@ -315,7 +315,7 @@ def _grouped(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _for_spreadsheets(scores: pa.Table) -> pa.Table:
-    """Give scores with an apostrophe before each text, also a column's name, that would be a formula."""
+    """Return scores with an apostrophe before each text, also a column's name, that would be a formula."""
     columns = []
     for column in scores.columns:
         if pa.types.is_dictionary(column.type):

@@ -46,11 +46,11 @@ class Job:
     csv: bool
 
     def target(self, part: str) -> str:
-        """Give the name of the scores of a part with this name."""
+        """Return the name of the scores of a part with this name."""
         return f"{part}.{'csv' if self.csv else 'parquet'}"
 
     def settings(self) -> dict[str, Any]:
-        """Give what all scores in a folder have in common; a model is the same wherever it lies."""
+        """Return what all scores in a folder have in common; a model is the same wherever it lies."""
         same = {name: value for name, value in asdict(self).items() if name not in ("out", "model")}
         return same | {"columns": ", ".join(RESULTS.names)}
 
@@ -117,7 +117,7 @@ def sweep(out: str) -> None:
 
 @contextmanager
 def replacing(address: str) -> Iterator[IO[bytes]]:
-    """Give an open file; when the block ends well it replaces what is at the address, else it is removed."""
+    """Yield an open file; when the block ends well it replaces what is at the address, else it is removed."""
     fs, path = url_to_fs(address)
     folder, _, name = path.rpartition("/")
     temporary = f"{folder}/.{name}.{uuid4().hex}.part"

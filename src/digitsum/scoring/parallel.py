@@ -80,7 +80,7 @@ def each(
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[int, int], None]]:
-    """Give what is told the bytes and rows that were done; a terminal shows their share and the time left."""
+    """Yield what is told the bytes and rows that are done; a terminal shows their share and the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -130,7 +130,7 @@ def _on_this_machine(
 def _in_pool(
     function: Callable[[Item], Result], items: dict[int, Item], workers: int
 ) -> Outcome[int, Result]:
-    """Give the outcomes of numbered items, but for those that weren't begun when the pool broke."""
+    """Yield the outcomes of numbered items, but for those that weren't begun when the pool broke."""
     pool = ProcessPool(workers, 0, _begin, (function,), multiprocessing.get_context("spawn"))
     running: dict[Future[Result], int] = {}
     try:

@@ -72,14 +72,14 @@ def open_table(file: IO[bytes], name: str) -> Table:
 
 
 def _without_views(kind: pa.DataType) -> pa.DataType:
-    """Give a type without views, to which dictionaries can't be cast."""
+    """Return a type without views, to which dictionaries can't be cast."""
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_without_views(field.type)) for field in kind])
     return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
 
 
 def _dictionaries(metadata: Any, schema: pa.Schema) -> set[str]:
-    """Tell which columns can be read as dictionaries: no differences, no types of others' own."""
+    """Return which columns can be read as dictionaries: no differences, no types of others' own."""
     if any("extension<" in str(kind) for kind in schema.types):
         return set()
     columns = [column for i in range(metadata.num_row_groups) for column in _columns(metadata, i)]
@@ -88,7 +88,7 @@ def _dictionaries(metadata: Any, schema: pa.Schema) -> set[str]:
 
 
 def _columns(metadata: Any, group: int) -> list[tuple[Any, Any]]:
-    """Give what a file says of its columns, and what a group of its rows does."""
+    """Return what a file says of its columns, and what a group of its rows does."""
     pages = metadata.row_group(group)
     return [(metadata.schema.column(i), pages.column(i)) for i in range(metadata.num_columns)]
 
@@ -118,7 +118,7 @@ def record_batches(table: Table, columns: list[str] | None = None) -> Iterator[p
 
 
 def _check_group(table: Table, number: int) -> int:
-    """Give the bytes of a group of rows; refuse one that would become far more."""
+    """Return the bytes of a group of rows; refuse one that would become far more."""
     metadata, element = table.file.metadata, max(map(_element, table.schema.types))
     group = _columns(metadata, number)
     packed = sum(page.total_compressed_size for _, page in group)
@@ -134,7 +134,7 @@ def _check_group(table: Table, number: int) -> int:
 
 
 def _row_bytes(table: Table) -> float:
-    """Tell how many bytes a row has: the most of fixed length, in the mean of a group, or of differences.
+    """Return how many bytes a row has: the most of fixed length, in the mean of a group, or of differences.
 
     A value that is stored as its difference from the one before may be as long as all differences.
     """
@@ -154,7 +154,7 @@ def _fixed(table: Table) -> int:
 
 
 def _width(kind: pa.DataType) -> int:
-    """Tell how many bytes a value takes at least, also a null; 8 of a number, and of what has any length."""
+    """Return how many bytes a value takes at least, also a null; 8 of a number, and of any length."""
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size) * _width(kind.value_type)
     if pa.types.is_fixed_size_binary(kind):
@@ -163,7 +163,7 @@ def _width(kind: pa.DataType) -> int:
 
 
 def _element(kind: pa.DataType) -> int:
-    """Tell how many bytes an element takes at least of the lists of any length that a type has."""
+    """Return how many bytes an element takes at least of the lists of any length that a type has."""
     is_list = not pa.types.is_struct(kind) and not pa.types.is_fixed_size_list(kind)
     own = map(_width, _children(kind)) if is_list else []
     return max([8, *own, *map(_element, _children(kind))])
@@ -187,7 +187,7 @@ def _pieces(batch: pa.RecordBatch, name: str) -> Iterator[pa.RecordBatch]:
 
 
 def _size(column: pa.Array) -> int:
-    """Tell how many bytes a column has at most when each row has its own value."""
+    """Return how many bytes a column has at most when each row has its own value."""
     if pa.types.is_dictionary(column.type):
         return len(column) * (pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
     if pa.types.is_struct(column.type):

@@ -148,7 +148,7 @@ def find(source: str, out: str | None = None) -> list[Part]:
 
 
 def _found(fs: Any, path: str) -> tuple[str, dict[str, Any]]:
-    """Give a folder, and what there is in it, by name; a file that is named itself may have any name."""
+    """Return a folder, and what there is in it, by name; a file that is named itself may have any name."""
     if fs.isdir(path):
         base, found = path.rstrip("/"), listed(fs, path)
     elif fs.exists(path):
@@ -178,7 +178,7 @@ def _ends(name: str, endings: tuple[str, ...]) -> bool:
 
 
 def _tables(fs: Any, base: str, files: dict[str, Any]) -> set[str]:
-    """Tell which files are Parquet; of those whose names don't tell the first bytes are read."""
+    """Return which files are Parquet; of those whose names don't tell the first bytes are read."""
     asked = [
         name
         for name, info in files.items()
@@ -247,7 +247,7 @@ def listed(fs: Any, folder: str) -> dict[str, Any]:
 
 
 def _followed(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
-    """Give what a link leads to in place of the link; one that leads nowhere is a file that can't be read."""
+    """Return what a link leads to in place of the link; one that leads nowhere is an unreadable file."""
     if not info.get("islink"):
         return info
     return dict(fs.info(info["name"])) if fs.exists(info["name"]) else info | {"type": "file"}
@@ -260,12 +260,12 @@ def _part(name: str, base: str, files: dict[str, Any], names: list[str], is_tabl
 
 
 def _stamp(info: dict[str, Any]) -> str:
-    """Give what changes with a file's content, as its store knows it."""
+    """Return what changes with a file's content, as its store knows it."""
     return next((str(info[name]) for name in STAMPS if name in info), "")
 
 
 def address(path: str) -> str:
-    """Give the whole address of a path or an address.
+    """Return the whole address of a path or an address.
 
     Raises
     ------
@@ -283,7 +283,7 @@ def address(path: str) -> str:
 
 
 def _reach(source: str) -> tuple[Any, str]:
-    """Give the store of an address, and the path there."""
+    """Return the store of an address, and the path there."""
     host = urlsplit(source).netloc if "://" in source else ""
     fs, path = url_to_fs(source)
     if "::" in source or host not in fs.unstrip_protocol(path):
@@ -295,7 +295,7 @@ def _reach(source: str) -> tuple[Any, str]:
 
 
 def shown(address: str) -> str:
-    """Give an address as a person writes it.
+    """Return an address as a person writes it.
 
     Examples
     --------
@@ -361,7 +361,7 @@ def _number(value: float | Decimal) -> int | float:
 
 
 def picture_column(schema: pa.Schema, part: Part, column: str | None = None) -> str:
-    """Give the name of a file's column of pictures, or check the one that is named.
+    """Return the name of a file's column of pictures, or check the one that is named.
 
     Raises
     ------
@@ -451,7 +451,7 @@ def _read(picture: Picture | None) -> Row:
 
 
 def _pixels(column: pa.Array) -> tuple[list[bool], UInt8Array]:
-    """Tell which rows have all pixels, and give theirs, uint8 [M, 28, 28]."""
+    """Return which rows have all pixels, and give theirs, uint8 [M, 28, 28]."""
     if pa.types.is_fixed_size_binary(column.type):
         whole = column.is_valid()
         data = b"".join(column.filter(whole).to_pylist())

@@ -160,7 +160,7 @@ def weighted_loss(network: DigitSumNet, batch: Batch, config: Config) -> Tensor:
 
 
 def _average_statistics(fabric: Fabric, *networks: Module) -> None:
-    """Give all processes the mean of the batch statistics that each has gathered from its parts."""
+    """Average, over all processes, the batch statistics that each has gathered from its parts."""
     if fabric.world_size > 1:
         for network in networks:
             for buffer in network.buffers():
@@ -169,7 +169,7 @@ def _average_statistics(fabric: Fabric, *networks: Module) -> None:
 
 
 def _held_out_figures(fabric: Fabric, network: DigitSumNet, batches: DataLoader[Item]) -> Row:
-    """Give the means of `LOGGED` over all trials; each process tries its part of the images."""
+    """Return the means of `LOGGED` over all trials; each process tries its part of the images."""
     own = slice(fabric.global_rank, None, fabric.world_size)
     shared = (((image[own], addend), (digit[own], sum_)) for (image, addend), (digit, sum_) in batches)
     trials = run_trials(network, shared)

@@ -32,7 +32,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def one_cycle(step: int, steps: int, peak: float) -> float:
-    """Give the learning rate of a step: up in a line over a tenth of the steps, down in half a cosine.
+    """Return the learning rate of a step: up in a line over a tenth of the steps, down in half a cosine.
 
     After Smith and Topin, 2017, arXiv:1708.07120, with the cosine that has become usual.
 
@@ -48,7 +48,7 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
 
 
 def moving_average(keep: float) -> Callable[[Weights, Weights, Tensor | int], None]:
-    """Give the function that moves averaged weights, of which a step keeps the share `keep`, to new ones.
+    """Return the function that moves averaged weights, of which a step keeps the share `keep`, to new ones.
 
     The first steps keep less, or a short run's average would still be full of its random start. Whole
     numbers, which count batches, are taken over.

@@ -163,7 +163,7 @@ def _is_alone() -> bool:
 
 
 def _is_lost(error: Exception) -> bool:
-    """Tell a lost peer from what else torch reports as a RuntimeError, such as too little memory."""
+    """Return whether a peer is lost: torch reports other things, too little memory, as RuntimeError, too."""
     return isinstance(error, distributed.DistError) or (
         isinstance(error, RuntimeError) and re.match(r"\[\S*gloo/transport", str(error)) is not None
     )
@@ -182,7 +182,7 @@ def _watch_parent(speaks: bool, run: Path, ended: Event) -> None:
 
 
 def _lost(run: Path, error: str = "") -> str:
-    """Say that a process is lost, in the engine's words as well, if there are any, and how to go on."""
+    """Return the sentence that a process is lost, with the engine's words, if any, and how to go on."""
     line = re.sub(r"^\[\S*\] ", "", error.partition("\n")[0]).partition(". ")[0]
     reason = f" ({line})" if line else ""
     more = f"go on with digitsum train --resume {run}" if (run / "config.json").exists() else "start again"

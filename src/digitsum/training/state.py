@@ -71,7 +71,7 @@ def _place(config: Config) -> Config:
 
 
 def with_start(config: Config, given: Container[str] = ()) -> Config:
-    """Give the settings with the network and the width of the weights that they start from.
+    """Return the settings with the network and the width of the weights that they start from.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def _start(
 
 
 def _environment(fabric: Fabric) -> dict[str, str]:
-    """Say what a run is made with."""
+    """Return what a run is made with."""
     cuda = fabric.device.type == "cuda"
     return {
         "digitsum": version("digitsum"),
