@@ -8,7 +8,7 @@ API := docs/api
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(BIN)/pytest --numprocesses 3 --dist worksteal
 
-.PHONY: train test test-docs test-slow check docs tour weights package format clean
+.PHONY: train test test-docs test-slow lint check docs tour weights package format clean
 
 train: .venv/installed  ## train the reference network on the embedded images, then evaluate it
 	$(BIN)/digitsum train
@@ -22,11 +22,13 @@ test-docs: .venv/installed  ## run every example of the README and the tour
 test-slow: .venv/installed  ## kill trainings, attack the service, fuzz what is read, cut the cable of two hosts: minutes
 	$(PYTEST) -m slow
 
-check: .venv/installed  ## what a change must pass: format, lint, types, tests
+lint: .venv/installed  ## format, style, the walls between the wings, types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(PYTEST) -m "not weights and not slow"
+
+check: lint test test-docs  ## what a change must pass
 
 docs: .venv/installed  ## write the API reference, made from the docstrings, into docs/api
 	$(BIN)/python -W error -m pdoc --docformat numpy --output-directory $(API) digitsum
