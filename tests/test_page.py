@@ -339,17 +339,6 @@ def test_the_page_shows_the_networks_sum_and_says_where_it_contradicts_the_digit
     page.close()
 
 
-@pytest.mark.usefixtures("real_mnist")
-def test_the_page_shows_the_networks_sum_of_an_image_of_mnists_test_split(
-    concat: Service, browser: "Browser", tmp_path: Path
-) -> None:
-    Image.fromarray(mnist.load("mnist", "test").images[4571, 0]).save(tmp_path / "six.png")
-    page = browser.new_page(reduced_motion="reduce")
-    page.goto(concat.url)
-    expect_contradiction(page, tmp_path / "six.png", 8, 3, 9)
-    page.close()
-
-
 UNCERTAIN = {"number": "44", "sum": "49", "sum_probabilities": None, "digits": [FOUR, FOUR]}
 CONTRADICTORY = {"sum": "18", "consistent": False}
 

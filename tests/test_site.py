@@ -162,7 +162,7 @@ def test_a_constant_of_the_scripts_has_one_meaning_in_python() -> None:
     declared = re.findall(
         r"^const ([A-Z_]+) = [\d.]+;$", network_script("local.js", "prepare.js").decode(), re.M
     )
-    assert len(declared) == 42
+    assert {"BOX", "CERTAIN", "MAX_BYTES", "SPECK", "TURN"} < set(declared)  # one of each module
     for name in declared:
         assert len({getattr(module, name) for module in page.SHARED if hasattr(module, name)}) == 1
 
