@@ -819,7 +819,7 @@ def score(
         print(f"digitsum: and {len(done.failed) - NAMED} more files", file=sys.stderr)
     print(
         f"{out}: {done.rows:,} rows written, {done.errors:,} with an error;"
-        f" {done.files:,} files, {done.already_scored:,} already scored"
+        f" {done.files:,} file{'s' if done.files != 1 else ''}, {done.already_scored:,} already scored"
     )
     sys.exit(1 if done.failed else 0)
 
