@@ -5,6 +5,14 @@ import io
 import numpy as np
 from PIL import Image
 
+from digitsum.reading.imaging import read_picture
+
+# a seven, black on white, 60 x 30 pixels in a page of 120 x 100
+PAGE = np.full((120, 100), 255, np.uint8)
+PAGE[30:90, 60:70] = 0
+PAGE[30:40, 40:70] = 0
+SEVEN = read_picture(PAGE)
+
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()

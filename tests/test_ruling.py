@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from drawing import PAGE
 from scipy import ndimage
-from test_imaging import PAGE
 
 from digitsum.reading.imaging import read_number, read_picture
 from digitsum.reading.ruling import erase_rules
@@ -22,7 +22,7 @@ LARGE_SEVEN = read_picture(LARGE_PAGE)
 
 @pytest.mark.parametrize("squares", [False, True])
 @pytest.mark.parametrize("slope", [0, 0.05, -0.1])
-@pytest.mark.parametrize("grey", [0, 100, 180])
+@pytest.mark.parametrize("grey", [0, 180])
 @pytest.mark.parametrize("pitch", [45, 90])
 def test_lines_are_taken_away_and_strokes_stay(pitch: int, grey: int, slope: float, squares: bool) -> None:
     (seen,) = read_number(ruled(LARGE_PAGE, pitch, grey, slope, squares))
@@ -32,22 +32,19 @@ def test_lines_are_taken_away_and_strokes_stay(pitch: int, grey: int, slope: flo
 
 
 @pytest.mark.parametrize("squares", [False, True])
-@pytest.mark.parametrize("slope", [0, 0.05, -0.1])
-@pytest.mark.parametrize("grey", [0, 100, 180])
+@pytest.mark.parametrize("slope", [0, -0.1])
+@pytest.mark.parametrize("grey", [0, 180])
 def test_an_empty_page_with_lines_is_refused(grey: int, slope: float, squares: bool) -> None:
     page = ruled(np.full((300, 400), 255, np.uint8), 40, grey, slope, squares)
     with pytest.raises(ValueError, match=r"no (ink|digit) stands out from"):
         read_number(page)
 
 
-@pytest.mark.parametrize("shape", [(230, 130), (150, 140)])
-def test_a_line_that_leaves_at_the_side_or_is_high_beside_a_small_page_is_refused(
-    shape: tuple[int, int],
-) -> None:
-    rows, columns = np.indices(shape)
-    line = abs(columns + rows / 9 - 18) < 2 if shape[0] == 230 else abs(columns - 70) < 3
-    with pytest.raises(ValueError, match=r"no (ink|digit) stands out from"):
-        read_number(ndimage.gaussian_filter(np.where(line, 0, 1).astype(np.float32), 0.7))
+def test_a_line_that_leaves_at_the_side_or_is_high_beside_a_small_page_is_refused() -> None:
+    leaves, high = np.indices((230, 130)), np.indices((150, 140))
+    for line in (abs(leaves[1] + leaves[0] / 9 - 18) < 2, abs(high[1] - 70) < 3):
+        with pytest.raises(ValueError, match=r"no (ink|digit) stands out from"):
+            read_number(ndimage.gaussian_filter(np.where(line, 0, 1).astype(np.float32), 0.7))
 
 
 def test_on_paper_with_lines_what_touches_the_edge_is_no_digit() -> None:
