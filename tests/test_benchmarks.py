@@ -96,7 +96,8 @@ def test_a_machine_is_described_with_its_threads_and_versions(monkeypatch: pytes
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     *_, threads, python, engine, runtime = script.machine().split(", ")
     assert threads.endswith(" (OMP_NUM_THREADS=3)")
-    assert (python, engine) == (f"Python {platform.python_version()}", f"torch {torch.__version__}")
+    assert python == f"Python {platform.python_version()}"
+    assert engine.partition("+")[0] == "torch " + torch.__version__.partition("+")[0]
     assert runtime.startswith("ONNX Runtime ")
 
 
