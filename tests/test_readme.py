@@ -10,19 +10,13 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from markdown_it import MarkdownIt
-from PIL import Image
-
-from digitsum import mnist
-from digitsum.config import Config
-from digitsum.training.loop import fit
 
 pytestmark = pytest.mark.docs
 
 ROOT = Path(__file__).parents[1]
-DIGIT = 3  # on the pictures that the examples read
+SHOWN = {"seven.png": 7, "forty-two.jpg": 42}  # by the sample pictures
 
 BLOCKS = [token for token in MarkdownIt().parse((ROOT / "README.md").read_text()) if token.type == "fence"]
 PROGRAMS = {f"line {block.map[0] + 2}": block.content for block in BLOCKS if block.info == "python"}
@@ -31,7 +25,7 @@ COMMANDS = [command for line in LINES if (command := re.split(r"\s*#", line)[0])
 MAKE = [command for command in COMMANDS if command.startswith("make ")]
 SERVE = [command for command in COMMANDS if command.startswith("digitsum serve")]
 ASK = [command for command in COMMANDS if command.startswith("curl ")]
-OTHERS = [command for command in COMMANDS if command not in MAKE + SERVE + ASK]
+OTHERS = [command for command in COMMANDS if command not in MAKE + SERVE + ASK][1:]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -50,42 +44,18 @@ def shell(command: str, **more: str) -> subprocess.CompletedProcess[str]:
 
 
 def assert_answers(example: str, output: str) -> None:
-    """Each example has to print; one that adds to the picture's digit, both right answers."""
+    """Each example has to print, and of each sample picture the sum with what is added on the same line."""
     assert output
-    addend = re.search(r"addends?[ =](\d+)", example)
-    if addend:
-        assert re.search(rf"\b{DIGIT}\b.*\b{DIGIT + int(addend[1])}\b", output)
-
-
-def interrupt(_: object) -> None:
-    raise KeyboardInterrupt
-
-
-@pytest.fixture(scope="module")
-def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what examples name: pictures, and a run that was interrupted after an epoch."""
-    folder = tmp_path_factory.mktemp("things")
-    digits = mnist.load()
-    with pytest.raises(KeyboardInterrupt):
-        fit(Config(epochs=2, width=4, precision="32-true"), folder / "interrupted", on_epoch=interrupt)
-    for name, image in zip(("photo.jpg", "scan.png"), digits.images[digits.labels == DIGIT], strict=False):
-        ink = Image.fromarray(image[0]).resize((280, 280), Image.Resampling.BICUBIC)
-        page = np.full((400, 600), 230, np.uint8)
-        page[40:320, 90:370] -= np.asarray(ink) // 4 * 3
-        Image.fromarray(page).save(folder / name)
-    for digit in range(10):
-        label = folder / "my_pictures" / str(digit)
-        label.mkdir(parents=True)
-        for i, image in enumerate(digits.images[digits.labels == digit][:10, 0]):
-            Image.fromarray(image).save(label / f"{i}.png")
-    return folder
+    for line in example.splitlines():
+        if addend := re.search(r"addends?[ =](\d+)", line):
+            for picture in filter(line.__contains__, SHOWN):
+                assert re.search(rf"\b{SHOWN[picture] + int(addend[1])}\b", output)
 
 
 @pytest.fixture(autouse=True)
-def _folder_with_the_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, things: Path) -> None:
+def _folder_with_the_examples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("photo.jpg", "scan.png", "my_pictures"):
-        Path(name).symlink_to(things / name)
+    Path("examples").symlink_to(ROOT / "examples")
 
 
 def test_every_block_is_run_or_is_output() -> None:
@@ -100,29 +70,14 @@ def test_program(program: str) -> None:
     assert_answers(program, done.stdout)
 
 
-@pytest.mark.parametrize("command", OTHERS)
-def test_command(
-    command: str,
-    run: Callable[..., tuple[int, str, str]],
-    things: Path,
-    finished_run: Path,
-    request: pytest.FixtureRequest,
-) -> None:
-    if re.search(r"--data mnist\b|--preset fast", command) and "DIGITSUM_DATA" not in os.environ:
-        pytest.skip("needs all of MNIST: DIGITSUM_DATA names its folder")
-    if command.startswith("digitsum site"):
-        request.getfixturevalue("onnxruntime_web")
-    for folder in re.findall(r"runs/[\w-]+", command):
-        shutil.copytree(things / "interrupted" if "--resume" in command else finished_run, folder)
-    program, *arguments = shlex.split(command)
-    if program == "digitsum":  # in this process, as loading torch takes longer than most of them
-        code, output, errors = run(*arguments)
-    else:
-        done = shell(command)
-        code, output, errors = done.returncode, done.stdout, done.stderr
-    assert (code, errors) == (0, "")
-    scores = "".join(file.read_text() for file in Path("scores").glob("*.csv"))
-    assert_answers(command, output + scores)
+@pytest.mark.usefixtures("real_mnist", "onnxruntime_web")
+def test_commands_in_their_order(run: Callable[..., tuple[int, str, str]]) -> None:
+    for command in OTHERS:
+        program, *arguments = shlex.split(command)
+        assert program == "digitsum"
+        code, output, errors = run(*arguments)  # in this process, as loading torch takes longer than most
+        assert (command, code, errors) == (command, 0, "")
+        assert_answers(command, output)
 
 
 @pytest.mark.parametrize("command", MAKE)
