@@ -31,7 +31,7 @@ lint: .venv/installed  ## format, style, the walls between the wings, types
 check: lint test test-docs  ## what a change must pass
 
 docs: .venv/installed  ## write the API reference, made from the docstrings, into docs/api
-	$(BIN)/python -W error -m pdoc --docformat numpy --output-directory $(API) digitsum
+	$(BIN)/python -W error -m pdoc --docformat numpy --output-directory $(API) digitsum digitsum.data.mnist
 
 weights: .venv/installed  ## train the networks that come with the package, on MNIST: long
 	$(BIN)/python benchmarks/weights.py exact concat
