@@ -165,6 +165,12 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the plots out of reports, which take most of their time."""
+    monkeypatch.setattr("digitsum.reporting.plots.svg", lambda figure: "<svg></svg>")
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of one megabyte."""
     folder = tmp_path / "disk"

@@ -1,7 +1,5 @@
 import json
 import math
-import subprocess
-import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -146,11 +144,3 @@ def test_options_are_named_as_the_settings() -> None:
     assert [option(setting) for setting in fields(Config)] == [
         f"--{name}".replace("_", "-") for name in asdict(Config())
     ]
-
-
-def test_settings_load_neither_torch_nor_the_command_line() -> None:
-    command = [sys.executable, "-X", "importtime", "-c", "import digitsum.config"]
-    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    modules = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in loaded.splitlines()}
-    assert "digitsum" in modules
-    assert not modules & {"torch", "cyclopts", "rich", "numpy"}

@@ -65,12 +65,6 @@ def change(run: Path, file: str, **values: object) -> None:
     (run / "SHA256SUMS").unlink(missing_ok=True)
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the plots out, which take most of a report's time."""
-    monkeypatch.setattr("digitsum.reporting.plots.svg", lambda figure: "<svg></svg>")
-
-
 class Sections(HTMLParser):
     """The words of each section of a page, and the problems it names."""
 
