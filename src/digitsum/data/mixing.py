@@ -1,6 +1,7 @@
 """What a training batch is: distorted and damaged images, synthetic digits among them, non-digits beside."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
 
@@ -64,14 +65,17 @@ class TrainingBatches:
 
     def __init__(self, loader: DataLoader[Item], config: Config) -> None:
         self.loader, self.config = loader, config
-        rng = np.random.default_rng(config.seed)
-        self.synthetic: DigitSumDataset | None = None
-        if config.synthetic_digits > 0:
+
+    @cached_property  # a run without an epoch left needs none
+    def _drawn(self) -> tuple[DigitSumDataset | None, Tensor | None]:
+        """Draw synthetic digits, and non-digits, uint8 [N, 1, 28, 28], once for all epochs."""
+        rng, synthetic, non_digits = np.random.default_rng(self.config.seed), None, None
+        if self.config.synthetic_digits > 0:
             images, labels = draw_digits(DRAWN, rng)
-            self.synthetic = DigitSumDataset(Digits(images[:, None], labels), config.seed)
-        self.drawn: Tensor | None = None
-        if config.non_digits > 0:
-            self.drawn = torch.from_numpy(draw_non_digits(DRAWN, rng)[:, None])
+            synthetic = DigitSumDataset(Digits(images[:, None], labels), self.config.seed)
+        if self.config.non_digits > 0:
+            non_digits = torch.from_numpy(draw_non_digits(DRAWN, rng)[:, None])
+        return synthetic, non_digits
 
     def __len__(self) -> int:
         """Count the batches of an epoch; a last one of one image joins the one before it."""
@@ -90,17 +94,18 @@ class TrainingBatches:
         self.loader.generator.manual_seed(seed)
         if self.config.addends == "resampled":
             self.loader.dataset.resample_addends(seed)  # type: ignore[attr-defined]
+        synthetic, drawn = self._drawn
         for batch in self._loaded():
-            (image, addend), (digit, sum_) = (
-                batch if self.synthetic is None else self._mix_in(batch, self.synthetic)
-            )
-            whole = [part.to(device) for part in (image, addend, digit, sum_)]
-            # of one image there are no batch statistics
-            own = slice(rank, None, world_size) if len(digit) >= 2 * world_size else slice(None)
-            image, addend, digit, sum_ = (part[own] for part in whole)
-            image, non_digits = self._change(image, digit)
-            weight = len(digit) * world_size / len(whole[0]) if len(digit) < len(whole[0]) else 1.0
-            yield Batch(image, addend, digit, sum_, non_digits, len(whole[0]), weight)
+            if synthetic:
+                batch = self._mix_in(batch, synthetic)
+            (image, addend), (digit, sum_) = batch
+            size = len(digit)
+            shared = size >= 2 * world_size  # of one image there are no batch statistics
+            own = slice(rank, None, world_size) if shared else slice(None)
+            image, addend, digit, sum_ = (part.to(device)[own] for part in (image, addend, digit, sum_))
+            image, non_digits = self._change(image, digit, drawn)
+            weight = len(digit) * world_size / size if shared else 1.0
+            yield Batch(image, addend, digit, sum_, non_digits, size, weight)
 
     def _loaded(self) -> Iterator[Item]:
         """Yield the loader's batches, none of a single image, which would have no batch statistics."""
@@ -117,11 +122,11 @@ class TrainingBatches:
         order = torch.randperm(len(digit), generator=rng)
         return (image[order], addend[order]), (digit[order], sum_[order])
 
-    def _change(self, image: Tensor, digit: Tensor) -> tuple[Tensor, Tensor]:
+    def _change(self, image: Tensor, digit: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
         """Distort and damage images as the settings say, and make non-digits to go beside them."""
         if self.config.augment:
             image = distort(image)
-        non_digits = image[:0] if self.drawn is None else self._non_digits(image, digit, self.drawn)
+        non_digits = image[:0] if drawn is None else self._non_digits(image, digit, drawn)
         if self.config.damage:
             image, non_digits = damage(image), damage(non_digits)
         return image, non_digits
