@@ -183,6 +183,31 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """Two hosts, 10.213.0.1 and 10.213.0.2, joined by a cable of their own: the names of their networks."""
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)  # noqa: S607
+
+    names = [f"digitsum-{os.getpid()}-{end}" for end in "ab"]
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("link", "add", "cable", "netns", names[0], "type", "veth", "peer", "cable", "netns", names[1])
+        for number, name in enumerate(names, start=1):
+            ip("-n", name, "address", "add", f"10.213.0.{number}/24", "dev", "cable")
+            for link in ("lo", "cable"):
+                ip("-n", name, "link", "set", link, "up")
+        yield names
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"hosts can't be made here: that needs ip and the rights of an administrator: {error}")
+    finally:
+        for name in names:
+            if Path("/run/netns", name).exists():
+                ip("netns", "delete", name)
+
+
+@pytest.fixture
 def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be a user without a home folder, whom the system doesn't know."""
 

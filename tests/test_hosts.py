@@ -99,36 +99,6 @@ def alone(config: Config, tmp_path_factory: pytest.TempPathFactory) -> list[Row]
     return fit(config, tmp_path_factory.mktemp("alone") / "run")
 
 
-@pytest.fixture
-def hosts() -> Iterator[list[str]]:
-    """Two hosts, 10.213.0.1 and 10.213.0.2, joined by a cable of their own."""
-    names = [f"digitsum-{os.getpid()}-{end}" for end in "ab"]
-    ends = ["cable", "netns", names[0], "type", "veth", "peer", "cable", "netns", names[1]]
-    try:
-        for name in names:
-            ip("netns", "add", name)
-        ip("link", "add", *ends)
-        for number, name in enumerate(names, start=1):
-            ip("-n", name, "address", "add", f"10.213.0.{number}/24", "dev", "cable")
-            for link in ("lo", "cable"):
-                ip("-n", name, "link", "set", link, "up")
-    except (OSError, subprocess.CalledProcessError) as error:
-        remove(names)
-        pytest.skip(f"hosts can't be made here: that needs ip and the rights of an administrator: {error}")
-    yield names
-    remove(names)
-
-
-def remove(hosts: list[str]) -> None:
-    for host in hosts:
-        if Path("/run/netns", host).exists():
-            ip("netns", "delete", host)
-
-
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)  # noqa: S607
-
-
 def test_two_processes_learn_as_one_does_end_together_and_are_continued_by_one(
     config: Config, alone: list[Row], tmp_path: Path
 ) -> None:
@@ -457,7 +427,7 @@ cli.main()
     )
     with started(one) as first, started(other) as second:
         wait_for_epoch(first, 3)
-        ip("-n", hosts[1], "link", "set", "cable", "down")
+        subprocess.run(["ip", "-n", hosts[1], "link", "set", "cable", "down"], check=True)  # noqa: S607
         for process in (first, second):
             _, errors = process.communicate(timeout=PATIENCE)
             assert process.returncode == 1

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+from distributed import KilledWorker, LocalCluster
 
 from digitsum.errors import InputError
 from digitsum.scoring import parallel
@@ -30,15 +32,18 @@ def square(number: int) -> int:
     return number * number
 
 
-@pytest.mark.usefixtures("semaphores")
-def test_a_killed_process_is_its_items_error_alone_and_so_is_what_one_raises() -> None:
-    outcomes = dict(each(square, [0, 1, 2, 3, 4, 5], workers=2))
+def assert_done(outcomes: dict[int, int | Exception]) -> None:
     killed, refused, unread = outcomes.pop(0), outcomes.pop(2), outcomes.pop(3)
     assert outcomes == {1: 1, 4: 16, 5: 25}
     assert type(killed) is OSError
     assert str(killed) == "0: the process that did it was killed, ran out of memory or crashed: ask again"
     assert (type(refused), str(refused)) == (InputError, "two is refused")
     assert (type(unread), str(unread)) == (OSError, "three can't be read")
+
+
+@pytest.mark.usefixtures("semaphores")
+def test_a_killed_process_is_its_items_error_alone_and_so_is_what_one_raises() -> None:
+    assert_done(dict(each(square, [0, 1, 2, 3, 4, 5], workers=2)))
 
 
 def surprise(_: int) -> None:
@@ -110,6 +115,7 @@ def test_nothing_to_do_starts_nothing() -> None:
 PROGRAM = """
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from digitsum.scoring.parallel import each
 
 def sleep(name):
@@ -167,6 +173,20 @@ def test_an_interrupt_reaches_the_first_process_alone_and_ends_all(tmp_path: Pat
 
 
 # A cluster
+
+
+def in_cluster(number: int) -> int:
+    """As `square` does, but that at 0 the scheduler has given up."""
+    if number == 0:
+        raise KilledWorker("0", SimpleNamespace(address="tcp://one"), 3)
+    return square(number)
+
+
+def test_a_cluster_does_what_processes_do() -> None:
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    with LocalCluster(n_workers=1, threads_per_worker=1, **options) as dask:
+        outcomes = dict(each(in_cluster, [0, 1, 2, 3, 4, 5], scheduler=dask.scheduler_address))
+    assert_done(outcomes)
 
 
 def test_workers_of_this_machine_and_of_a_cluster_are_not_mixed() -> None:
