@@ -17,6 +17,7 @@ import pytest
 from platformdirs import user_cache_path
 
 from digitsum import cli
+from digitsum.config import Config
 from digitsum.data.digits import Digits
 from digitsum.serving import site
 
@@ -162,6 +163,12 @@ def pictures(tmp_path: Path) -> Path:
             image[2 * digit + 4 : 2 * digit + 6, 4 + i : 20 + i] = 255
             Image.fromarray(image).save(folder / f"{i}.png")
     return tmp_path / "pictures"
+
+
+@pytest.fixture
+def config(pictures: Path) -> Config:
+    """Settings of a training on them that takes a moment."""
+    return Config(data=str(pictures), epochs=2, batch_size=8, width=4, precision="32-true")
 
 
 @pytest.fixture
