@@ -45,6 +45,19 @@ def images() -> np.ndarray:
     return np.stack([digits.images[digits.labels == digit][9, 0] for digit in range(10)])
 
 
+def digit_of(shares: dict[int, float], may_be_two: bool = False) -> DigitPrediction:
+    """Digits as probable as given."""
+    probabilities = np.zeros(10)
+    probabilities[list(shares)] = list(shares.values())
+    digit = max(shares, key=lambda digit: shares[digit])
+    return DigitPrediction(digit, shares[digit], probabilities, may_be_two)
+
+
+def number_of(shares: list[dict[int, float]], may_be_two: bool = False, addend: int = 0) -> Prediction:
+    """A number of such digits, whose sum is sure where it is an output."""
+    return Prediction.of([digit_of(each, may_be_two) for each in shares], addend, np.eye(19)[1])
+
+
 def cut(file: Path, name: str) -> list[ort.InferenceSession]:
     """Cut a model in two: up to what its exporter named `name`, and from there on."""
     extractor, options = onnx.utils.Extractor(onnx.load(file)), ort.SessionOptions()
@@ -77,9 +90,9 @@ def assert_torchs_equal(name: str, digits: Digits, data: str, split: str) -> Non
 
 
 @pytest.mark.parametrize("name", PACKAGED)
-def test_packaged_model_is_torchs_equal_on_every_trial_of_a_thousand_images(name: str) -> None:
+def test_packaged_model_is_torchs_equal_on_every_trial_of_five_hundred_images(name: str) -> None:
     digits = mnist.load()
-    assert_torchs_equal(name, Digits(digits.images[::5].copy(), digits.labels[::5]), "mnist5k", "train")
+    assert_torchs_equal(name, Digits(digits.images[::10].copy(), digits.labels[::10]), "mnist5k", "train")
 
 
 @pytest.mark.weights
@@ -110,23 +123,15 @@ def test_prediction_holds_the_most_probable_answers(predictor: Predictor, images
     [(CERTAIN, CERTAIN, False), (CERTAIN - 0.01, 1.0, True), (1.0, CERTAIN - 0.01, True)],
 )
 def test_answer_is_uncertain_if_either_probability_is_low(digit: float, sum_: float, uncertain: bool) -> None:
-    answer = Prediction.of([DigitPrediction(1, digit, np.zeros(10))], 1, sum_ * np.eye(19)[2])
-    assert answer.uncertain is uncertain
+    assert Prediction.of([digit_of({1: digit})], 1, sum_ * np.eye(19)[2]).uncertain is uncertain
 
 
 def test_every_kind_of_picture_gives_the_same_answer(
     predictor: Predictor, images: np.ndarray, tmp_path: Path
 ) -> None:
-    file = png(images[7])
-    (tmp_path / "seven.png").write_bytes(file)
-    kinds = [
-        images[7],
-        images[7].astype(np.float32) / 255,
-        Image.fromarray(images[7]),
-        file,
-        tmp_path / "seven.png",
-        str(tmp_path / "seven.png"),
-    ]
+    path = tmp_path / "seven.png"
+    path.write_bytes(png(images[7]))
+    kinds = [images[7] / np.float32(255), Image.fromarray(images[7]), path.read_bytes(), path, str(path)]
     expected = predictor.predict(images[7], 5).digits[0].probabilities
     for answer in predictor.predict_all(kinds, 5):
         assert (answer.number, answer.sum) == (7, 12)
@@ -186,8 +191,8 @@ def test_the_sum_of_one_digit_is_the_network_s_second_output(images: np.ndarray)
 def test_outputs_that_contradict_each_other_are_said_and_uncertain_however_probable() -> None:
     answer = Prediction.of([digit_of({8: 1.0})], 3, np.eye(19)[9])
     assert (answer.sum, answer.sum_probability) == (9, 1)  # and not 8 + 3
-    assert (answer.consistent, answer.uncertain) == (False, True)
-    assert (answer.to_dict()["consistent"], answer.to_dict()["uncertain"]) == (False, True)
+    said = answer.to_dict()
+    assert (answer.consistent, answer.uncertain) == (said["consistent"], said["uncertain"]) == (False, True)
 
 
 @pytest.mark.usefixtures("real_mnist")
@@ -234,11 +239,9 @@ def test_a_number_is_uncertain_if_its_digits_together_are() -> None:
 def test_two_digits_that_touch_are_an_uncertain_one(predictor: Predictor, images: np.ndarray) -> None:
     row = np.hstack([image[:, 4:24] for image in images[[0, 2]]])
     row[14:16, 15:27] = 255  # a stroke that joins them
-    page = np.pad(np.kron(255 - row, np.ones((4, 4), np.uint8)), 9, constant_values=255)
-    answer = predictor.predict_number(page, 1)
-    assert len(answer.digits) == 1
-    assert answer.uncertain
-    assert predictor.predict(page, 1).uncertain
+    answer = predictor.predict_number(page_of(row), 1)
+    assert (len(answer.digits), answer.uncertain) == (1, True)
+    assert predictor.predict(page_of(row), 1).uncertain
 
 
 def test_a_digit_that_may_be_two_is_uncertain_however_probable() -> None:
@@ -265,19 +268,6 @@ def test_two_numbers_are_read_and_added(predictor: Predictor, images: np.ndarray
     }
 
 
-def digit_of(shares: dict[int, float], may_be_two: bool = False) -> DigitPrediction:
-    """Digits as probable as given."""
-    probabilities = np.zeros(10)
-    probabilities[list(shares)] = list(shares.values())
-    digit = max(shares, key=lambda digit: shares[digit])
-    return DigitPrediction(digit, shares[digit], probabilities, may_be_two)
-
-
-def number_of(shares: list[dict[int, float]], may_be_two: bool = False, addend: int = 0) -> Prediction:
-    """A number of such digits, whose sum is sure where it is an output."""
-    return Prediction.of([digit_of(each, may_be_two) for each in shares], addend, np.eye(19)[1])
-
-
 def test_probability_of_a_sum_is_that_of_all_pairs_that_make_it() -> None:
     top = number_of([{1: 0.6, 2: 0.4}])
     bottom = number_of([{0: 1.0}, {1: 0.5, 2: 0.5}])
@@ -294,7 +284,7 @@ def test_a_sum_is_uncertain_if_a_digit_may_be_two() -> None:
 
 @pytest.mark.parametrize("addend", [-1, 2.5, "7", None, True, [1, 2]])
 def test_a_number_takes_whole_addends_only(predictor: Predictor, images: np.ndarray, addend: Any) -> None:
-    with pytest.raises(ValueError, match="a number's addend is a whole number from 0 on, not"):
+    with pytest.raises(InputError, match=r"^a number's addend is a whole number from 0 on, not "):
         predictor.predict_number(images[0], addend)
 
 
@@ -312,9 +302,6 @@ def test_an_array_of_images_is_read_each_with_its_addend(
     answers = predictor.predict_all(images, addends)
     assert [answer.number for answer in answers] == list(range(10))
     assert [answer.sum for answer in answers] == list(np.arange(10) + addends)
-
-
-def test_no_picture_gives_no_answer(predictor: Predictor) -> None:
     assert predictor.predict_all([], 3) == []
 
 
@@ -337,9 +324,7 @@ def test_addend_that_is_no_whole_number_from_0_to_9_is_refused(
 
 @pytest.mark.parametrize("addend", [np.int64(9), np.uint8(9), 9])
 def test_addend_of_any_integer_type_is_taken(addend: Any) -> None:
-    checked = check_addends(addend, 2)
-    assert checked.dtype == np.int64
-    assert checked.tolist() == [9, 9]
+    np.testing.assert_array_equal(check_addends(addend, 2), np.array([9, 9], np.int64), strict=True)
 
 
 def test_wrong_count_of_addends_is_refused(predictor: Predictor, images: np.ndarray) -> None:
@@ -359,6 +344,14 @@ def test_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> Non
         Predictor(tmp_path)
 
 
+def write_model(nodes: list[onnx.NodeProto], initializers: list[onnx.TensorProto]) -> None:
+    """Write m.onnx, of which the output is y."""
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [10])
+    graph = onnx.helper.make_graph(nodes, "graph", [], [result], initializers)
+    opset = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("evil", 1)]
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=opset), "m.onnx")
+
+
 @pytest.mark.parametrize("where", ["initializer", "constant"])
 def test_a_model_that_reads_another_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
@@ -370,58 +363,44 @@ def test_a_model_that_reads_another_file_is_refused(
     for key, value in (("location", "secret"), ("length", "40")):
         tensor.external_data.add(key=key, value=value)
     if where == "initializer":
-        write_model(onnx.helper.make_node("Identity", ["w"], ["y"]), [tensor])
+        write_model([onnx.helper.make_node("Identity", ["w"], ["y"])], [tensor])
     else:
-        write_model(onnx.helper.make_node("Constant", [], ["y"], value=tensor), [])
+        write_model([onnx.helper.make_node("Constant", [], ["y"], value=tensor)], [])
     assert ort.InferenceSession(Path("m.onnx").read_bytes()).run(None, {})[0].tolist() == list(range(10))
     with pytest.raises(
-        ValueError, match=r"^m.onnx isn't an ONNX file of digitsum: .* does not exist: "
+        InputError, match=r"^m.onnx isn't an ONNX file of digitsum: .* does not exist: "
     ) as refused:
         Predictor("m.onnx")
     assert "\n" not in str(refused.value)
 
 
-def write_model(node: onnx.NodeProto, initializers: list[onnx.TensorProto]) -> None:
-    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [10])
-    graph = onnx.helper.make_graph([node], "graph", [], [result], initializers)
-    opset = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("evil", 1)]
-    Path("m.onnx").write_bytes(
-        onnx.helper.make_model(graph, ir_version=10, opset_imports=opset).SerializeToString()
-    )
-
-
-def test_a_model_with_an_operator_of_another_s_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        (onnx.helper.make_node("Run", [], ["y"], domain="evil"), r".* evil:Run"),
+        (
+            onnx.helper.make_node("RandomNormal", [], ["y"], shape=[10]),
+            r"its inputs and outputs are y tensor\(float\) \[10\], ",
+        ),
+    ],
+)
+def test_a_model_of_another_program_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: onnx.NodeProto, why: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_model(onnx.helper.make_node("Run", [], ["y"], domain="evil"), [])
-    with pytest.raises(ValueError, match=r"^m.onnx isn't an ONNX file of digitsum: .* evil:Run"):
+    write_model([node], [])
+    with pytest.raises(InputError, match=f"^m.onnx isn't an ONNX file of digitsum: {why}"):
         Predictor("m.onnx")
 
 
-@pytest.mark.parametrize(
-    ("lost", "why"),
-    [("network", "its metadata lacks 'network'"), ("figures", "its metadata lacks 'figures'")],
-)
-def test_a_model_without_its_metadata_is_refused(tmp_path: Path, lost: str, why: str) -> None:
+@pytest.mark.parametrize("lost", ["network", "figures"])
+def test_a_model_without_its_metadata_is_refused(tmp_path: Path, lost: str) -> None:
     model = onnx.load(WEIGHTS / "concat" / "model.onnx")
     kept = [each for each in model.metadata_props if each.key != lost]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(ValueError, match=rf"m\.onnx isn't an ONNX file of digitsum: {why}$"):
+    with pytest.raises(
+        InputError, match=rf"m\.onnx isn't an ONNX file of digitsum: its metadata lacks '{lost}'$"
+    ):
         Predictor(tmp_path / "m.onnx")
-
-
-def test_model_of_another_program_is_refused(tmp_path: Path) -> None:
-    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
-    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
-    node = onnx.helper.make_node("Identity", ["x"], ["y"])
-    graph = onnx.helper.make_graph([node], "identity", [value], [result])
-    opset = [onnx.helper.make_opsetid("", 20)]
-    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=opset), tmp_path / "other.onnx")
-    message = (
-        r"other\.onnx isn't an ONNX file of digitsum: its inputs and outputs are x tensor\(float\) \[1\], "
-    )
-    with pytest.raises(ValueError, match=message):
-        Predictor(tmp_path / "other.onnx")
