@@ -1,6 +1,5 @@
 """The page in a real browser: Debian's chromium, driven by playwright."""
 
-import base64
 import itertools
 import re
 import socket
@@ -84,17 +83,30 @@ def service() -> Iterator[Service]:
     service.stop()
 
 
+@pytest.fixture(scope="module")
+def tab(browser: "Browser") -> "Page":
+    """One for all tests, as a new one takes half a second."""
+    tab = browser.new_page(reduced_motion="reduce")
+    tab.set_default_timeout(50_000)
+    tab.clock.install()  # whose timers a test can bring forward
+    return tab
+
+
 @pytest.fixture
-def page(service: Service, browser: "Browser") -> Iterator["Page"]:
-    page = browser.new_page(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
-    page.set_default_timeout(50_000)
+def page(tab: "Page", service: Service) -> Iterator["Page"]:
     errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.clock.install()  # whose timers a test can bring forward
-    page.goto(service.url)
-    yield page
-    page.close()
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.set_viewport_size({"width": 1200, "height": 900})
+    tab.goto(service.url)
+    yield tab
+    tab.unroute_all()
     assert errors == []
+
+
+def box_of(page: "Page", part: str) -> "sync_api.FloatRect":
+    box = page.locator(part).bounding_box()
+    assert box
+    return box
 
 
 def draw_number(page: "Page", *digits: Points) -> None:
@@ -104,14 +116,18 @@ def draw_number(page: "Page", *digits: Points) -> None:
 
 
 def draw(page: "Page", points: Points) -> None:
-    pad = page.locator("#pad").bounding_box()
-    assert pad
+    press(page, *points)
+    page.mouse.up()
+
+
+def press(page: "Page", *points: tuple[float, float]) -> None:
+    """Draw a stroke, of which the pen stays down."""
+    pad = box_of(page, "#pad")
     places = [(pad["x"] + x * pad["width"], pad["y"] + y * pad["height"]) for x, y in points]
     page.mouse.move(*places[0])
     page.mouse.down()
     for place in places[1:]:
         page.mouse.move(*place, steps=2)
-    page.mouse.up()
 
 
 def expect_sentence(page: "Page", digit: int | str, addend: int | str, sum_: int | str) -> None:
@@ -119,15 +135,24 @@ def expect_sentence(page: "Page", digit: int | str, addend: int | str, sum_: int
 
 
 def best(page: "Page", chart: str) -> tuple[int, float]:
-    """Give the highest of a chart's bars and its share of their heights."""
+    """Return the highest of a chart's bars and its share of their heights."""
     columns = page.locator(f"#{chart} .best .tick")
     expect(columns).to_have_count(1)
-    heights = [bar.bounding_box()["height"] for bar in page.locator(f"#{chart} .bar").all()]  # type: ignore[index]
+    heights = page.locator(f"#{chart} .bar").evaluate_all(
+        "bars => bars.map(bar => bar.getBoundingClientRect().height)"
+    )
     assert int(columns.inner_text()) == np.argmax(heights)
     return int(np.argmax(heights)), max(heights) / sum(heights)
 
 
-@pytest.mark.parametrize(("points", "digit", "addend"), [(ONE, 1, 0), (SEVEN, 7, 5), (ZERO, 0, 9)])
+def seen(page: "Page") -> list[bytes]:
+    """Return what the network sees of each digit: red, of red, green, blue and opacity."""
+    canvases = page.locator(".seen canvas")
+    pixels = "all => all.map(each => [...each.getContext('2d').getImageData(0, 0, 28, 28).data])"
+    return [bytes(rgba[::4]) for rgba in canvases.evaluate_all(pixels)]
+
+
+@pytest.mark.parametrize(("points", "digit", "addend"), [(SEVEN, 7, 0), (ZERO, 0, 9)])
 def test_a_drawn_digit_is_read_and_added(page: "Page", points: Points, digit: int, addend: int) -> None:
     expect_sentence(page, "?", 5, "?")
     draw(page, points)
@@ -180,67 +205,58 @@ def test_each_digit_of_a_number_is_chosen_to_show_its_probabilities(page: "Page"
     page.keyboard.press("9")  # the number to add; the digit stays chosen and focused
     expect_sentence(page, 107, 9, 116)
     expect(digits.nth(0)).to_be_focused()
-    seen = [
-        bytes(pixels[::4])
-        for pixels in page.locator(".seen canvas").evaluate_all(
-            "all => all.map(each => [...each.getContext('2d').getImageData(0, 0, 28, 28).data])"
-        )
-    ]
-    assert len(set(seen)) == 3
-    assert all(max(image) == 255 for image in seen)
+    assert len(set(seen(page))) == 3
+    assert all(max(image) == 255 for image in seen(page))
 
 
-@pytest.mark.parametrize(
-    ("typed", "addend"), [("1200", 1200), ("007", 7), ("1a2 ", 12), ("9" * 40, 10**40 - 1)]
-)
-def test_any_whole_number_is_typed_and_added(page: "Page", typed: str, addend: int) -> None:
+def test_any_whole_number_is_typed_and_added(page: "Page") -> None:
     draw(page, SEVEN)
-    page.locator("#typed").fill("")
-    page.locator("#typed").press_sequentially(typed)
-    expect_sentence(page, 7, str(addend), str(7 + addend))
-    expect(page.get_by_role("radio", checked=True)).to_have_count(int(addend < 10))
-    expect(page.locator("#sums")).to_be_visible(visible=addend < 10)
-    page.locator("#typed").fill("")
-    expect_sentence(page, 7, str(addend), str(7 + addend))
-    page.keyboard.press("Tab")
-    expect(page.locator("#typed")).to_have_value(str(addend))
-    page.get_by_role("radio", name="3").check(force=True)
-    expect_sentence(page, 7, 3, 10)
-    expect(page.locator("#typed")).to_have_value("3")
+    for typed, addend in (("1200", 1200), ("007", 7), ("1a2 ", 12), ("9" * 40, 10**40 - 1)):
+        page.locator("#typed").fill("")
+        page.locator("#typed").press_sequentially(typed)
+        expect_sentence(page, 7, str(addend), str(7 + addend))
+        expect(page.get_by_role("radio", checked=True)).to_have_count(int(addend < 10))
+        expect(page.locator("#sums")).to_be_visible(visible=addend < 10)
+        page.locator("#typed").fill("")
+        expect_sentence(page, 7, str(addend), str(7 + addend))
+        page.keyboard.press("Tab")
+        expect(page.locator("#typed")).to_have_value(str(addend))
+        page.get_by_role("radio", name="3").check(force=True)
+        expect_sentence(page, 7, 3, 10)
+        expect(page.locator("#typed")).to_have_value("3")
 
 
-def test_what_the_network_sees_is_drawn(page: "Page") -> None:
+def test_buttons_and_keys_choose_undo_and_clear(page: "Page") -> None:
+    undo = page.get_by_role("button", name="Undo")
     draw(page, ONE)
-    expect_sentence(page, 1, 5, 6)
-    with page.expect_response("**/predict") as response:
-        page.keyboard.press("4")
-    expect_sentence(page, 1, 4, 5)
-    drawn = page.locator(".seen canvas").evaluate(
-        "canvas => [...canvas.getContext('2d').getImageData(0, 0, 28, 28).data]"
-    )
-    image = base64.b64decode(response.value.json()["predictions"][0]["digits"][0]["image"])
-    assert bytes(drawn[::4]) == image  # red, of red, green, blue and opacity
-    assert max(image) == 255
-
-
-def test_undo_and_clear(page: "Page") -> None:
-    draw(page, ONE)
+    page.keyboard.press("8")
+    expect_sentence(page, 1, 8, 9)
+    expect(page.get_by_role("radio", name="8")).to_be_checked()
     draw(page, [(0.2, 0.5), (0.8, 0.5)])
-    page.get_by_role("button", name="Undo").click()
-    expect_sentence(page, 1, 5, 6)
+    undo.click()
+    expect_sentence(page, 1, 8, 9)
+    page.keyboard.press("Control+z")
+    expect_sentence(page, "?", 8, "?")
+    draw(page, ONE)
     page.get_by_role("button", name="Clear").click()
-    expect_sentence(page, "?", 5, "?")
-    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
+    expect_sentence(page, "?", 8, "?")
+    expect(undo).to_be_disabled()
     expect(page.locator("#hint")).to_be_visible()
 
 
-def test_a_file_is_read(page: "Page", tmp_path: object) -> None:
+def three(folder: Path) -> tuple[Path, bytes]:
+    """Write an embedded image of a three, and give its file and its pixels."""
     digits = mnist.load()
-    first = int(np.flatnonzero(digits.labels == 3)[0])
-    file = f"{tmp_path}/three.png"
-    Image.fromarray(digits.images[first, 0]).save(file)
+    image = digits.images[np.flatnonzero(digits.labels == 3)[0], 0]
+    Image.fromarray(image).save(folder / "three.png")
+    return folder / "three.png", image.tobytes()
+
+
+def test_a_file_is_read_and_what_the_network_sees_is_drawn(page: "Page", tmp_path: Path) -> None:
+    file, image = three(tmp_path)
     page.locator("#file").set_input_files(file)
     expect_sentence(page, 3, 5, 8)
+    assert seen(page) == [image]
     expect(page.locator("#pad img")).to_be_visible()
     page.get_by_role("button", name="Undo").click()
     expect_sentence(page, "?", 5, "?")
@@ -348,21 +364,17 @@ CONTRADICTORY = {"sum": "18", "consistent": False}
     [(UNCERTAIN, "44 + 5 = 49"), (CONTRADICTORY, "4 + 5 ≠ 18")],
     ids=["uncertain", "contradictory"],
 )
-@pytest.mark.parametrize(("width", "height"), [(320, 640), (640, 400), (1200, 900)])
 def test_what_is_said_of_an_uncertain_answer_covers_nothing(
-    service: Service, browser: "Browser", width: int, height: int, answer: dict[str, Any], shown: str
+    page: "Page", answer: dict[str, Any], shown: str
 ) -> None:
-    page = browser.new_page(viewport={"width": width, "height": height})
     page.route("**/predict", lambda route: route.fulfill(json={"predictions": [ANSWER | answer]}))
-    page.goto(service.url)
     draw(page, SEVEN)
     expect(page.locator("#sentence")).to_have_text(shown)
-    said, place = page.locator("#uncertain span").bounding_box(), page.locator("#uncertain").bounding_box()
-    assert said
-    assert place
-    assert said["y"] + said["height"] <= place["y"] + place["height"]
-    assert said["x"] + said["width"] <= width - 8
-    page.close()
+    for width, height in ((320, 640), (640, 400), (1200, 900)):
+        page.set_viewport_size({"width": width, "height": height})
+        said, place = box_of(page, "#uncertain span"), box_of(page, "#uncertain")
+        assert said["y"] + said["height"] <= place["y"] + place["height"]
+        assert said["x"] + said["width"] <= width - 8
 
 
 def test_an_answer_that_comes_too_late_is_not_shown(page: "Page") -> None:
@@ -379,18 +391,13 @@ def test_an_answer_that_comes_too_late_is_not_shown(page: "Page") -> None:
 
 
 def test_answers_come_while_the_pen_is_down(page: "Page") -> None:
-    pad = page.locator("#pad").bounding_box()
-    assert pad
-    page.mouse.move(pad["x"] + 200, pad["y"] + 100)
-    page.mouse.down()
-    page.mouse.move(pad["x"] + 200, pad["y"] + 300)
+    press(page, *ONE)
     expect_sentence(page, 1, 5, 6)
     page.mouse.up()
 
 
 def test_a_stroke_that_begins_outside_the_pad_counts(page: "Page") -> None:
-    pad = page.locator("#pad").bounding_box()
-    assert pad
+    pad = box_of(page, "#pad")
     page.mouse.move(pad["x"] - 20, pad["y"] + 150)
     page.mouse.down()
     page.mouse.move(pad["x"] + 220, pad["y"] + 100, steps=5)
@@ -403,9 +410,7 @@ def test_a_stroke_that_begins_outside_the_pad_counts(page: "Page") -> None:
 
 
 def test_what_is_dragged_over_the_pad_draws_nothing(page: "Page") -> None:
-    slider, pad = page.locator("#thickness").bounding_box(), page.locator("#pad").bounding_box()
-    assert slider
-    assert pad
+    slider, pad = box_of(page, "#thickness"), box_of(page, "#pad")
     page.mouse.move(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
     page.mouse.down()
     page.mouse.move(pad["x"] + 200, pad["y"] + 200, steps=5)
@@ -432,24 +437,12 @@ def test_a_dot_is_drawn_as_a_dot(page: "Page") -> None:
 def test_what_is_refused_while_the_pen_is_down_is_said_once_it_is_up(page: "Page") -> None:
     refusal = {"error": {"code": "invalid", "message": "half a digit"}}
     page.route("**/predict", lambda route: route.fulfill(status=422, json=refusal))
-    pad = page.locator("#pad").bounding_box()
-    assert pad
-    page.mouse.move(pad["x"] + 200, pad["y"] + 100)
     with page.expect_response("**/predict"):
-        page.mouse.down()
+        press(page, (0.5, 0.2))
     page.wait_for_timeout(100)
     expect(page.locator("#refusal")).to_be_empty()
     page.mouse.up()
     expect(page.locator("#refusal")).to_have_text("Half a digit.")
-
-
-def test_keys_choose_undo_and_clear(page: "Page") -> None:
-    draw(page, ONE)
-    page.keyboard.press("8")
-    expect_sentence(page, 1, 8, 9)
-    expect(page.get_by_role("radio", name="8")).to_be_checked()
-    page.keyboard.press("Control+z")
-    expect_sentence(page, "?", 8, "?")
 
 
 def test_everything_is_reached_by_tab_and_shows_its_focus(page: "Page") -> None:
@@ -467,7 +460,7 @@ def test_everything_is_reached_by_tab_and_shows_its_focus(page: "Page") -> None:
 
 
 def test_the_documentation_lets_one_try_the_service(
-    service: Service, browser: "Browser", tmp_path: object
+    service: Service, browser: "Browser", tmp_path: Path
 ) -> None:
     page = browser.new_page()
     asked: list[str] = []
@@ -476,25 +469,18 @@ def test_the_documentation_lets_one_try_the_service(
     page.on("console", lambda message: violations.append(message.text) if message.type == "error" else None)
     page.goto(f"{service.url}/docs")
     page.locator(".opblock-summary-path", has_text="/predict").click()
-    digits = mnist.load()
-    zero = digits.images[digits.labels == 0][0, 0]
-    Image.fromarray(zero).save(f"{tmp_path}/zero.png")
-    page.locator(".opblock-post input[type=file]").set_input_files(f"{tmp_path}/zero.png")
+    file, _ = three(tmp_path)
+    page.locator(".opblock-post input[type=file]").set_input_files(file)
     page.get_by_role("button", name="Execute").click()
     expect(page.locator(".live-responses-table tbody .response-col_status")).to_have_text("200")
-    expect(page.locator(".live-responses-table")).to_contain_text('"number": "0"')
+    expect(page.locator(".live-responses-table")).to_contain_text('"number": "3"')
     assert violations == []
     assert all(url.startswith((service.url, "data:", "blob:")) for url in asked)
     page.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone_nothing_is_cut(
-    service: Service, browser: "Browser", scheme: "sync_api.ColorScheme"
-) -> None:
-    context = browser.new_context(
-        viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True, is_mobile=True
-    )
+def test_on_a_phone_nothing_is_cut(service: Service, browser: "Browser") -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     page = context.new_page()
     page.goto(service.url)
     draw(page, SEVEN)
@@ -502,13 +488,10 @@ def test_on_a_phone_nothing_is_cut(
     expect_sentence(page, 7, 9, 16)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     for part in ("#sentence", "#pad", "#clear", ".addends", "#digits", "#sums", ".seen"):
-        box = page.locator(part).bounding_box()
-        assert box
+        box = box_of(page, part)
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 360
-    answer, pad = page.locator("#sentence").bounding_box(), page.locator("#pad").bounding_box()
-    assert answer
-    assert pad
+    answer, pad = box_of(page, "#sentence"), box_of(page, "#pad")
     assert answer["y"] + answer["height"] <= pad["y"]  # both are seen without scrolling
     assert pad["y"] + pad["height"] <= 740
     context.close()
@@ -516,46 +499,38 @@ def test_on_a_phone_nothing_is_cut(
 
 @pytest.mark.parametrize(("width", "height"), [(740, 360), (640, 400)])
 def test_on_a_low_screen_the_pad_the_answer_and_the_numbers_fit(
-    service: Service, browser: "Browser", width: int, height: int
+    page: "Page", width: int, height: int
 ) -> None:
-    page = browser.new_page(viewport={"width": width, "height": height})
-    page.goto(service.url)
+    page.set_viewport_size({"width": width, "height": height})
     draw(page, SEVEN)
     expect_sentence(page, 7, 5, 12)
-    boxes = [page.locator(part).bounding_box() for part in ("#pad", "#sentence", ".tools", "#input fieldset")]
+    boxes = [box_of(page, part) for part in ("#pad", "#sentence", ".tools", "#input fieldset")]
     for box in boxes:
-        assert box
         assert box["x"] >= 0
         assert box["y"] >= 0
         assert box["x"] + box["width"] <= width
         assert box["y"] + box["height"] <= height
-    assert boxes[0]
     assert boxes[0]["width"] == pytest.approx(boxes[0]["height"])
     assert boxes[0]["width"] >= 300
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    page.close()
 
 
-@pytest.mark.parametrize("addend", [5, 6])  # an even sum, and an odd one
-def test_on_the_smallest_screen_the_scale_of_the_sums_is_readable(
-    service: Service, browser: "Browser", addend: int
-) -> None:
-    page = browser.new_page(viewport={"width": 320, "height": 640})
-    page.goto(service.url)
+def test_on_the_smallest_screen_the_scale_of_the_sums_is_readable(page: "Page") -> None:
+    page.set_viewport_size({"width": 320, "height": 640})
     draw(page, SEVEN)
-    page.keyboard.press(str(addend))
-    expect_sentence(page, 7, addend, 7 + addend)
     widths = """ticks => ticks.filter(tick => getComputedStyle(tick).visibility === "visible").map(tick => {
       const range = document.createRange();
       range.selectNodeContents(tick);
       const {left, right} = range.getBoundingClientRect();
       return [tick.textContent, left, right, parseFloat(getComputedStyle(tick).fontSize)];
     })"""
-    ticks = page.locator("#sums .tick").evaluate_all(widths)
-    assert str(7 + addend) in [tick[0] for tick in ticks]
-    assert all(size >= 12 for *_, size in ticks)
-    assert all(after[1] - before[2] >= 4 for before, after in itertools.pairwise(ticks))  # pixels between
-    page.close()
+    for addend in (5, 6):  # an even sum, and an odd one
+        page.keyboard.press(str(addend))
+        expect_sentence(page, 7, addend, 7 + addend)
+        ticks = page.locator("#sums .tick").evaluate_all(widths)
+        assert str(7 + addend) in [tick[0] for tick in ticks]
+        assert all(size >= 12 for *_, size in ticks)
+        assert all(after[1] - before[2] >= 4 for before, after in itertools.pairwise(ticks))  # pixels
 
 
 def test_forced_colours_keep_the_bars_and_the_chosen_number(service: Service, browser: "Browser") -> None:

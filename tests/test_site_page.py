@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from drawing import drawn, encoded, png
+from drawing import PAGE, drawn, encoded, png
 from numpy.random import Generator
 from PIL import Image
 from playwright import sync_api
@@ -27,6 +27,8 @@ from test_page import (
     expect_contradiction,
     expect_no_contradiction,
     expect_sentence,
+    seen,
+    three,
 )
 from test_prepare import photo, shade, transparent, transparent_white, unchanged
 
@@ -127,15 +129,10 @@ def test_a_drawn_digit_is_read_and_added(page: "Page") -> None:
 
 
 def test_a_file_is_read_and_what_the_network_sees_is_drawn(page: "Page", tmp_path: Path) -> None:
-    digits = mnist.load()
-    three = digits.images[np.flatnonzero(digits.labels == 3)[0], 0]
-    Image.fromarray(three).save(tmp_path / "three.png")
-    page.locator("#file").set_input_files(tmp_path / "three.png")
+    file, image = three(tmp_path)
+    page.locator("#file").set_input_files(file)
     expect_sentence(page, 3, 5, 8)
-    drawn = page.locator(".seen canvas").evaluate(
-        "canvas => [...canvas.getContext('2d').getImageData(0, 0, 28, 28).data]"
-    )
-    assert bytes(drawn[::4]) == three.tobytes()
+    assert seen(page) == [image]
 
 
 def test_a_file_that_is_no_picture_is_refused(page: "Page") -> None:
@@ -178,7 +175,7 @@ def test_over_a_slow_line_the_page_says_how_far_it_is_and_answers_what_was_drawn
     expect(page.locator("#loading")).to_have_text(
         re.compile(r"Loading the network\s+[1-9]\.\d of \d\d\.\d MB"), timeout=10_000
     )
-    seen = page.evaluate_handle("""() => {
+    shown = page.evaluate_handle("""() => {
       const seen = [], [refusal, gone] = ["#refusal", "#gone"].map(name => document.querySelector(name));
       const look = () => seen.push([refusal.textContent, gone.hidden]);
       new MutationObserver(look).observe(document.body, {subtree: true, childList: true, attributes: true});
@@ -192,7 +189,7 @@ def test_over_a_slow_line_the_page_says_how_far_it_is_and_answers_what_was_drawn
     )  # so that the test is short
     expect_sentence(page, 7, 5, 12)
     expect(page.locator("#loading")).to_be_hidden()
-    assert {tuple(each) for each in seen.json_value()} == {("", True)}
+    assert {tuple(each) for each in shown.json_value()} == {("", True)}
     page.close()
 
 
@@ -281,24 +278,22 @@ def test_the_browser_prepares_and_reads_a_picture_as_python_does(
 
 
 def test_a_photo_is_turned_as_its_exif_data_say(page: "Page") -> None:
-    seven = np.full((120, 100), 255, np.uint8)
-    seven[30:90, 60:70] = seven[30:40, 40:70] = 0
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90 degrees clockwise
-    file = encoded(Image.fromarray(seven).transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
+    file = encoded(Image.fromarray(PAGE).transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
     image = np.array(answer_of(page, file)["digits"][0]["image"])
     assert np.abs(image - read_picture(file).ravel()).max() <= 8  # decoders round differently
-    assert np.abs(image - read_picture(seven).ravel()).max() <= 8
+    assert np.abs(image - read_picture(PAGE).ravel()).max() <= 8
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize("shape", [(1204, 1003), (1211, 3023)])
 def test_a_large_picture_is_shrunk_as_python_does(page: "Page", shape: tuple[int, int], kind: str) -> None:
-    rng, image = np.random.default_rng(0), mnist.load().images[7, 0]
-    ink = np.asarray(Image.fromarray(drawn(image, rng)).resize(shape[::-1]))
+    rng = np.random.default_rng(0)
+    ink = np.asarray(Image.fromarray(drawn(mnist.load().images[7, 0], rng)).resize(shape[::-1]))
     paper = 230 * (1 - 0.8 * ink) * shade(ink) + rng.normal(0, 4, shape)
     picture = Image.fromarray(np.uint8(paper.clip(0, 255)[..., np.newaxis] * [1, 0.95, 0.85]))
     file = encoded(picture, kind, compress_level=1, quality=90)
-    seen, expected = answer_of(page, file)["digits"][0]["image"], read_picture(file)
+    image, expected = answer_of(page, file)["digits"][0]["image"], read_picture(file)
     # decoders of JPEG differ by a level, which can move a digit by a pixel, though none of these
-    assert np.abs(np.array(seen) - expected.ravel()).max() <= (1 if kind == "PNG" else 8)
+    assert np.abs(np.array(image) - expected.ravel()).max() <= (1 if kind == "PNG" else 8)
