@@ -11,6 +11,12 @@ from digitsum.data.pairs import DigitSumDataset, split_loaders
 PLAIN = Config(augment=False)
 
 
+@pytest.fixture(autouse=True)
+def _few_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run's synthetic digits and non-digits, which take half a minute."""
+    monkeypatch.setattr(mixing, "DRAWN", 50)
+
+
 def batches_of(images: int, size: int, config: Config = PLAIN) -> TrainingBatches:
     """Images of noise to train on, and one that is held out."""
     pixels = np.random.default_rng(0).integers(0, 256, (images + 1, 1, 28, 28), dtype=np.uint8)
@@ -71,8 +77,7 @@ def test_a_batch_of_too_few_images_to_share_is_every_process_s() -> None:
     assert (len(batch.digit), batch.size, batch.weight) == (3, 3, 1)
 
 
-def test_synthetic_digits_are_mixed_in_and_non_digits_go_beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixing, "DRAWN", 50)
+def test_synthetic_digits_are_mixed_in_and_non_digits_go_beside() -> None:
     batches = batches_of(20, 10, Config(augment=False, synthetic_digits=0.3, non_digits=0.5))
     for batch in batches.epoch(0):
         assert len(batch.image) == len(batch.addend) == len(batch.digit) == batch.size == 13

@@ -58,9 +58,9 @@ class TrainingBatches:
     --------
     >>> from digitsum.data.pairs import split_loaders
     >>> dataset = DigitSumDataset(Digits(np.zeros((10, 1, 28, 28), np.uint8), np.arange(10)))
-    >>> batches = TrainingBatches(split_loaders(dataset, batch_size=5)[0], Config(non_digits=0.4))
-    >>> [(batch.image.shape[0], batch.non_digits.shape[0]) for batch in batches.epoch(0)]
-    [(5, 2), (3, 1)]
+    >>> batches = TrainingBatches(split_loaders(dataset, batch_size=5)[0], Config())
+    >>> [batch.image.shape for batch in batches.epoch(0)]
+    [torch.Size([5, 1, 28, 28]), torch.Size([3, 1, 28, 28])]
     """
 
     def __init__(self, loader: DataLoader[Item], config: Config) -> None:
