@@ -1,6 +1,5 @@
 import copy
 import json
-import os
 import re
 from pathlib import Path
 
@@ -10,11 +9,12 @@ import torch
 from torch import nn
 from torch.nn.functional import nll_loss, one_hot
 
-from digitsum import mnist, networks
+from digitsum import mnist
 from digitsum.data.digits import Digits
 from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
+from digitsum.files import WEIGHTS
 from digitsum.networks import (
     ConcatNet,
     DigitSumNet,
@@ -27,8 +27,6 @@ from digitsum.networks import (
 
 IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 1, 28, 28), dtype=np.uint8))
 ADDEND = one_hot(torch.tensor([0, 9, 5, 3, 1, 9, 7]), 10).float()
-
-
 SUM = torch.tensor([3, 12, 9, 3, 4, 17, 15])
 
 
@@ -52,30 +50,23 @@ def either(request: pytest.FixtureRequest) -> DigitSumNet:
 
 
 def test_concat_net_has_two_convolutions_and_four_linear_layers(network: ConcatNet) -> None:
-    layers = [type(module) for module in network.modules() if list(module.parameters(recurse=False))]
-    assert sorted(layers, key=str) == sorted([nn.Conv2d] * 2 + [nn.Linear] * 4, key=str)
-
-
-def test_concat_net_has_63_355_parameters(network: ConcatNet) -> None:
+    layers = [type(module).__name__ for module in network.modules() if list(module.parameters(recurse=False))]
+    assert sorted(layers) == ["Conv2d"] * 2 + ["Linear"] * 4
     by_hand = (25 + 1) * 32 + (25 * 32 + 1) * 64 + (64 * 16 + 1) * 10 + 11 * 10 + 31 * 10 + 31 * 19
     assert sum(parameter.numel() for parameter in network.parameters()) == by_hand == 63_355
 
 
-@pytest.mark.parametrize("count", [1, 7])
-def test_outputs_are_normalised_log_distributions_of_each_item(either: DigitSumNet, count: int) -> None:
-    log_digit, log_sum = either(IMAGE[:count], ADDEND[:count])
-    assert (log_digit.shape, log_sum.shape) == ((count, 10), (count, 19))
-    for output in (log_digit, log_sum):
-        assert output.dtype == torch.float32
+def test_outputs_are_log_distributions_of_each_item_whatever_its_batch(
+    either: DigitSumNet,
+) -> None:
+    outputs = either(IMAGE, ADDEND)
+    for output, classes in zip(outputs, (10, 19), strict=True):
+        assert (output.shape, output.dtype) == ((7, classes), torch.float32)
         np.testing.assert_allclose(output.exp().sum(1).detach(), 1, rtol=1e-5)
-
-
-def test_a_batch_of_one_answers_as_the_batch_does(either: DigitSumNet) -> None:
-    log_digit, log_sum = either(IMAGE, ADDEND)
-    for i in range(7):
-        one_digit, one_sum = either(IMAGE[i : i + 1], ADDEND[i : i + 1])
-        torch.testing.assert_close(one_digit[0], log_digit[i], rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(one_sum[0], log_sum[i], rtol=1e-4, atol=1e-3)
+    for i in (0, 6):
+        alone = either(IMAGE[i : i + 1], ADDEND[i : i + 1])
+        for one, output in zip(alone, outputs, strict=True):
+            torch.testing.assert_close(one[0], output[i], rtol=1e-4, atol=1e-3)
 
 
 def test_untrained_sum_layer_adds_every_clear_digit_and_addend(network: ConcatNet) -> None:
@@ -93,11 +84,10 @@ def test_pixels_are_scaled_once(network: ConcatNet) -> None:
     np.testing.assert_allclose(seen[0].unique(), [background, ink], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["brighter", "paler", "both"])
-def test_brightness_and_contrast_of_an_image_change_nothing(name: str) -> None:
+def test_brightness_and_contrast_of_an_image_change_nothing() -> None:
     image = torch.randint(0, 101, (3, 1, 28, 28))
-    changed = {"brighter": image + 100, "paler": 2 * image, "both": 2 * image + 50}[name]
-    torch.testing.assert_close(Normalise()(changed.byte()), Normalise()(image.byte()))
+    for changed in (image + 100, 2 * image, 2 * image + 50):
+        torch.testing.assert_close(Normalise()(changed.byte()), Normalise()(image.byte()))
 
 
 def test_an_image_of_one_colour_is_background(either: DigitSumNet) -> None:
@@ -136,11 +126,10 @@ def test_heads_stay_in_float32_under_autocast(either: DigitSumNet) -> None:
 def test_a_network_of_other_numbers_answers_in_float32_as_before(
     either: DigitSumNet, number: torch.dtype, apart: float
 ) -> None:
-    image = torch.from_numpy(mnist.load().images[::500].copy())
-    expected = either(image, torch.eye(10))
+    image, addend = torch.from_numpy(mnist.load().images[::500].copy()), torch.eye(10)
     converted = copy.deepcopy(either).to(number)
     assert converted.digit.weight.dtype == number
-    for output, right in zip(converted(image, torch.eye(10)), expected, strict=True):
+    for output, right in zip(converted(image, addend), either(image, addend), strict=True):
         assert output.dtype == torch.float32
         torch.testing.assert_close(output.exp(), right.exp(), rtol=0, atol=apart)
 
@@ -166,29 +155,12 @@ def test_from_pretrained_of_another_network_says_so(exact: ExactNet, tmp_path: P
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.json", None, "{folder} doesn't hold a trained ConcatNet: it has no config.json"),
-        (
-            "config.json",
-            b"no json",
-            "{folder}/config.json isn't a JSON object: Expecting value: line 1 column 1",
-        ),
-        (
-            "config.json",
-            b"{}",
-            "{folder} doesn't hold a trained ConcatNet: its config.json speaks of a network ",
-        ),
-        (
-            "config.json",
-            b'{"width": "wide"}',
-            "{folder} doesn't hold a trained ConcatNet: its config.json speaks",
-        ),
-        (
-            "config.json",
-            b'{"width": 16}',
-            "{folder} doesn't hold a trained ConcatNet: its config.json speaks of",
-        ),
-        ("model.safetensors", None, "{folder} doesn't hold a trained ConcatNet: it has no model.safetensors"),
-        ("model.safetensors", b"no weights", "{folder}/model.safetensors is damaged: "),
+        ("config.json", None, " doesn't hold a trained ConcatNet: it has no config.json"),
+        ("config.json", b"no json", "/config.json isn't a JSON object: Expecting value: line 1 column 1"),
+        ("config.json", b"{}", " doesn't hold a trained ConcatNet: its config.json speaks of a network "),
+        ("config.json", b'{"width": 16}', " doesn't hold a trained ConcatNet: its config.json speaks of"),
+        ("model.safetensors", None, " doesn't hold a trained ConcatNet: it has no model.safetensors"),
+        ("model.safetensors", b"no weights", "/model.safetensors is damaged: "),
     ],
 )
 def test_from_pretrained_says_what_is_missing_or_damaged(
@@ -198,9 +170,8 @@ def test_from_pretrained_says_what_is_missing_or_damaged(
     (tmp_path / file).unlink()
     if content is not None:
         (tmp_path / file).write_bytes(content)
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InputError, match=f"^{tmp_path}{message}"):
         ConcatNet.from_pretrained(tmp_path)
-    assert str(refusal.value).startswith(message.format(folder=tmp_path))
 
 
 def test_from_pretrained_says_that_a_run_still_trains(network: ConcatNet, tmp_path: Path) -> None:
@@ -211,28 +182,22 @@ def test_from_pretrained_says_that_a_run_still_trains(network: ConcatNet, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("kind", "width", "message"),
     [
-        (
-            {"network": "concat", "width": 8},
-            "isn't of the network concat of width 8: 5 tensors differ, as conv1.bias, [32] in place of [8]",
-        ),
-        (
-            {"network": "concat", "width": 50_000},
-            "5 tensors differ, as conv1.bias, [32] in place of [50000]",
-        ),
-        ({"network": "exact", "width": 32}, "tensors differ, as add"),
-        ({"network": "concat", "width": 10**30}, f"a network 'concat' of width {10**30}"),
-        ({"network": "concat", "width": -1}, "a network 'concat' of width -1"),
-        ({"network": "concat", "width": True}, "a network 'concat' of width True"),
-        ({"network": ["concat"], "width": 32}, "a network ['concat'] of width 32"),
+        ("concat", 8, "concat of width 8: 5 tensors differ, as conv1.bias, [32] in place of [8]"),
+        ("concat", 50_000, "5 tensors differ, as conv1.bias, [32] in place of [50000]"),
+        ("exact", 32, "tensors differ, as add"),
+        ("concat", 10**30, f"a network 'concat' of width {10**30}"),
+        ("concat", -1, "a network 'concat' of width -1"),
+        ("concat", True, "a network 'concat' of width True"),
+        (["concat"], 32, "a network ['concat'] of width 32"),
     ],
 )
 def test_weights_of_another_network_are_refused_with_the_reason(
-    network: ConcatNet, tmp_path: Path, config: dict[str, object], message: str
+    network: ConcatNet, tmp_path: Path, kind: object, width: int, message: str
 ) -> None:
     network.save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps({"network": kind, "width": width}))
     with pytest.raises(InputError, match=rf"^{tmp_path} doesn't hold a trained DigitSumNet: ") as refused:
         load(tmp_path)
     assert message in str(refused.value)
@@ -271,13 +236,6 @@ def test_exact_sum_is_the_convolution_of_both_distributions(exact: ExactNet) -> 
     )
 
 
-def test_exact_sum_with_a_known_addend_is_the_digit_moved_by_it(exact: ExactNet) -> None:
-    log_digit, log_sum = exact(IMAGE, ADDEND)
-    for i, addend in enumerate(ADDEND.argmax(1)):
-        assert torch.equal(log_sum[i, addend : addend + 10], log_digit[i])
-        assert log_sum[i].exp().sum().item() == pytest.approx(1)
-
-
 def test_a_sum_teaches_the_exact_net_what_the_digit_does(exact: ExactNet) -> None:
     gradients = []
     for output, right in ((0, SUM - ADDEND.argmax(1)), (1, SUM)):
@@ -310,14 +268,10 @@ def test_fast_net_has_105_162_parameters_and_one_convolution() -> None:
     assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 1
 
 
-def test_channels_last_flatten_is_numpys_transpose() -> None:
+def test_channels_last_flatten_is_numpys_transpose_and_copies_nothing() -> None:
     x = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
-    expected = x.numpy().transpose(0, 2, 3, 1).reshape(2, 60)
-    np.testing.assert_array_equal(FlattenChannelsLast()(x), expected)
-
-
-def test_channels_last_flatten_copies_nothing() -> None:
-    x = torch.zeros(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(FlattenChannelsLast()(x), x.numpy().transpose(0, 2, 3, 1).reshape(2, 60))
+    x = x.contiguous(memory_format=torch.channels_last)
     assert FlattenChannelsLast()(x).data_ptr() == x.data_ptr()
 
 
@@ -325,28 +279,22 @@ def test_channels_last_flatten_copies_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["exact", "concat"])
-def test_load_gives_a_trained_network_ready_to_answer(name: str) -> None:
-    network = load(name)
-    assert network.config["network"] == name
-    assert not network.training
+def test_load_gives_a_trained_network_small_with_a_card_and_ready_to_answer(name: str) -> None:
+    network, folder = load(name), WEIGHTS / name
+    assert (network.config["network"], network.training) == (name, False)
+    assert (folder / "model.safetensors").stat().st_size <= 1_500_000
+    assert f"# {name}: the trained {name} network" in (folder / "README.md").read_text()
     digits = mnist.load()
-    few = Digits(digits.images[::5].copy(), digits.labels[::5])
+    few = Digits(digits.images[::10].copy(), digits.labels[::10])
     result = evaluate(network, loader(DigitSumDataset(few)), "mnist5k", "train")
     assert min(result.digit_accuracy, result.sum_accuracy, result.consistency) > 0.99
 
 
-@pytest.mark.parametrize("name", ["exact", "concat"])
-def test_weights_of_the_package_are_small_and_have_a_card(name: str) -> None:
-    folder = Path(networks.__file__).parent / "weights" / name
-    assert (folder / "model.safetensors").stat().st_size <= 1_500_000
-    assert f"# {name}: the trained {name} network" in (folder / "README.md").read_text()
-
-
-@pytest.mark.skipif("DIGITSUM_DATA" not in os.environ, reason="needs MNIST: set DIGITSUM_DATA to its folder")
+@pytest.mark.weights
+@pytest.mark.usefixtures("real_mnist")
 @pytest.mark.parametrize("name", ["exact", "concat"])
 def test_weights_of_the_package_have_the_figures_of_their_card(name: str) -> None:
-    folder = Path(networks.__file__).parent / "weights" / name
-    card = json.loads((folder / "evaluation.json").read_text())
+    card = json.loads((WEIGHTS / name / "evaluation.json").read_text())
     result = evaluate(load(name), loader(DigitSumDataset(mnist.load("mnist", "test"))), "mnist", "test")
     for figure in ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency"):
         assert getattr(result, figure) == pytest.approx(card[figure], abs=1e-4)  # a trial on other hardware
@@ -354,48 +302,35 @@ def test_weights_of_the_package_have_the_figures_of_their_card(name: str) -> Non
 
 def test_load_of_another_name_says_which_there_are() -> None:
     message = "^there is no network 'best': name exact, concat, or a folder that holds one$"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         load("best")
 
 
-@pytest.mark.parametrize("kind", [ConcatNet, ExactNet, FastNet])
+# What comes in
+
+
 @pytest.mark.parametrize(
     ("addend", "came"),
     [
         (torch.tensor([3, 4]), r"int64 \[2\]"),
-        (torch.arange(10), r"int64 \[10\]"),
         (torch.eye(10)[:2, :9], r"float32 \[2, 9\]"),
         (torch.eye(10)[:1], r"float32 \[1, 10\]"),
         (torch.tensor(3), r"int64 \[\]"),
     ],
 )
 def test_an_addend_that_is_not_one_hot_is_refused_in_words(
-    kind: type[DigitSumNet], addend: torch.Tensor, came: str
+    either: DigitSumNet, addend: torch.Tensor, came: str
 ) -> None:
-    network = kind(width=1).eval()
     sentence = (
         r"the addends of 2 images should be float32 \[2, 10\], one-hot"
         rf" \(torch\.nn\.functional\.one_hot\(addend, 10\)\.float\(\)\), not {came}"
     )
     with pytest.raises(InputError, match=f"^{sentence}$"):
-        network(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), addend)
+        either(IMAGE[:2], addend)
 
 
-@pytest.mark.parametrize(
-    "shape", [(28, 28), (1, 28, 28), (2, 28, 28), (2, 3, 28, 28), (2, 1, 32, 32), (2, 784)]
-)
+@pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28), (2, 3, 28, 28), (2, 1, 32, 32), (2, 784)])
 def test_an_image_of_another_shape_is_refused_in_words(shape: tuple[int, ...]) -> None:
     sentence = rf"the images should be uint8 \[N, 1, 28, 28\], not uint8 {re.escape(str(list(shape)))}"
     with pytest.raises(InputError, match=f"^{sentence}$"):
         FastNet(width=1).eval()(torch.zeros(shape, dtype=torch.uint8), torch.eye(10)[:2])
-
-
-def test_a_batch_of_any_size_passes_the_checks_when_a_network_is_exported() -> None:
-    network, batch = ConcatNet(width=1).eval(), torch.export.Dim("batch")
-    image, addend = torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.eye(10)[:4]
-    program = torch.export.export(network, (image, addend), dynamic_shapes=({0: batch}, {0: batch})).module()
-    for count in (1, 3):
-        for ours, exported in zip(
-            network(image[:count], addend[:count]), program(image[:count], addend[:count]), strict=True
-        ):
-            torch.testing.assert_close(ours, exported)
