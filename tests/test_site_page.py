@@ -147,11 +147,8 @@ def test_a_file_that_is_no_picture_is_refused(page: "Page") -> None:
     expect(page.locator("#refusal")).to_be_empty()
 
 
-def test_the_page_predicts_without_its_server_once_it_is_loaded(folder: Path, browser: "Browser") -> None:
-    files, page = Files(folder), browser.new_page(reduced_motion="reduce")
-    page.goto(files.url)
-    expect(page.locator("#about")).to_contain_text("Model: exact, ")
-    files.stop()
+def test_the_page_predicts_without_its_server_once_it_is_loaded(page: "Page") -> None:
+    page.context.set_offline(True)
     draw(page, SEVEN)
     expect_sentence(page, 7, 5, 12)
     page.get_by_role("button", name="Clear").click()
@@ -160,7 +157,7 @@ def test_the_page_predicts_without_its_server_once_it_is_loaded(folder: Path, br
     expect_sentence(page, 107, str(10**20), str(10**20 + 107))
     page.locator(".seen label", has_text="0: ").click()
     assert best(page, "digits")[0] == 0
-    page.close()
+    page.context.set_offline(False)
 
 
 def test_over_a_slow_line_the_page_says_how_far_it_is_and_answers_what_was_drawn_meanwhile(
