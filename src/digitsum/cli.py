@@ -282,7 +282,7 @@ Preset = Annotated[
         group=_GROUPS["Run"],
         help="Settings to start from instead of the defaults. **fast**: 99 % right on both outputs as soon as"
         " possible, one epoch of MNIST with the fast network. **adapt**: the package's exact network learns"
-        " a hand from a few pictures of it, those of --data.",
+        " a handwriting from a few pictures of it, those of --data.",
     ),
 ]
 

@@ -275,7 +275,7 @@ PRESETS = {
         average=0,
         label_smoothing=0.1,
     ),
-    # few pictures of one hand: gentle, or MNIST is forgotten; chosen with other pictures of two such hands,
+    # few pictures of one handwriting: gentle, or MNIST is forgotten; chosen with other pictures of two such,
     # and with held-out images of the training split
     "adapt": Config(start_from="exact", epochs=20, learning_rate=1e-3),
 }
