@@ -21,6 +21,7 @@ import onnx
 import pytest
 from drawing import page_of, png
 from fastapi.testclient import TestClient
+from service import serving
 from starlette.types import Message, Receive
 
 from digitsum import mnist
@@ -615,8 +616,7 @@ def test_a_generated_client_uploads_pictures(client: TestClient, seven: bytes, t
     command = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none", *options]
     subprocess.run([*command, "--fail-on-warning"], check=True, capture_output=True)
     (tmp_path / "seven.png").write_bytes(seven)
-    with Server() as server:
-        url = server.wait_for(r"running on (http://\S+) ")
+    with serving() as url:
         asked = subprocess.run(
             [sys.executable, "-c", ASK_WITH_THE_CLIENT, url], cwd=tmp_path, check=True, capture_output=True
         )

@@ -3,7 +3,6 @@
 import logging
 import re
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from inspect import getsource, signature
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from service import serving
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from digitsum.serving import app, limits
@@ -36,17 +36,8 @@ Connect = Callable[..., socket.socket]
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """The service in a thread of this process, as `serve` runs it."""
-    listener = app._listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app.create_app(), http=limits.LimitedProtocol, log_config=None))
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    yield listener.getsockname()[1]
-    server.should_exit = True
-    thread.join()
+    with serving() as address:
+        yield int(address.rpartition(":")[2])
 
 
 @pytest.fixture

@@ -2,22 +2,17 @@
 
 import itertools
 import re
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 from playwright import sync_api
+from service import serving
 
 from digitsum import mnist
-from digitsum.serving.app import create_app
-from digitsum.serving.limits import LimitedProtocol
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -50,37 +45,10 @@ ANSWER = {
 }
 
 
-class Service:
-    """The service in a thread of this process, always on the same port."""
-
-    def __init__(self, model: str = "exact") -> None:
-        self.model = model
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        app = create_app(self.model)
-        config = uvicorn.Config(app, port=self.port, http=LimitedProtocol, ws="none", log_level="error")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run)
-        self.thread.start()
-        while not self.server.started:
-            assert self.thread.is_alive()
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self.thread.join()
-
-
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    service = Service()
-    service.start()
-    yield service
-    service.stop()
+def service() -> Iterator[str]:
+    with serving() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +61,11 @@ def tab(browser: "Browser") -> "Page":
 
 
 @pytest.fixture
-def page(tab: "Page", service: Service) -> Iterator["Page"]:
+def page(tab: "Page", service: str) -> Iterator["Page"]:
     errors: list[str] = []
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.set_viewport_size({"width": 1200, "height": 900})
-    tab.goto(service.url)
+    tab.goto(service)
     yield tab
     tab.unroute_all()
     assert errors == []
@@ -332,27 +300,18 @@ def expect_no_contradiction(page: "Page", digit: int) -> None:
     page.locator("#typed").blur()  # where further keys would be typed
 
 
-@pytest.fixture(scope="module")
-def concat() -> Iterator[Service]:
-    service = Service("concat")
-    service.start()
-    yield service
-    service.stop()
-
-
 def test_the_page_shows_the_networks_sum_and_says_where_it_contradicts_the_digit(
-    concat: Service, browser: "Browser", tmp_path: Path
+    page: "Page", tmp_path: Path
 ) -> None:
-    page = browser.new_page(reduced_motion="reduce")
-    page.clock.install()
-    page.goto(concat.url)
-    expect_contradiction(page, contradictory_image(tmp_path), 1, 3, 6)
-    page.clock.fast_forward(700)  # of quiet
-    expect(page.locator("#spoken")).to_have_text(
-        "Uncertain, the two outputs contradict each other: 1 plus 3 isn't 6"
-    )
-    expect_no_contradiction(page, 1)
-    page.close()
+    with serving("concat") as concat:
+        page.goto(concat)
+        expect_contradiction(page, contradictory_image(tmp_path), 1, 3, 6)
+        page.clock.fast_forward(700)  # of quiet
+        expect(page.locator("#spoken")).to_have_text(
+            "Uncertain, the two outputs contradict each other: 1 plus 3 isn't 6"
+        )
+        expect_no_contradiction(page, 1)
+        page.goto("about:blank")  # which lets go of its connections
 
 
 UNCERTAIN = {"number": "44", "sum": "49", "sum_probabilities": None, "digits": [FOUR, FOUR]}
@@ -459,15 +418,13 @@ def test_everything_is_reached_by_tab_and_shows_its_focus(page: "Page") -> None:
     expect_sentence(page, 1, 6, 7)
 
 
-def test_the_documentation_lets_one_try_the_service(
-    service: Service, browser: "Browser", tmp_path: Path
-) -> None:
+def test_the_documentation_lets_one_try_the_service(service: str, browser: "Browser", tmp_path: Path) -> None:
     page = browser.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     violations: list[str] = []
     page.on("console", lambda message: violations.append(message.text) if message.type == "error" else None)
-    page.goto(f"{service.url}/docs")
+    page.goto(f"{service}/docs")
     page.locator(".opblock-summary-path", has_text="/predict").click()
     file, _ = three(tmp_path)
     page.locator(".opblock-post input[type=file]").set_input_files(file)
@@ -475,14 +432,14 @@ def test_the_documentation_lets_one_try_the_service(
     expect(page.locator(".live-responses-table tbody .response-col_status")).to_have_text("200")
     expect(page.locator(".live-responses-table")).to_contain_text('"number": "3"')
     assert violations == []
-    assert all(url.startswith((service.url, "data:", "blob:")) for url in asked)
+    assert all(url.startswith((service, "data:", "blob:")) for url in asked)
     page.close()
 
 
-def test_on_a_phone_nothing_is_cut(service: Service, browser: "Browser") -> None:
+def test_on_a_phone_nothing_is_cut(service: str, browser: "Browser") -> None:
     context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     page = context.new_page()
-    page.goto(service.url)
+    page.goto(service)
     draw(page, SEVEN)
     page.get_by_role("radio", name="9").tap()
     expect_sentence(page, 7, 9, 16)
@@ -533,9 +490,9 @@ def test_on_the_smallest_screen_the_scale_of_the_sums_is_readable(page: "Page") 
         assert all(after[1] - before[2] >= 4 for before, after in itertools.pairwise(ticks))  # pixels
 
 
-def test_forced_colours_keep_the_bars_and_the_chosen_number(service: Service, browser: "Browser") -> None:
+def test_forced_colours_keep_the_bars_and_the_chosen_number(service: str, browser: "Browser") -> None:
     page = browser.new_page(viewport={"width": 1200, "height": 900}, forced_colors="active")
-    page.goto(service.url)
+    page.goto(service)
     draw(page, SEVEN)
     expect_sentence(page, 7, 5, 12)
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -546,20 +503,14 @@ def test_forced_colours_keep_the_bars_and_the_chosen_number(service: Service, br
     page.close()
 
 
-def test_the_page_says_when_the_service_is_gone_and_recovers(browser: "Browser") -> None:
-    service = Service()
-    service.start()
-    page = browser.new_page()
-    page.clock.install()
-    page.goto(service.url)
-    service.stop()
+def test_the_page_says_when_the_service_is_gone_and_recovers(page: "Page") -> None:
+    with serving() as service:
+        page.goto(service)
     draw(page, SEVEN)
     expect(page.locator("#gone")).to_be_visible()
     expect_sentence(page, "?", 5, "?")
     page.wait_for_timeout(300)  # until no question is on its way, so that the page has to look again
-    service.start()
-    page.clock.fast_forward(2000)  # after which it looks again
-    expect_sentence(page, 7, 5, 12)
-    expect(page.locator("#gone")).to_be_hidden()
-    page.close()
-    service.stop()
+    with serving(port=int(service.rpartition(":")[2])):
+        page.clock.fast_forward(2000)  # after which it looks again
+        expect_sentence(page, 7, 5, 12)
+        expect(page.locator("#gone")).to_be_hidden()
