@@ -24,9 +24,9 @@ from digitsum.reading.imaging import read_picture
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
-addition, doubt, fusion, hand, hands, robustness, script, throughput, timing = map(
+addition, doubt, fusion, hand, hands, real, robustness, script, throughput, timing = map(
     import_module,
-    ("addition", "doubt", "fusion", "hand", "hands", "robustness", "script", "throughput", "timing"),
+    ("addition", "doubt", "fusion", "hand", "hands", "real", "robustness", "script", "throughput", "timing"),
 )
 
 HEADLINE = re.compile(r"^\| .+ \| (.+) \| \[.+\]\((results/\w+\.txt)\) \| `(.+)` \|$", re.MULTILINE)
@@ -156,6 +156,17 @@ def test_non_digits_repeat_themselves(make: Any) -> None:
     first, again = (make(np.random.default_rng(0)) for _ in range(2))
     assert first == again
     assert np.asarray(Image.open(io.BytesIO(first))).shape == (doubt.PAGE, doubt.PAGE)
+
+
+def test_real_pictures_are_right_refused_uncertain_or_certain_and_wrong(tmp_path: Path) -> None:
+    page = np.full((60, 60), 255, np.uint8)
+    page[10:50, 28:33] = 0  # a one
+    for name, pixels in (("one.png", page), ("empty.png", np.full((60, 60), 255, np.uint8))):
+        Image.fromarray(pixels).save(tmp_path / name)
+    one, empty = tmp_path / "one.png", tmp_path / "empty.png"
+    predictor = Predictor("exact", threads=1)
+    assert [*real.measure(predictor, {one: "1", empty: ""}).values()] == [1, 1, 0, 0]
+    assert [*real.measure(predictor, {one: "01"}).values()] == [0, 0, 0, 1]
 
 
 def test_digits_by_other_hands_are_dark_on_a_light_page() -> None:
