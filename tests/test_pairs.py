@@ -25,13 +25,10 @@ DTYPES = (torch.uint8, torch.float32, torch.int64, torch.int64)
 def test_pair_table_repeats_every_pair_with_its_sum() -> None:
     rows = [tuple(row) for row in pair_table(300).to_numpy().tolist()]
     assert Counter(rows) == {(a, d, a + d): 3 for a, d in itertools.product(range(10), range(10))}
+    assert len(pair_table()) == 60_000  # as MNIST
 
 
-def test_pair_table_has_the_length_of_mnist() -> None:
-    assert len(pair_table()) == 60_000
-
-
-def test_deal_gives_each_digit_every_addend_equally_often() -> None:
+def test_each_digit_is_assigned_every_addend_equally_often_and_others_with_another_seed() -> None:
     labels = np.random.default_rng(1).choice(10, size=3007, p=np.arange(1, 11) / 55)
     table = assign_addends(labels)
     assert table["digit"].tolist() == labels.tolist()
@@ -40,16 +37,13 @@ def test_deal_gives_each_digit_every_addend_equally_often() -> None:
         counts = np.bincount(table["addend"][labels == digit], minlength=10)
         assert counts.max() - counts.min() <= 1
         assert counts[9] > 0
-
-
-def test_deal_is_the_same_for_a_seed_and_another_for_another() -> None:
-    labels = np.arange(100) % 10
     assert assign_addends(labels, 1).equals(assign_addends(labels, 1))
     assert not assign_addends(labels, 1).equals(assign_addends(labels, 2))
 
 
 def test_item_is_an_image_and_a_one_hot_addend_with_digit_and_sum(digits: Digits) -> None:
     dataset = DigitSumDataset(digits)
+    assert dataset.images.data_ptr() == digits.images.ctypes.data  # no copy
     for index in range(len(dataset)):
         (image, addend), (digit, sum_) = dataset[index]
         assert (image.dtype, image.shape) == (torch.uint8, (1, 28, 28))
@@ -57,30 +51,6 @@ def test_item_is_an_image_and_a_one_hot_addend_with_digit_and_sum(digits: Digits
         assert image.numpy().tobytes() == digits.images[index].tobytes()
         assert digit == digits.labels[index]
         assert sum_ == digit + addend.argmax()
-
-
-def test_dataset_shares_the_memory_of_its_images(digits: Digits) -> None:
-    assert DigitSumDataset(digits).images.data_ptr() == digits.images.ctypes.data
-
-
-def test_deal_anew_changes_the_addends_and_keeps_the_sums_right(digits: Digits) -> None:
-    dataset = DigitSumDataset(digits, seed=0)
-    before = dataset.addends.clone()
-    dataset.resample_addends(1)
-    assert not torch.equal(dataset.addends, before)
-    assert torch.equal(dataset.sums, dataset.digits + dataset.addends)
-
-
-def test_loader_gives_whole_batches_of_the_same_items(digits: Digits) -> None:
-    dataset = DigitSumDataset(digits)
-    (batch,) = loader(dataset)
-    (images, addends), (labels, sums) = batch
-    assert (images.shape, addends.shape) == ((40, 1, 28, 28), (40, 10))
-    for index in range(40):
-        (image, addend), (digit, sum_) = dataset[index]
-        assert torch.equal(images[index], image)
-        assert torch.equal(addends[index], addend)
-        assert (labels[index], sums[index]) == (digit, sum_)
 
 
 def test_loader_shuffles_as_torchs_own_does(digits: Digits) -> None:
@@ -98,20 +68,20 @@ def test_loader_shuffles_as_torchs_own_does(digits: Digits) -> None:
         for expected, found in zip(usual, fast, strict=True):
             assert_close(found, tuple(tuple(pair) for pair in expected), rtol=0, atol=0)
     assert (fast.sampler, fast.generator, fast.batch_size) == (own_sampler, own_generator, 8)
+    assert list(loader(dataset, sampler=[])) == []
 
 
-def test_loader_of_a_dataset_that_is_dealt_anew_has_the_new_addends(digits: Digits) -> None:
+def test_addends_that_are_drawn_anew_change_in_the_dataset_and_its_loader(digits: Digits) -> None:
     dataset = DigitSumDataset(digits)
     batches = loader(dataset)
-    for dealer in (dataset, batches.dataset):
-        dealer.resample_addends(dealer.addends[0].item() + 1)
+    for epoch, drawer in enumerate((dataset, batches.dataset), 1):
+        before = dataset.addends.clone()
+        drawer.resample_addends(epoch)
         (((_, addends), (_, sums)),) = batches
+        assert not torch.equal(dataset.addends, before)
         assert torch.equal(addends.argmax(dim=1), dataset.addends)
         assert torch.equal(sums, dataset.sums)
-
-
-def test_loader_of_no_number_loads_nothing(digits: Digits) -> None:
-    assert list(loader(DigitSumDataset(digits), sampler=[])) == []
+        assert torch.equal(sums, dataset.digits + dataset.addends)
 
 
 # The Dataset with torch's own loader
@@ -155,15 +125,9 @@ def test_dataset_survives_pickling(digits: Digits) -> None:
     assert_close(again[3], dataset[3], rtol=0, atol=0)
 
 
-def test_split_loaders_are_disjoint_and_cover_the_data(digits: Digits) -> None:
+def test_split_loaders_are_disjoint_cover_the_data_and_keep_the_last_smaller_batch(digits: Digits) -> None:
     train, held_out = split_loaders(DigitSumDataset(digits), batch_size=3)
-    train_indices, held_out_indices = list(train.sampler), list(held_out.sampler)
-    assert (len(train_indices), len(held_out_indices)) == (32, 8)
-    assert sorted(train_indices + held_out_indices) == list(range(40))
-
-
-def test_split_loaders_keep_the_last_smaller_batch(digits: Digits) -> None:
-    train, held_out = split_loaders(DigitSumDataset(digits), batch_size=3)
+    assert sorted([*train.sampler, *held_out.sampler]) == list(range(40))
     assert [len(image) for (image, _), _ in train] == [3] * 10 + [2]
     assert [len(image) for (image, _), _ in held_out] == [3, 3, 2]
 
@@ -179,17 +143,18 @@ def test_split_loaders_are_reproducible_and_shuffle_each_epoch(digits: Digits) -
 
 
 @pytest.mark.parametrize(
-    ("fraction", "use"),
-    [(0.0, "train on"), (0.01, "train on"), (-0.5, "train on"), (0.99, "hold out"), (1.5, "hold out")],
+    ("fraction", "size", "why"),
+    [
+        (0.0, 1, "a training fraction of 0.0 leaves none of 40 images to train on: choose anoth"),
+        (0.01, 1, "a training fraction of 0.01 leaves none of 40 images to train on: choose anoth"),
+        (-0.5, 1, "a training fraction of -0.5 leaves none of 40 images to train on: choose anoth"),
+        (0.99, 1, "a training fraction of 0.99 leaves none of 40 images to hold out: choose anoth"),
+        (1.5, 1, "a training fraction of 1.5 leaves none of 40 images to hold out: choose anoth"),
+        (0.8, 0, "the batch size must be at least 1, not 0$"),
+    ],
 )
-def test_split_loaders_refuse_an_empty_part(digits: Digits, fraction: float, use: str) -> None:
-    with pytest.raises(
-        InputError,
-        match=rf"^a training fraction of {fraction} leaves none of 40 images to {use}: choose anoth",
-    ):
-        split_loaders(DigitSumDataset(digits), train_fraction=fraction)
-
-
-def test_split_loaders_refuse_an_empty_batch(digits: Digits) -> None:
-    with pytest.raises(ValueError, match=r"^the batch size must be at least 1, not 0$"):
-        split_loaders(DigitSumDataset(digits), batch_size=0)
+def test_split_loaders_refuse_an_empty_part_or_batch(
+    digits: Digits, fraction: float, size: int, why: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{why}"):
+        split_loaders(DigitSumDataset(digits), fraction, size)

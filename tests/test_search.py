@@ -18,7 +18,7 @@ def number_chances(digits: np.ndarray) -> np.ndarray:
     return np.array([math.prod(chosen) for chosen in itertools.product(*digits)])
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("length", "sharpness"), [(1, 1.0), (2, 1.0), (3, 0.5), (3, 2.0)])
 def test_sum_and_probability_are_those_of_brute_force(length: int, sharpness: float, seed: int) -> None:
     top, bottom = readings(length, seed, sharpness), readings(length, seed + 100, sharpness)
