@@ -111,7 +111,7 @@ def seven() -> bytes:
 @pytest.mark.parametrize("model", ["exact", "concat"])
 def test_an_answer_is_the_predictors_with_the_image_of_each_digit(images: Images, model: str) -> None:
     pictures = [png(page_of(*images[:3])), png(images[3]), png(images[4])]
-    addends = [10**30, 7, 10]
+    addends = [10**1000 - 1, 7, 10]
     with TestClient(create_app(model)) as client:
         response = client.post("/predict", files=files(*pictures), data={"addends": addends})
     assert response.status_code == 200
@@ -164,24 +164,9 @@ def test_the_sum_is_the_networks_second_output_though_it_contradicts_the_first(c
     assert exact["sum_probability"] == exact["probability"]
 
 
-def test_an_addend_of_a_thousand_digits_is_added_exactly(client: TestClient, seven: bytes) -> None:
-    response = client.post("/predict", files=files(seven), data={"addends": "9" * 1000})
-    (answer,) = response.json()["predictions"]
-    assert (answer["addend"], answer["sum"]) == ("9" * 1000, "1" + "0" * 999 + "6")
-
-
 def test_the_model_says_what_it_is(client: TestClient, concat: TestClient) -> None:
     for asked, model in ((client, "exact"), (concat, "concat")):
         assert asked.get("/model").json() == Predictor(model).about
-
-
-def test_a_photograph_is_prepared(client: TestClient) -> None:
-    page = np.full((300, 400), 230, np.uint8)
-    page[100:200, 50:60] = 40  # a one, dark on light, far from the centre
-    answer = client.post("/predict", files=files(png(page)), data={"addends": 6}).json()["predictions"][0]
-    assert (answer["number"], answer["sum"]) == ("1", "7")
-    seen = np.frombuffer(base64.b64decode(answer["digits"][0]["image"]), np.uint8).reshape(28, 28)
-    assert np.ptp(np.nonzero(seen)[0]) + 1 == 20
 
 
 def test_health(client: TestClient) -> None:
@@ -276,7 +261,9 @@ def test_unknown_addresses_and_methods(
         (["7.5"], "addends[0]: input should be a whole number"),
         (["seven"], "addends[0]: input should be a whole number"),
         (["९"], "addends[0]: input should be a whole number"),
-        (["1e3"], "addends[0]: input should be a whole number"),
+        (["1e3", "NaN"], "addends[0]: input should be a whole number"),
+        (["\x00"], "addends[0]: input should be a whole number"),
+        ([""], "addends[0]: input should be a whole number"),
         (["9" * 1001], "addends[0]: input should have at most 1000 digits"),
         ([1] * 51, "addends: there should be at most 50 in a request"),
         ([1, 2, 3], "2 pictures need as many addends, or one for all, not 3"),
@@ -512,50 +499,27 @@ def test_the_names_of_a_service_follow_its_address(
 # Hostile clients
 
 
-def hostile(seed: int, picture: bytes) -> dict[str, Any]:
-    """One of many ways to ask wrongly."""
-    rng = np.random.default_rng(seed)
-    noise = rng.bytes(int(rng.integers(1, 2000)))
-    damaged = bytearray(picture)
-    for place in rng.integers(0, len(picture), 4):
-        damaged[place] = rng.integers(256)
-    form = (
-        b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a"\r\n\r\n'
-        + picture
-        + b"\r\n--x--\r\n"
-    )
-    cut = int(rng.integers(len(form)))
-    broken = form[:cut] + noise[:20] + form[cut + int(rng.integers(20)) :]
-    sides = [int(side) for side in rng.integers(0, 2**31, 2)]
-    numbers = ["1" * 5000, "-0", "1e400", "NaN", "\x00", "९", "", str(2**64), "[7]", "0x7"]
-    kind = {"Content-Type": "multipart/form-data; boundary=x"}
-    ways: list[dict[str, Any]] = [
-        {"files": files(picture[:cut]), "data": {"addends": 1}},
-        {"files": files(bytes(damaged)), "data": {"addends": 1}},
-        {"files": files(noise), "data": {"addends": 1}},
-        {"files": files(bomb(*sides)), "data": {"addends": 1}},
-        {"files": files(bomb(300, 300)), "data": {"addends": 1}},
-        {"files": files(picture), "data": {"addends": numbers[seed // 12 % len(numbers)]}},
-        {"files": [("addends", ("a", noise))], "data": {"pictures": "7"}},
-        {"files": [("pictures", ('\ud7ff\n"../' * 50, picture))], "data": {"addends": 1, "more": "x" * 5000}},
-        {"content": broken, "headers": kind},
-        {"content": noise, "headers": kind},
-        {"content": noise, "headers": {"Content-Type": "multipart/form-data"}},
-        {"json": {"pictures": [1], "addends": 10**30}},
-    ]
-    return ways[seed % len(ways)]
-
-
 # starlette leaves the file of a part that never ends to the garbage collector
 @pytest.mark.filterwarnings("ignore:Unclosed file <tempfile:ResourceWarning")
-def test_nothing_that_a_client_sends_is_a_failure_of_the_service(client: TestClient, seven: bytes) -> None:
-    statuses = set()
-    for seed in range(360):
-        response = client.post("/predict", **hostile(seed, seven))
+def test_no_form_however_broken_is_a_failure_of_the_service(client: TestClient, seven: bytes) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a"\r\n\r\n'
+    form = head + seven + b"\r\n--x--\r\n"
+    kinds = ("multipart/form-data; boundary=x", "multipart/form-data", "application/json", "")
+    rng, statuses = np.random.default_rng(0), set()
+    for i in range(200):
+        cut, noise = int(rng.integers(len(form))), rng.bytes(int(rng.integers(1, 2000)))
+        broken = form[:cut] + noise[:20] + form[cut + int(rng.integers(20)) :]
+        content, kind = (broken, kinds[0]) if i % 2 else (noise, kinds[i // 2 % 4])
+        response = client.post("/predict", content=content, headers={"Content-Type": kind})
         statuses.add(response.status_code)
-        if response.status_code != 200:  # some damage doesn't show
-            assert response.json()["error"].keys() == {"code", "message"}, seed
-    assert statuses <= {200, 400, 422}
+        assert response.json()["error"].keys() == {"code", "message"}
+    assert statuses == {400, 422}
+
+
+def test_a_name_of_a_file_and_fields_more_are_let_be(client: TestClient, seven: bytes) -> None:
+    picture = ("pictures", ('\ud7ff\n"../' * 50, seven))
+    response = client.post("/predict", files=[picture], data={"addends": 1, "more": "x" * 5000})
+    assert response.json()["predictions"][0]["sum"] == "8"
 
 
 def test_answers_are_as_the_schema_says() -> None:
@@ -782,12 +746,6 @@ def test_serve_refuses_what_is_no_origin(origin: str) -> None:
         ValueError, match=r"^an origin is like https://example\.org, without a path, or \*, not"
     ):
         app.serve(port=0, allow_origins=["https://example.org", origin])
-
-
-def test_serve_without_a_model_exits_with_2(run: Run) -> None:
-    code, _, errors = run("serve", "--model", "nowhere")
-    assert code == 2
-    assert errors.startswith("digitsum: there is no model 'nowhere': name exact")
 
 
 def test_serve_without_its_libraries_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

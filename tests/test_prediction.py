@@ -108,16 +108,6 @@ def test_model_says_what_it_is(predictor: Predictor) -> None:
     assert predictor.about["figures"]["digit_accuracy"] > 0.99
 
 
-def test_prediction_holds_the_most_probable_answers(predictor: Predictor, images: np.ndarray) -> None:
-    answer = predictor.predict(images[4], 8)
-    (digit,), sums = answer.digits, answer.sum_probabilities
-    assert (answer.number, answer.addend, answer.sum, digit.digit) == (4, 8, 12, 4)
-    assert answer.probability == digit.probability == digit.probabilities.max() == digit.probabilities[4]
-    assert sums is not None
-    assert answer.sum_probability == sums.max() == sums[12]
-    assert (digit.probabilities.shape, sums.shape) == ((10,), (19,))
-
-
 @pytest.mark.parametrize(
     ("digit", "sum_", "uncertain"),
     [(CERTAIN, CERTAIN, False), (CERTAIN - 0.01, 1.0, True), (1.0, CERTAIN - 0.01, True)],

@@ -167,14 +167,6 @@ def test_a_constant_of_the_scripts_has_one_meaning_in_python() -> None:
         assert len({getattr(module, name) for module in page.SHARED if hasattr(module, name)}) == 1
 
 
-def test_an_earlier_site_is_replaced(registry: object, tmp_path: Path) -> None:
-    folder = tmp_path / "site"
-    write_site(folder, "concat")
-    write_site(folder, "exact")
-    assert contents(folder).keys() == NAMES
-    assert (folder / "model.onnx").read_bytes() == (WEIGHTS / "exact" / "model.onnx").read_bytes()
-
-
 @pytest.mark.parametrize("earlier", [False, True])
 def test_a_site_is_written_whole_or_not_at_all(
     registry: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, earlier: bool
@@ -196,7 +188,7 @@ def test_a_site_is_written_whole_or_not_at_all(
     assert contents(folder) == before
 
 
-def test_what_a_killed_process_left_is_removed(registry: object, tmp_path: Path) -> None:
+def test_an_earlier_site_and_what_was_left_lying_are_replaced(registry: object, tmp_path: Path) -> None:
     folder = tmp_path / "site"
     write_site(folder, "concat")
     (folder / f"{site.UNFINISHED}abc").mkdir()
@@ -204,6 +196,7 @@ def test_what_a_killed_process_left_is_removed(registry: object, tmp_path: Path)
     (folder / "index.html").unlink()
     write_site(folder, "exact")
     assert contents(folder).keys() == NAMES
+    assert (folder / "model.onnx").read_bytes() == (WEIGHTS / "exact" / "model.onnx").read_bytes()
 
 
 def test_a_folder_with_other_files_is_refused(registry: http.server.HTTPServer, tmp_path: Path) -> None:

@@ -27,8 +27,6 @@ from test_page import (
     expect_contradiction,
     expect_no_contradiction,
     expect_sentence,
-    seen,
-    three,
 )
 from test_prepare import photo, shade, transparent, transparent_white, unchanged
 
@@ -117,22 +115,6 @@ def _cleared(request: pytest.FixtureRequest) -> None:
 
 
 # The page
-
-
-def test_a_drawn_digit_is_read_and_added(page: "Page") -> None:
-    draw(page, SEVEN)
-    expect_sentence(page, 7, 5, 12)
-    for chart, answer in (("digits", 7), ("sums", 12)):
-        highest, share = best(page, chart)
-        assert highest == answer
-        assert share > 0.5
-
-
-def test_a_file_is_read_and_what_the_network_sees_is_drawn(page: "Page", tmp_path: Path) -> None:
-    file, image = three(tmp_path)
-    page.locator("#file").set_input_files(file)
-    expect_sentence(page, 3, 5, 8)
-    assert seen(page) == [image]
 
 
 def test_a_file_that_is_no_picture_is_refused(page: "Page") -> None:
