@@ -104,9 +104,7 @@ def test_gradient_is_that_of_finite_differences() -> None:
 
 
 @pytest.mark.parametrize(("length", "rounds"), [(1, 0), (2, 1), (8, 3), (9, 4), (1000, 10)])
-def test_likelihood_of_n_digits_takes_log_n_rounds(
-    length: int, rounds: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_likelihood_takes_log_n_rounds(length: int, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def logaddexp(*terms: Tensor) -> Tensor:

@@ -156,9 +156,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, Path]]:
     return asked
 
 
-def test_train_preset_is_a_start_that_options_change(
-    run: Run, asked: list[tuple[Config, Path]], tmp_path: Path
-) -> None:
+def test_options_change_a_preset(run: Run, asked: list[tuple[Config, Path]], tmp_path: Path) -> None:
     options = "--data mnist5k --width 4 --batch-size 8 --train-fraction 0.8 --precision 32-true"
     options += f" --preset fast --learning-rate {Config.learning_rate} --augment"  # which repeats the default
     code, _, _ = run("train", *options.split(), "--out", tmp_path / "run")
@@ -300,9 +298,7 @@ def test_predict_json_prints_an_object_a_picture(run: Run, digit_pictures: list[
         assert answer == {"picture": str(path)} | predictor.predict_number(path, 2).to_dict()
 
 
-def test_where_the_two_outputs_contradict_each_other_predict_shows_both_and_says_so(
-    run: Run, tmp_path: Path
-) -> None:
+def test_predict_shows_and_says_where_both_outputs_contradict_each_other(run: Run, tmp_path: Path) -> None:
     six = tmp_path / "six.png"  # which `concat` reads as 1 and, with the addend 5, adds up to 8
     Image.fromarray(mnist.load().images[1406, 0]).save(six)
     code, output, errors = run("predict", six, "-a", 5, "--model", "concat")
@@ -361,7 +357,7 @@ def test_predict_and_add_say_what_is_uncertain(run: Run, digit_pictures: list[Pa
     assert lines[2].endswith(" %  sum  (uncertain)")
 
 
-def test_predict_names_a_bad_picture_and_reads_the_others(
+def test_predict_names_bad_pictures_and_reads_others(
     run: Run, digit_pictures: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "text.png").write_text("not a picture")
@@ -636,9 +632,7 @@ def test_a_reader_that_has_seen_enough_ends_the_program_silently(argument: str, 
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_a_tilde_that_the_shell_leaves_is_the_home(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_tilde_in_an_option_is_the_home(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     _, _, errors = run("predict", "one.png", "-a", 7, "--model=~/x")
     assert errors.startswith(f"digitsum: there is no model '{tmp_path}/x': name exact, concat, an ONNX file")

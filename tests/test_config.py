@@ -1,53 +1,49 @@
 import json
 import math
+import re
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from digitsum.config import PRESETS, Config, bounds, option
+from digitsum.config import PRESETS, Config, bounds
 from digitsum.errors import InputError
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("name", "value", "must"),
     [
-        ({"width": 0}, "--width must be a whole number from 1 to 1024, not 0"),
-        ({"width": 20_000}, "--width must be a whole number from 1 to 1024, not 20000"),
-        ({"width": 4.0}, "--width must be a whole number from 1 to 1024, not 4.0"),
-        ({"epochs": True}, "--epochs must be a whole number from 1 up, not True"),
-        ({"batch_size": 0}, "--batch-size must be a whole number from 1 to 1048576, not 0"),
-        ({"seed": -1}, "--seed must be a whole number from 0 to 4294967295, not -1"),
-        ({"seed": 2**32}, "--seed must be a whole number from 0 to 4294967295, not 4294967296"),
-        ({"train_fraction": 1.5}, "--train-fraction must be a number between 0 and 1, not 1.5"),
-        ({"train_fraction": 0}, "--train-fraction must be a number between 0 and 1, not 0"),
-        ({"train_fraction": 1.0}, "--train-fraction must be a number between 0 and 1, not 1.0"),
-        ({"average": -0.1}, "--average must be a number from 0 to 1, not -0.1"),
-        ({"learning_rate": math.nan}, "--learning-rate must be a number from 0 up, not nan"),
-        ({"weight_decay": math.inf}, "--weight-decay must be a number from 0 up, not inf"),
-        ({"epochs": 10**400}, f"--epochs must be a whole number from 1 up, not {10**400}"),
-        ({"learning_rate": 10**400}, f"--learning-rate must be a number from 0 up, not {10**400}"),
-        ({"network": "big"}, "--network must be one of concat, exact, fast, not 'big'"),
-        ({"augment": 1}, "--augment must be True or False, not 1"),
-        ({"data": None}, "--data must be text, not None"),
-        ({"data_dir": 5}, "--data-dir must be text, not 5"),
-        ({"start_from": 5}, "--start-from must be text, not 5"),
-        (
-            {"digit_weight": 0, "sum_weight": 0},
-            "--digit-weight and --sum-weight can't both be 0: nothing would be learnt",
-        ),
+        ("width", 0, "--width must be a whole number from 1 to 1024, not 0"),
+        ("width", 4.0, "--width must be a whole number from 1 to 1024, not 4.0"),
+        ("width", np.float64(2), "--width must be a whole number from 1 to 1024, not 2.0"),
+        ("epochs", True, "--epochs must be a whole number from 1 up, not True"),
+        ("epochs", 10**400, f"--epochs must be a whole number from 1 up, not {10**400}"),
+        ("batch_size", 0, "--batch-size must be a whole number from 1 to 1048576, not 0"),
+        ("seed", -1, "--seed must be a whole number from 0 to 4294967295, not -1"),
+        ("seed", 2**32, "--seed must be a whole number from 0 to 4294967295, not 4294967296"),
+        ("train_fraction", 0, "--train-fraction must be a number between 0 and 1, not 0"),
+        ("train_fraction", 1.0, "--train-fraction must be a number between 0 and 1, not 1.0"),
+        ("average", -0.1, "--average must be a number from 0 to 1, not -0.1"),
+        ("learning_rate", math.nan, "--learning-rate must be a number from 0 up, not nan"),
+        ("weight_decay", math.inf, "--weight-decay must be a number from 0 up, not inf"),
+        ("learning_rate", 10**400, f"--learning-rate must be a number from 0 up, not {10**400}"),
+        ("network", "big", "--network must be one of concat, exact, fast, not 'big'"),
+        ("augment", 1, "--augment must be True or False, not 1"),
+        ("data", None, "--data must be text, not None"),
+        ("start_from", 5, "--start-from must be text, not 5"),
     ],
 )
-def test_a_setting_out_of_bounds_is_refused_with_a_sentence(
-    settings: dict[str, object], message: str
-) -> None:
-    with pytest.raises(ValueError) as refusal:  # noqa: PT011  # compared below
-        Config(**settings)
-    assert str(refusal.value) == message
-    with pytest.raises(ValueError) as refusal:  # noqa: PT011
-        replace(PRESETS["fast"], **settings)
-    assert str(refusal.value) == message
+def test_a_setting_out_of_bounds_is_refused_in_words(name: str, value: object, must: str) -> None:
+    for made in (lambda: Config(**{name: value}), lambda: replace(PRESETS["fast"], **{name: value})):
+        with pytest.raises(InputError, match=f"^{re.escape(must)}$"):
+            made()
+
+
+def test_a_training_that_would_learn_nothing_is_refused() -> None:
+    why = "^--digit-weight and --sum-weight can't both be 0: nothing would be learnt$"
+    with pytest.raises(InputError, match=why):
+        Config(digit_weight=0, sum_weight=0)
 
 
 def test_the_ends_of_the_bounds_are_accepted() -> None:
@@ -58,34 +54,17 @@ def test_the_ends_of_the_bounds_are_accepted() -> None:
                 assert Config(**{setting.name: setting.metadata["most"]})
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    config = Config(data_dir="there", addends="resampled", augment=False, network="exact", seed=7)
-    config.save(tmp_path)
-    assert Config.load(tmp_path) == config
-
-
-def test_scalars_of_numpy_are_stored_as_python_s(tmp_path: Path) -> None:
-    config = Config(
-        width=np.int64(8),
-        epochs=np.array(3),  # type: ignore[arg-type]
-        learning_rate=np.float32(0.5),  # type: ignore[arg-type]
-        average=np.float64(0.25),
-        damage=np.bool_(True),  # type: ignore[arg-type]
-        data=np.str_("mnist"),
-    )
-    chosen = {"width": 8, "epochs": 3, "learning_rate": 0.5, "average": 0.25, "damage": True, "data": "mnist"}
+def test_what_is_saved_is_loaded_and_scalars_of_numpy_are_stored_as_python_s(tmp_path: Path) -> None:
+    chosen = {"width": 8, "learning_rate": 0.5, "average": 0.25, "damage": True, "data": "mnist"}
+    numpys = {name: np.array(value)[()] for name, value in chosen.items()} | {
+        "learning_rate": np.float32(0.5)
+    }
+    config = Config(**numpys, epochs=np.array(3), addends="resampled", data_dir="there", seed=7)
     assert {name: getattr(config, name) for name in chosen} == chosen
-    for name, value in chosen.items():
+    for name, value in (chosen | {"epochs": 3}).items():
         assert type(getattr(config, name)) is type(value)
-    config.save(tmp_path)
-    assert Config.load(tmp_path) == config
-    with pytest.raises(InputError, match=r"^--width must be a whole number from 1 to 1024, not 2.0$"):
-        Config(width=np.float64(2))  # type: ignore[arg-type]
-
-
-def test_a_run_is_named_as_text_or_as_a_path(tmp_path: Path) -> None:
-    Config(seed=7).save(str(tmp_path))
-    assert Config.load(str(tmp_path)) == Config.load(tmp_path) == Config(seed=7)
+    config.save(str(tmp_path))
+    assert Config.load(str(tmp_path)) == Config.load(tmp_path) == config
 
 
 @pytest.mark.parametrize(
@@ -93,15 +72,10 @@ def test_a_run_is_named_as_text_or_as_a_path(tmp_path: Path) -> None:
     [
         (None, "{run} isn't a run folder: it has no config.json"),
         ("", "{file} isn't a JSON object: Expecting value: line 1 column 1 (char 0)"),
-        ("[]", "{file} isn't a JSON object"),
-        (
-            '{"data": "mnist5k"}',
-            "{file} isn't that of a run of this version: it lacks train_fraction and 12 mo",
-        ),
+        ('{"data": "x"}', "{file} isn't that of a run of this version: it lacks train_fraction and 12 mo"),
         ({"network": "big"}, "{file} is damaged: --network must be one of concat, exact, fast, not 'big'"),
         ({"seed": "0"}, "{file} is damaged: --seed must be a whole number from 0 to 4294967295, not '0'"),
         ({"data": None}, "{file} is damaged: --data must be text, not None"),
-        ({"width": 0}, "{file} is damaged: --width must be a whole number from 1 to 1024, not 0"),
     ],
 )
 def test_config_that_is_missing_or_damaged_is_refused(
@@ -110,9 +84,8 @@ def test_config_that_is_missing_or_damaged_is_refused(
     path = tmp_path / "config.json"
     if content is not None:
         path.write_text(content if isinstance(content, str) else json.dumps(asdict(Config()) | content))
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InputError, match=f"^{re.escape(why.format(run=tmp_path, file=path))}"):
         Config.load(tmp_path)
-    assert str(refusal.value).startswith(why.format(run=tmp_path, file=path))
 
 
 def test_settings_that_an_earlier_version_had_not_are_completed_with_a_word(
@@ -138,9 +111,3 @@ def test_a_setting_whose_default_would_change_what_a_run_did_is_not_completed(tm
         InputError, match=r"config.json isn't that of a run of this version: it lacks addends$"
     ):
         Config.load(tmp_path)
-
-
-def test_options_are_named_as_the_settings() -> None:
-    assert [option(setting) for setting in fields(Config)] == [
-        f"--{name}".replace("_", "-") for name in asdict(Config())
-    ]

@@ -35,7 +35,7 @@ def test_that_lacks_something():
 """
 
 
-def test_tests_have_a_home_share_what_is_made_once_and_fail_on_ci_where_something_is_missing(
+def test_tests_have_a_home_share_what_is_made_once_and_fail_on_ci_if_one_is_missing(
     tmp_path: Path,
 ) -> None:
     shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)

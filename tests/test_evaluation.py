@@ -174,9 +174,7 @@ TABLE = "isn't 10 x 10 numbers from 0 on"
         ("sum_accuracy_by_digit_and_addend", [[1e308] * 10] * 10, TABLE),
     ],
 )
-def test_a_damaged_evaluation_is_refused(
-    undecided: Told, tmp_path: Path, figure: str, value: object, why: str
-) -> None:
+def test_damage_is_refused(undecided: Told, tmp_path: Path, figure: str, value: object, why: str) -> None:
     saved = asdict(evaluate(undecided, loader(numbered([4])), "numbered", "all")) | {figure: value}
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps(saved))

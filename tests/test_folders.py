@@ -67,9 +67,7 @@ def test_pictures_in_colour_become_grey(pictures: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(28, 28), (480, 400)])
-def test_pictures_of_any_size_dark_on_light_are_read_as_predict_reads_them(
-    pictures: Path, size: tuple[int, int]
-) -> None:
+def test_pictures_of_any_size_are_read_as_predict_reads_them(pictures: Path, size: tuple[int, int]) -> None:
     path = pictures / "6" / "own.jpg"
     page = Image.new("L", size, 220)
     page.paste(40, (size[0] // 3, size[1] // 4, size[0] // 2, size[1] // 2))
@@ -91,9 +89,7 @@ def test_files_that_can_not_be_read_are_skipped_counted_and_the_first_named(
     assert message.endswith(f", 5/notes.txt ({formats}), and 2 more")
 
 
-def test_pictures_in_deeper_folders_have_the_label_of_the_first(
-    pictures: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_deeper_folders_have_the_label_of_the_first(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
     for folder, grey in (("3/anna", 251), ("3/anna/9/late", 252), ("7/10", 253), (".trash/7", 254)):
         (pictures / folder).mkdir(parents=True)
         bar(grey).save(pictures / folder / "2.png")
@@ -180,9 +176,7 @@ def test_many_pictures_are_read_by_one_process_where_there_can_be_no_other(pictu
     assert (done.stdout, done.stderr, done.returncode) == ("20\n", "", 0)
 
 
-def test_pictures_are_read_again_only_when_they_have_changed(
-    strays: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_pictures_are_read_again_only_when_changed(strays: Path, caplog: pytest.LogCaptureFixture) -> None:
     first, again = mnist.load(strays), mnist.load(strays)
     np.testing.assert_array_equal(first.images, again.images)
     assert len(caplog.messages) == 1

@@ -60,9 +60,7 @@ def test_few_pictures_teach_the_package_s_network_another_hand(config: Config, t
     assert after["digit_accuracy"] > 0.7  # of eight pictures
 
 
-def test_held_out_images_that_are_all_read_rightly_make_no_answer_certain(
-    quick: Config, tmp_path: Path
-) -> None:
+def test_held_out_images_that_are_all_read_rightly_make_none_certain(quick: Config, tmp_path: Path) -> None:
     config = replace(quick, network="exact")
     *_, last = fit(config, tmp_path / "run")
     assert last["joint_accuracy"] == 1
@@ -134,9 +132,7 @@ def test_synthetic_digits_are_learnt_beside_the_data(quick: Config, tmp_path: Pa
     assert np.mean(log_digit.argmax(dim=1).numpy() == digits) > 0.6
 
 
-def test_the_network_that_compares_images_learns_where_the_last_batch_has_one(
-    quick: Config, tmp_path: Path
-) -> None:
+def test_fast_net_learns_where_the_last_batch_has_one_image(quick: Config, tmp_path: Path) -> None:
     quick = replace(quick, network="fast", train_fraction=33 / 40)
     *_, last = fit(quick, tmp_path / "run")
     assert last["learning_rate"] == one_cycle(39, 40, 0.02)  # of four batches an epoch
@@ -153,9 +149,7 @@ def test_fast_net_does_not_begin_to_learn_from_one_image_at_a_time(
     assert not (tmp_path / "run").exists()
 
 
-def test_fit_draws_a_progress_bar_on_a_terminal(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_shows_progress(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal, screen = pty.openpty()
     monkeypatch.setenv("TERM", "xterm-256color")
     with open(screen, "w") as errors:  # noqa: PTH123  # a descriptor

@@ -88,7 +88,7 @@ def test_synthetic_digits_are_mixed_in_and_non_digits_go_beside() -> None:
         assert sum(drawn) == 3
 
 
-def test_so_few_non_digits_are_asked_for_that_none_of_them_is_a_drawn_one(
+def test_so_few_non_digits_are_asked_for_that_none_is_drawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(mixing, "DRAWN", 6)

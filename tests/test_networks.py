@@ -318,9 +318,7 @@ def test_load_of_another_name_says_which_there_are() -> None:
         (torch.tensor(3), r"int64 \[\]"),
     ],
 )
-def test_an_addend_that_is_not_one_hot_is_refused_in_words(
-    either: DigitSumNet, addend: torch.Tensor, came: str
-) -> None:
+def test_an_addend_of_another_shape_is_refused(either: DigitSumNet, addend: torch.Tensor, came: str) -> None:
     sentence = (
         r"the addends of 2 images should be float32 \[2, 10\], one-hot"
         rf" \(torch\.nn\.functional\.one_hot\(addend, 10\)\.float\(\)\), not {came}"

@@ -153,8 +153,6 @@ def test_split_loaders_are_reproducible_and_shuffle_each_epoch(digits: Digits) -
         (0.8, 0, "the batch size must be at least 1, not 0$"),
     ],
 )
-def test_split_loaders_refuse_an_empty_part_or_batch(
-    digits: Digits, fraction: float, size: int, why: str
-) -> None:
+def test_split_loaders_refuse_empty_parts(digits: Digits, fraction: float, size: int, why: str) -> None:
     with pytest.raises(InputError, match=f"^{why}"):
         split_loaders(DigitSumDataset(digits), fraction, size)

@@ -140,7 +140,7 @@ print(matplotlib.get_backend(auto_select=False))
 """
 
 
-def test_plots_need_neither_the_backend_that_the_environment_names_nor_the_users_settings(
+def test_plots_need_neither_the_environment_s_backend_nor_the_users_settings(
     tmp_path: Path,
 ) -> None:
     """Notebooks name theirs to what they start, and matplotlib isn't imported where that isn't installed."""

@@ -191,7 +191,7 @@ def test_a_file_that_can_t_be_read_is_named_once_and_in_words(copy: Path) -> Non
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_what_was_changed_by_hand_is_shown_and_data_that_are_gone_cost_only_what_shows_them(
+def test_a_change_by_hand_is_shown_and_lost_data_cost_only_what_shows_them(
     copy: Path,
 ) -> None:
     change(copy, "config.json", sum_weight=0.01)
@@ -284,9 +284,7 @@ def test_a_comparison_shows_figures_curves_and_the_settings_that_differ(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_comparison_says_when_runs_held_out_other_images(
-    finished_run: Path, other: Path, tmp_path: Path
-) -> None:
+def test_a_comparison_notices_other_held_out_images(finished_run: Path, other: Path, tmp_path: Path) -> None:
     page = tmp_path / "comparison.html"
     for changed, says in (
         ({"data_sha256": "of other images"}, "The runs held out different images"),
@@ -299,9 +297,7 @@ def test_a_comparison_says_when_runs_held_out_other_images(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_runs_of_one_name_are_told_apart_by_their_paths(
-    finished_run: Path, copy: Path, tmp_path: Path
-) -> None:
+def test_runs_of_one_name_are_told_apart_by_paths(finished_run: Path, copy: Path, tmp_path: Path) -> None:
     twin = copy.rename(tmp_path / finished_run.name)
     table = report.compare([finished_run, twin], tmp_path / "comparison.html")
     assert list(table.index) == [str(finished_run), str(twin)]
@@ -321,9 +317,7 @@ def test_an_unfinished_run_or_one_that_is_named_twice_is_not_compared(copy: Path
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_comparison_replaces_nothing_but_an_earlier_one(
-    finished_run: Path, other: Path, tmp_path: Path
-) -> None:
+def test_a_comparison_replaces_only_earlier_ones(finished_run: Path, other: Path, tmp_path: Path) -> None:
     page = tmp_path / "comparison.html"
     report.compare([finished_run], page)
     report.compare([finished_run, other], page)

@@ -143,7 +143,7 @@ def test_weights_of_another_network_than_the_chosen_one_are_refused(
         with_start(replace(Config(start_from="exact"), **settings), given)
 
 
-def test_a_folder_with_a_log_or_weights_and_no_checkpoint_is_no_run_to_train_into(
+def test_a_log_or_weights_without_a_checkpoint_are_no_run_to_train_into(
     config: Config, tmp_path: Path
 ) -> None:
     for folder, name in ((tmp_path / "log", "metrics.csv"), (tmp_path / "mine", "model.safetensors")):
@@ -219,7 +219,7 @@ def test_a_run_of_an_earlier_version_says_that_its_data_can_t_be_checked(
     assert json.loads(path.read_text())["data_sha256"] == sha256  # which it goes on with
 
 
-def test_a_run_finds_its_data_from_everywhere(
+def test_data_are_found_from_anywhere(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -257,9 +257,7 @@ def test_a_run_does_not_go_on_with_other_settings(config: Config, tmp_path: Path
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
-def test_a_finished_run_gives_its_rows_and_stays_as_it_is_but_for_a_lost_log(
-    config: Config, finished: Path
-) -> None:
+def test_a_finished_run_gives_its_rows_and_changes_only_a_lost_log(config: Config, finished: Path) -> None:
     (finished / "evaluation.json").write_text("of these weights")
     before = {path.name: path.read_bytes() for path in finished.iterdir()}
     (finished / "metrics.csv").unlink()  # stopped between the checkpoint and its log
@@ -331,9 +329,7 @@ def test_other_data_than_a_run_was_trained_on_are_refused_wherever_it_is_looked_
     assert any(problem.startswith(why) for problem in write_report(finished))
 
 
-def test_a_library_that_shuffles_otherwise_is_noticed(
-    config: Config, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_order_is_noticed(config: Config, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shuffle = torch.randperm
     monkeypatch.setattr(torch, "randperm", lambda *size, **more: shuffle(*size, **more).flip(0))
     with pytest.raises(InputError, match="other images, labels, order or split"):
@@ -356,9 +352,7 @@ def test_a_run_goes_on_with_its_data_elsewhere_and_with_what_was_left_open(
     assert Config.load(tmp_path / "run") == replace(own, data_dir="/elsewhere")
 
 
-def test_precision_is_decided_once_a_run(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_precision_is_decided_once(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begun on a processor that multiplies bfloat16, resumed on one that doesn't."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     whole = fit(replace(config, precision="bf16-mixed"), tmp_path / "whole")
@@ -371,9 +365,7 @@ def test_precision_is_decided_once_a_run(
     assert Config.load(tmp_path / "other").precision == "32-true"
 
 
-def test_a_plain_script_s_training_prints_nothing_and_keeps_a_second_out_while_it_lives(
-    config: Config, tmp_path: Path
-) -> None:
+def test_a_script_s_training_prints_nothing_and_keeps_a_second_out(config: Config, tmp_path: Path) -> None:
     script = f"""
 from time import sleep
 from digitsum import Config, fit
