@@ -91,7 +91,7 @@ def test_arrays_of_every_kind_are_read_alike(array: np.ndarray) -> None:
 def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
     np.testing.assert_array_equal(decoding.decode(levels * 257), levels)
-    np.testing.assert_array_equal(decoding.decode(np.dstack([levels * 257] * 3)), levels)
+    np.testing.assert_array_equal(decoding.decode(np.dstack([levels * 256 + 255 - levels] * 3)), levels)
     np.testing.assert_allclose(decoding.decode(png(levels + 2_000)), (levels + 2_000) / 257, rtol=1e-6)
 
 
@@ -128,6 +128,7 @@ def test_dark_ink_on_a_white_sheet_with_transparent_surroundings_is_read() -> No
 def test_a_white_sheet_with_transparent_corners_is_empty() -> None:
     picture = np.full((120, 100, 4), 255, np.uint8)
     picture[:9, :9] = picture[:9, -9:] = picture[-9:, :9] = picture[-9:, -9:] = 0
+    assert decoding.decode(picture).min() == 255
     with unreadable("no ink stands out from its background$"):
         read_picture(picture)
 

@@ -131,6 +131,7 @@ MISSING = "the addend is missing: it should be a whole number from 0 on"
         (pa.array([Decimal("1.00"), Decimal("1.50"), None, Decimal("3.00")]), ["1.5", None]),
         (pa.array([1, -1, None, 3]).dictionary_encode(), ["-1", None]),
         (pa.array(["1", "-1", None, "7.5"]), ["'-1'", None, "'7.5'"]),
+        (pa.array(["1", "-1", None, "3"]).dictionary_encode(), ["'-1'", None]),
         (pa.array(["1", "", "9" * 1001, "3"], pa.large_string()), ["''", f"'{'9' * 1001}'"]),
         (pa.nulls(4), [None] * 4),
     ],
