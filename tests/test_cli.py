@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
+from drawing import page_of
 from PIL import Image
 from rich.console import Console
 
@@ -39,13 +40,22 @@ def trained(finished_run: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def digit_pictures(tmp_path: Path) -> list[Path]:
-    """A 0, a 3 and a 7 of the embedded images."""
+def _pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the working folder: a 0, a 3 and a 7, the three in a row, a sharp sign, and what is no picture.
+
+    And a 6 that `concat` reads as 1 and, with the addend 5, adds up to 8.
+    """
+    monkeypatch.chdir(tmp_path)
     digits = mnist.load()
-    paths = [tmp_path / f"{digit}.png" for digit in (0, 3, 7)]
-    for digit, path in zip((0, 3, 7), paths, strict=True):
-        Image.fromarray(digits.images[digits.labels == digit][9, 0]).save(path)
-    return paths
+    drawn = {str(digit): digits.images[digits.labels == digit][9, 0] for digit in (0, 3, 7)}
+    drawn |= {"row": page_of(*drawn.values()), "six": digits.images[1406, 0]}
+    drawn["sharp"] = np.full((120, 100), 255, np.uint8)
+    for bar in np.s_[30:90, 35:40], np.s_[30:90, 60:65], np.s_[45:50, 20:80], np.s_[70:75, 20:80]:
+        drawn["sharp"][bar] = 0
+    drawn["signs"] = np.hstack([drawn["sharp"]] * 2)
+    for name, image in drawn.items():
+        Image.fromarray(image).save(f"{name}.png")
+    Path("text.png").write_text("not a picture")
 
 
 def cells(line: str) -> list[str]:
@@ -265,7 +275,7 @@ def test_compare_prints_a_row_a_run_and_names_the_page(run: Run, trained: Path, 
     assert page.is_file()
 
 
-# export and predict
+# export, predict and add
 
 
 def test_export_writes_a_model_that_predict_reads(run: Run, finished_run: Path, tmp_path: Path) -> None:
@@ -277,159 +287,102 @@ def test_export_writes_a_model_that_predict_reads(run: Run, finished_run: Path, 
     assert mine["figures"]["images"] == 1000
 
 
-def test_predict_prints_a_line_a_picture(run: Run, digit_pictures: list[Path]) -> None:
-    code, output, errors = run("predict", *digit_pictures, "--addend", 9)
+SURE, NO_DIGIT = "> 99.9 %", "(uncertain: perhaps not a digit)"
+CONTRADICTED = "(uncertain: the two outputs contradict each other, as 1 + 5 is 6, not 8)"
+PRINTED = {
+    "predict 0.png 3.png 7.png --addend 9": [
+        *(["0", SURE, "9", SURE, "0.png"], ["3", SURE, "12", SURE, "3.png"], ["7", SURE, "16", SURE, "7.png"])
+    ],
+    "predict 0.png 7.png -a 1 --addend 5000": [
+        *(["0", SURE, "1", SURE, "0.png"], ["7", SURE, "5007", "exact", "7.png"])
+    ],
+    "predict row.png -a 7": [["37", SURE, "44", "exact", "row.png"]],  # 0, 3, 7
+    f"predict row.png -a {10**20}": [["37", SURE, f"1{37:020}", "exact", "row.png"]],
+    "predict six.png -a 5 --model concat": [["1", "61 %", "8", "99.3 %", "six.png", CONTRADICTED]],
+    "predict six.png -a 10 --model concat": [["1", "61 %", "11", "exact", "six.png", NO_DIGIT]],
+    "predict - -a 5": [["3", SURE, "8", SURE, "-"]],
+    "add 3.png 7.png": [["3", SURE, "3.png"], ["7", SURE, "7.png"], ["10", SURE, "sum"]],
+    "add 7.png -": [["7", SURE, "7.png"], ["3", SURE, "-"], ["10", SURE, "sum"]],
+    "add - 7.png": [["3", SURE, "-"], ["7", SURE, "7.png"], ["10", SURE, "sum"]],
+}
+
+
+@pytest.mark.usefixtures("_pictures")
+@pytest.mark.parametrize("command", PRINTED)
+def test_predict_and_add_print_a_line_a_number(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path("3.png").read_bytes())))
+    code, output, errors = run(*command.split())
+    header, *lines = output.splitlines()
     assert (code, errors) == (0, "")
-    lines = output.splitlines()
-    assert lines[0].split() == ["number", "probability", "sum", "probability", "picture"]
-    answers = zip(("0", "3", "7"), ("9", "12", "16"), digit_pictures, strict=True)
-    assert [cells(line) for line in lines[1:]] == [
-        [number, "> 99.9 %", sum_, "> 99.9 %", str(path)] for number, sum_, path in answers
-    ]
+    sums = ["sum", "probability"] if command.startswith("predict") else []
+    assert header.split() == ["number", "probability", *sums, "picture"]
+    assert [cells(line) for line in lines] == PRINTED[command]
 
 
-def test_predict_json_prints_an_object_a_picture(run: Run, digit_pictures: list[Path]) -> None:
-    code, output, _ = run("predict", *digit_pictures, "-a", 2, "--model", "concat", "--json")
+@pytest.mark.usefixtures("_pictures")
+def test_predict_and_add_say_what_is_uncertain(run: Run) -> None:
+    for picture, words in (("sharp.png", NO_DIGIT), ("signs.png", "(uncertain: perhaps not a number)")):
+        line = run("predict", picture, "-a", 1)[1].splitlines()[1]
+        assert cells(line)[-2:] == [picture, words]
+    sharp, three, total = run("add", "sharp.png", "3.png")[1].splitlines()[1:]
+    assert (cells(sharp)[2:], cells(three)[2:]) == (["sharp.png", NO_DIGIT], ["3.png"])
+    assert cells(total)[2:] == ["sum", "(uncertain)"]
+
+
+@pytest.mark.usefixtures("_pictures")
+def test_predict_and_add_print_as_json_what_the_predictor_says(run: Run) -> None:
+    concat, pictures = Predictor("concat"), ["3.png", "six.png", "row.png"]
+    code, output, _ = run("predict", *pictures, "-a", 5, "--model", "concat", "--json")
     answers = [json.loads(line) for line in output.splitlines()]
     assert code == 0
-    assert [(answer["number"], answer["sum"]) for answer in answers] == [("0", "2"), ("3", "5"), ("7", "9")]
-    predictor = Predictor("concat")
-    for answer, path in zip(answers, digit_pictures, strict=True):
-        assert answer == {"picture": str(path)} | predictor.predict_number(path, 2).to_dict()
+    assert answers == [{"picture": name} | concat.predict_number(name, 5).to_dict() for name in pictures]
+    assert [(answer["number"], answer["sum"]) for answer in answers] == [("3", "8"), ("1", "8"), ("37", "42")]
+    assert [answer["consistent"] for answer in answers] == [True, False, True]
+    code, output, _ = run("add", "3.png", "7.png", "--model", "concat", "--json")
+    expected = concat.add_pictures("3.png", "7.png")
+    assert (code, expected.sum) == (0, 10)
+    assert json.loads(output) == {"pictures": ["3.png", "7.png"]} | expected.to_dict()
 
 
-def test_predict_shows_and_says_where_both_outputs_contradict_each_other(run: Run, tmp_path: Path) -> None:
-    six = tmp_path / "six.png"  # which `concat` reads as 1 and, with the addend 5, adds up to 8
-    Image.fromarray(mnist.load().images[1406, 0]).save(six)
-    code, output, errors = run("predict", six, "-a", 5, "--model", "concat")
-    assert (code, errors) == (0, "")
-    words = "(uncertain: the two outputs contradict each other, as 1 + 5 is 6, not 8)"
-    assert cells(output.splitlines()[1]) == ["1", "61 %", "8", "99.3 %", str(six), words]
-
-    answer = json.loads(run("predict", six, "-a", 5, "--model", "concat", "--json")[1])
-    assert (answer["number"], answer["addend"], answer["sum"]) == ("1", "5", "8")
-    assert (answer["consistent"], answer["uncertain"]) == (False, True)
-    assert answer["sum_probabilities"][8] == answer["sum_probability"] == pytest.approx(0.9934, abs=0.0004)
-
-    _, output, _ = run("predict", six, "-a", 10, "--model", "concat")  # by exact arithmetic: no second output
-    words = "(uncertain: perhaps not a digit)"
-    assert cells(output.splitlines()[1]) == ["1", "61 %", "11", "exact", str(six), words]
+@pytest.mark.usefixtures("_pictures")
+def test_predict_names_bad_pictures_and_reads_others_and_add_reads_both_or_none(run: Run) -> None:
+    code, output, errors = run("predict", "3.png", "text.png", "missing.png", "7.png", "-a", 1)
+    assert code == 2
+    assert [line.split()[0] for line in output.splitlines()[1:]] == ["3", "7"]
+    first, second = errors.splitlines()
+    assert first.startswith("digitsum: text.png can't be read: ")
+    assert second.startswith("digitsum: ")
+    assert "missing.png" in second
+    assert run("add", "3.png", "missing.png") == (2, "", f"{second}\n")
 
 
-def test_predict_reads_a_row_and_adds_any_number(run: Run, digit_pictures: list[Path]) -> None:
-    row = np.hstack([np.asarray(Image.open(path)) for path in digit_pictures])
-    file = digit_pictures[0].with_name("row.png")
-    Image.fromarray(255 - row).resize((336, 112)).save(file)
-    code, output, _ = run("predict", file, "-a", 10**20, "--json")
-    answer = json.loads(output)
-    assert (code, answer["number"], answer["sum"]) == (0, "37", f"1{37:020}")  # 0, 3, 7
-    assert [digit["digit"] for digit in answer["digits"]] == [0, 3, 7]
-    for addend, sum_ in ((7, "44"), (10**20, f"1{37:020}")):
-        _, output, _ = run("predict", file, "-a", addend)
-        number, _, *sum_and_picture = cells(output.splitlines()[1])
-        assert (number, *sum_and_picture) == ("37", sum_, "exact", str(file))
+@pytest.mark.usefixtures("_pictures")
+@pytest.mark.parametrize("command", ["predict - -a 5", "add 3.png -"])
+def test_that_the_standard_input_is_closed_is_said(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    sentence = "digitsum: the standard input is closed: name a file\n"
+    assert run(*command.split()) == (2, "", sentence)
 
 
-def test_predict_takes_an_addend_for_each_picture(run: Run, digit_pictures: list[Path]) -> None:
-    _, output, _ = run("predict", *digit_pictures, "-a", 1, "--addend", 0, "-a", 5000)
-    assert [cells(line)[2:4] for line in output.splitlines()[1:]] == [
-        *(["1", "> 99.9 %"], ["3", "> 99.9 %"], ["5007", "exact"])
-    ]
+@pytest.mark.skipif(sys.platform == "darwin", reason="only where names of files are bytes")
+@pytest.mark.usefixtures("_pictures")
+def test_a_name_that_isn_t_utf_8_is_a_name(run: Run) -> None:
+    name = os.fsdecode(b"\xff")
+    Path("7.png").rename(f"{name}.png")
+    shutil.copyfile(WEIGHTS / "exact" / "model.onnx", name)
+    code, output, _ = run("predict", f"{name}.png", "-a", 7, "--model", name)
+    assert code == 0
+    assert cells(output.splitlines()[1]) == ["7", SURE, "14", SURE, "\\udcff.png"]
 
 
 def test_predict_says_a_probability_as_the_page_does() -> None:
     said = {1.0: "> 99.9 %", 0.9985: "99.9 %", 0.995: "99.5 %", 0.99: "99 %", 0.553: "55 %", 0.01: "1 %"}
     said |= {0.0049: "0.5 %", 0.00099: "< 0.1 %"}
     assert {probability: cli._percent(probability) for probability in said} == said
-
-
-def test_predict_and_add_say_what_is_uncertain(run: Run, digit_pictures: list[Path], tmp_path: Path) -> None:
-    sharp = np.full((120, 100), 255, np.uint8)
-    sharp[30:90, 35:40] = sharp[30:90, 60:65] = sharp[45:50, 20:80] = sharp[70:75, 20:80] = 0
-    page = tmp_path / "page.png"
-    for kind, drawn in (("number", np.hstack([sharp, sharp])), ("digit", sharp)):
-        Image.fromarray(drawn).save(page)
-        _, output, _ = run("predict", page, "-a", 1)
-        assert cells(output.splitlines()[1])[-2:] == [str(page), f"(uncertain: perhaps not a {kind})"]
-    lines = run("add", page, digit_pictures[1])[1].splitlines()[1:]
-    assert lines[0].endswith(f" %  {page}  (uncertain: perhaps not a digit)")
-    assert lines[1].endswith(f" %  {digit_pictures[1]}")
-    assert lines[2].endswith(" %  sum  (uncertain)")
-
-
-def test_predict_names_bad_pictures_and_reads_others(
-    run: Run, digit_pictures: list[Path], tmp_path: Path
-) -> None:
-    (tmp_path / "text.png").write_text("not a picture")
-    pictures = [digit_pictures[1], tmp_path / "text.png", tmp_path / "missing.png", digit_pictures[2]]
-    code, output, errors = run("predict", *pictures, "-a", 1)
-    assert code == 2
-    assert [line.split()[0] for line in output.splitlines()[1:]] == ["3", "7"]
-    assert [line.startswith("digitsum: ") for line in errors.splitlines()] == [True, True]
-    assert "text.png can't be read: " in errors
-    assert "missing.png" in errors.splitlines()[1]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "numbers"),
-    [
-        (["predict", "-", "-a", 5], ["3"]),
-        (["add", "-", "7.png"], ["3", "7", "10"]),
-        (["add", "7.png", "-"], ["7", "3", "10"]),
-    ],
-)
-def test_predict_and_add_read_the_standard_input(
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    digit_pictures: list[Path],
-    arguments: list[object],
-    numbers: list[str],
-) -> None:
-    monkeypatch.chdir(digit_pictures[0].parent)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path("3.png").read_bytes())))
-    code, output, errors = run(*arguments)
-    assert (code, errors) == (0, "")
-    assert [line.split()[0] for line in output.splitlines()[1:]] == numbers
-    assert " -" in output
-
-
-def test_predict_and_add_say_that_the_standard_input_is_closed(
-    run: Run, monkeypatch: pytest.MonkeyPatch, digit_pictures: list[Path]
-) -> None:
-    monkeypatch.setattr(sys, "stdin", None)
-    for arguments in (["predict", "-", "-a", "5"], ["add", digit_pictures[0], "-"]):
-        code, _, errors = run(*arguments)
-        assert (code, errors) == (2, "digitsum: the standard input is closed: name a file\n")
-
-
-# add
-
-
-def test_add_prints_both_numbers_and_their_sum(run: Run, digit_pictures: list[Path]) -> None:
-    code, output, errors = run("add", *digit_pictures[1:])
-    assert (code, errors) == (0, "")
-    lines = output.splitlines()
-    assert lines[0].split() == ["number", "probability", "picture"]
-    names = (*map(str, digit_pictures[1:]), "sum")
-    assert [line.split() for line in lines[1:]] == [
-        [number, ">", "99.9", "%", name] for number, name in zip(("3", "7", "10"), names, strict=True)
-    ]
-
-
-def test_add_json_prints_an_object(run: Run, digit_pictures: list[Path]) -> None:
-    code, output, _ = run("add", *digit_pictures[1:], "--json", "--model", "concat")
-    expected = Predictor("concat").add_pictures(*digit_pictures[1:])
-    assert (code, expected.sum) == (0, 10)
-    pictures = [str(path) for path in digit_pictures[1:]]
-    assert json.loads(output) == {"pictures": pictures} | expected.to_dict()
-
-
-def test_add_names_the_picture_that_can_t_be_read(run: Run, digit_pictures: list[Path]) -> None:
-    missing = digit_pictures[0].with_name("missing.png")
-    code, output, errors = run("add", digit_pictures[0], missing)
-    assert (code, output) == (2, "")
-    assert errors.startswith("digitsum: ")
-    assert str(missing) in errors
 
 
 # data
@@ -548,19 +501,6 @@ def test_a_flipped_bit_is_noticed_by_whatever_reads_the_file(
     assert f"run/{file} is damaged: its SHA-256 isn't the one in SHA256SUMS" in errors
     assert (trained / file).read_bytes() == content
     assert [path.name for path in trained.parent.iterdir()] == ["run"]
-
-
-@pytest.mark.skipif(sys.platform == "darwin", reason="only where names of files are bytes")
-def test_a_name_that_isn_t_utf_8_is_a_name(
-    run: Run, digit_pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    name = os.fsdecode(b"\xff")
-    digit_pictures[2].rename(f"{name}.png")
-    shutil.copyfile(WEIGHTS / "exact" / "model.onnx", name)
-    code, output, _ = run("predict", f"{name}.png", "-a", 7, "--model", name)
-    assert code == 0
-    assert cells(output.splitlines()[1]) == ["7", "> 99.9 %", "14", "> 99.9 %", "\\udcff.png"]
 
 
 @pytest.mark.parametrize(
