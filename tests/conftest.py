@@ -178,6 +178,20 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def errors_on(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], io.StringIO]:
+    """Make the errors' stream one that is a terminal, or none."""
+
+    def errors_on(terminal: bool) -> io.StringIO:
+        stream = io.StringIO()
+        monkeypatch.setenv("TERM", "xterm-256color")
+        monkeypatch.setattr(stream, "isatty", lambda: terminal)
+        monkeypatch.setattr(sys, "stderr", stream)
+        return stream
+
+    return errors_on
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of one megabyte."""
     folder = tmp_path / "disk"

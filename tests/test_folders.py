@@ -2,6 +2,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import joblib
@@ -144,13 +145,11 @@ def test_many_pictures_are_read_on_all_cores(strays: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_is_shown_on_a_terminal_only(
-    pictures: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+    pictures: Path, errors_on: Callable[[bool], io.StringIO], terminal: bool
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    monkeypatch.setenv("TERM", "xterm-256color")
+    errors = errors_on(terminal)
     mnist.load(pictures)
-    assert ("pictures" in sys.stderr.getvalue()) == terminal
+    assert ("pictures" in errors.getvalue()) == terminal
 
 
 SERIAL = """

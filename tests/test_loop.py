@@ -1,8 +1,7 @@
 import csv
+import io
 import math
-import os
-import pty
-import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -149,14 +148,13 @@ def test_fast_net_does_not_begin_to_learn_from_one_image_at_a_time(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_terminal_shows_progress(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal, screen = pty.openpty()
-    monkeypatch.setenv("TERM", "xterm-256color")
-    with open(screen, "w") as errors:  # noqa: PTH123  # a descriptor
-        monkeypatch.setattr(sys, "stderr", errors)
-        fit(config, tmp_path / "run")
-        assert b"epoch 2" in os.read(terminal, 100_000)
-    os.close(terminal)
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_on_a_terminal_only(
+    config: Config, tmp_path: Path, errors_on: Callable[[bool], io.StringIO], terminal: bool
+) -> None:
+    errors = errors_on(terminal)
+    fit(config, tmp_path / "run")
+    assert ("epoch 2" in errors.getvalue()) == terminal
 
 
 def test_fit_stops_when_the_loss_is_not_finite_and_begins_again(config: Config, tmp_path: Path) -> None:

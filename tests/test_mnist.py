@@ -248,19 +248,20 @@ def mirrors(monkeypatch: pytest.MonkeyPatch, tiny: None) -> Iterator[Callable[..
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_fetch_downloads_all_files_and_draws_its_progress_on_a_terminal_only(
-    monkeypatch: pytest.MonkeyPatch, mirrors: Callable[..., list[str]], cache: Path, terminal: bool
+def test_fetch_downloads_all_files_and_shows_progress_on_a_terminal_only(
+    mirrors: Callable[..., list[str]],
+    cache: Path,
+    errors_on: Callable[[bool], io.StringIO],
+    terminal: bool,
 ) -> None:
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    errors = errors_on(terminal)
     mirrors("good")
     assert mnist.fetch() == cache / "mnist"
     assert {path.name: path.read_bytes() for path in (cache / "mnist").iterdir()} == TINY
     for name, data in TINY.items():
         size = len(gzip.compress(data))
-        assert (f"{name} " in sys.stderr.getvalue()) == terminal
-        assert (f"{size}/{size} bytes" in sys.stderr.getvalue()) == terminal
+        assert (f"{name} " in errors.getvalue()) == terminal
+        assert (f"{size}/{size} bytes" in errors.getvalue()) == terminal
 
 
 def test_fetch_leaves_verified_files_alone(cache: Path, tiny: None) -> None:
