@@ -33,7 +33,7 @@ def runs(finished_run: Path, once: Callable[..., Path], tmp_path_factory: pytest
         shutil.copytree(finished_run, folder / "concat")
         for network in ("exact", "fast"):
             config = Config(
-                network=network, epochs=2, width=4, augment=False, train_fraction=0.9, precision="32-true"
+                network=network, epochs=1, width=4, augment=False, train_fraction=0.9, precision="32-true"
             )
             fit(config, folder / network)
             _, held_out = load_parts(config)
@@ -191,9 +191,7 @@ def test_a_file_that_can_t_be_read_is_named_once_and_in_words(copy: Path) -> Non
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_change_by_hand_is_shown_and_lost_data_cost_only_what_shows_them(
-    copy: Path,
-) -> None:
+def test_a_change_by_hand_is_shown_and_lost_data_cost_only_what_shows_them(copy: Path) -> None:
     change(copy, "config.json", sum_weight=0.01)
     log = copy / "metrics.csv"
     log.write_text(log.read_text().replace("\n", "\r\n"))

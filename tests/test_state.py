@@ -19,7 +19,6 @@ from digitsum.data.digits import Digits
 from digitsum.errors import InputError
 from digitsum.files import SUMS, replacing
 from digitsum.networks import NETWORKS, ConcatNet, DigitSumNet
-from digitsum.reporting.page import write_report
 from digitsum.training.loop import fit
 from digitsum.training.state import load_parts, with_start
 
@@ -153,9 +152,6 @@ def test_a_log_or_weights_without_a_checkpoint_are_no_run_to_train_into(
         with pytest.raises(InputError, match=why):
             fit(config, folder)
         assert [(path.name, path.read_text()) for path in folder.iterdir()] == [(name, "mine")]
-
-
-# A last batch of one image
 
 
 # Of one run: its data, its settings, its files
@@ -312,21 +308,17 @@ def test_a_full_disk_ends_fit_and_the_last_checkpoint_goes_on(config: Config, sm
     assert [row["epoch"] for row in fit(config, run)] == [1, 2]
 
 
-def test_other_data_than_a_run_was_trained_on_are_refused_wherever_it_is_looked_at(
-    config: Config,
-    finished: Path,
-    pictures: Path,
-    digitsum_main: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
+def test_other_data_than_a_run_was_trained_on_are_refused(
+    config: Config, finished: Path, pictures: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
     add_a_picture(pictures)
     why = f"{pictures} isn't what {finished} was trained on any more: other images, labels, order or split"
     with pytest.raises(InputError, match=f"^{why}"):
         fit(config, finished)
     for command in ("evaluate", "train --resume"):
-        assert digitsum_main(*command.split(), finished) == 2
-        assert capsys.readouterr().err.startswith(f"digitsum: {why}")
-    assert any(problem.startswith(why) for problem in write_report(finished))
+        code, _, errors = run(*command.split(), finished)
+        assert code == 2
+        assert errors.startswith(f"digitsum: {why}")
 
 
 def test_another_order_is_noticed(config: Config, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
