@@ -14,7 +14,6 @@ from typing import Any
 
 import psutil
 import pytest
-from distributed import KilledWorker, LocalCluster
 
 from digitsum.errors import InputError
 from digitsum.scoring import parallel
@@ -177,12 +176,16 @@ def test_an_interrupt_reaches_the_first_process_alone_and_ends_all(tmp_path: Pat
 
 def in_cluster(number: int) -> int:
     """As `square` does, but that at 0 the scheduler has given up."""
+    from distributed import KilledWorker
+
     if number == 0:
         raise KilledWorker("0", SimpleNamespace(address="tcp://one"), 3)
     return square(number)
 
 
 def test_a_cluster_does_what_processes_do() -> None:
+    from distributed import LocalCluster  # here, as each process of the tests before would import it, too
+
     options = {"processes": False, "protocol": "tcp", "dashboard_address": None}
     with LocalCluster(n_workers=1, threads_per_worker=1, **options) as dask:
         outcomes = dict(each(in_cluster, [0, 1, 2, 3, 4, 5], scheduler=dask.scheduler_address))
