@@ -121,7 +121,8 @@ def test_the_long_description_has_no_link_or_picture_that_leads_nowhere(about: M
     assert about.description_content_type == "text/markdown"
     assert about.description is not None
     assert targets(README) > {"docs/page.png", "benchmarks/RESULTS.md", "examples/tour.ipynb"}
-    addresses = {target for target in targets(README) if target.startswith("https://")}
+    addresses = {target for target in targets(README) if target.startswith(("http://", "https://"))}
+    assert addresses
     assert targets(about.description) == addresses
 
 
