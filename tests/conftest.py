@@ -42,7 +42,7 @@ FLAGS = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Return the tests a home of their own, before anything of the user's is read.
+    """Let the tests have a home of their own, before anything of the user's is read.
 
     All processes of a session share it, as parsing the embedded images takes 2 s.
     """
