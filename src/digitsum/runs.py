@@ -45,12 +45,6 @@ def train(
         As of `fit`.
     OSError
         The folder can't be written to.
-
-    Examples
-    --------
-    >>> evaluation = train(Config(network="fast", epochs=2), "runs/mine")  # doctest: +SKIP
-    >>> evaluation.images, evaluation.consistency  # doctest: +SKIP
-    (1000, 1.0)
     """
     run = Path(folder)
     calls = [on_epoch] if on_epoch else []
