@@ -257,7 +257,7 @@ def test_unknown_addresses_and_methods(
 @pytest.mark.parametrize(
     ("addends", "message"),
     [
-        ([1, -1], "addends[1]: input should be a whole number"),
+        ([1, -1], "addends[1]: input should be a whole number, 0 or more"),
         (["7.5"], "addends[0]: input should be a whole number"),
         (["seven"], "addends[0]: input should be a whole number"),
         (["९"], "addends[0]: input should be a whole number"),

@@ -96,7 +96,7 @@ HTTP_MESSAGES = {  # where the framework's own are none
 VALIDATION_MESSAGES = {  # by pydantic's name of what is wrong, where its own words are odd
     "too_long": f"there should be at most {MAX_PICTURES} in a request",
     "string_too_long": f"input should have at most {MAX_ADDEND_DIGITS} digits",
-    **dict.fromkeys(("string_type", "string_pattern_mismatch"), "input should be a whole number"),
+    **dict.fromkeys(("string_type", "string_pattern_mismatch"), "input should be a whole number, 0 or more"),
 }
 WRONG_HOST = (
     "this service answers its own machine alone: ask it as localhost or 127.0.0.1 (or, as behind a proxy, by"

@@ -14,7 +14,7 @@ class Error(BaseModel):
     """Why a request was refused: a code for programs, and a sentence for people."""
 
     code: str = Field(examples=["invalid"])
-    message: str = Field(examples=["addends[0]: input should be less than or equal to 9"])
+    message: str = Field(examples=["addends[0]: input should be a whole number, 0 or more"])
 
 
 class ErrorResponse(BaseModel):
