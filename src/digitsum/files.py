@@ -143,11 +143,11 @@ def _flush(path: Path, flags: int) -> None:
 def _replace_and_list(new: Path, path: Path) -> None:
     """Replace a file of a run so that, whenever this is cut off, the digest of what is there is listed."""
     sums = _read_sums(path.parent)
-    before = sums.get(path.name) or ([_digest(path)] if path.exists() else [])
-    digest = _digest(new)
-    _write_sums(path.parent, sums | {path.name: [*before, digest]})
+    before = sums.get(path.name) or ([digest(path)] if path.exists() else [])
+    after = digest(new)
+    _write_sums(path.parent, sums | {path.name: [*before, after]})
     replace(new, path)
-    _write_sums(path.parent, sums | {path.name: [digest]})
+    _write_sums(path.parent, sums | {path.name: [after]})
 
 
 def remove(run: Path, *names: str) -> None:
@@ -211,7 +211,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,6 +1,5 @@
 """A network evaluated on the images of Parquet files, of which it holds a batch of rows at a time."""
 
-import hashlib
 import logging
 import re
 import time
@@ -16,10 +15,10 @@ from digitsum.data.digits import Digits
 from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.errors import InputError
 from digitsum.evaluation import Evaluation, Tally, run_trials
-from digitsum.files import NETWORKS
+from digitsum.files import digest
 from digitsum.networks import DigitSumNet, find, load
 from digitsum.scoring import parquet, tables
-from digitsum.scoring.parallel import each, progress
+from digitsum.scoring.parallel import check_everywhere, each, name_everywhere, progress
 from digitsum.scoring.tables import Part
 from digitsum.types import Array
 
@@ -66,8 +65,8 @@ def evaluate_tables(
     start, network, parts = time.perf_counter(), load(name), tables.find(source)
     if not parts[0].is_table:
         raise InputError(f"there are no Parquet files at {source}")
-    place = str(name) if name in NETWORKS else str(Path(name).resolve())  # the same for a process elsewhere
-    sha256 = _weights_sha256(place)
+    place = name_everywhere(name)
+    sha256 = digest(_weights(place))
     count = partial(count_file, name=place, sha256=sha256, column=column, label_column=label_column)
     counted: dict[Part, Counted] = {}
     with progress(sum(part.size for part in parts)) as show:
@@ -109,15 +108,13 @@ def count_file(part: Part, name: str, sha256: str, column: str | None, label_col
 @lru_cache(maxsize=1)
 def _network(name: str, sha256: str) -> DigitSumNet:
     """Load a network, once in each process, which then keeps to one core."""
-    got = _weights_sha256(name)
-    if got != sha256:
-        raise InputError(f"the network {name} isn't the same everywhere: expected sha256 {sha256}, got {got}")
+    check_everywhere(f"network {name}", _weights(name), sha256)
     torch.set_num_threads(1)
     return load(name)
 
 
-def _weights_sha256(name: str) -> str:
-    return hashlib.sha256((find(name) / "model.safetensors").read_bytes()).hexdigest()
+def _weights(name: str) -> Path:
+    return find(name) / "model.safetensors"
 
 
 def _labelled_images(

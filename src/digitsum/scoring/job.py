@@ -10,7 +10,6 @@ Nothing here needs torch.
 """
 
 import codecs
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -28,11 +27,11 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from digitsum.errors import InputError
-from digitsum.files import NETWORKS
+from digitsum.files import digest
 from digitsum.prediction import MAX_ADDEND_DIGITS, Predictor, check_any_addend, find_model
 from digitsum.scoring import parquet, tables
 from digitsum.scoring.manifest import RESULTS, Job, begin, replacing, sweep
-from digitsum.scoring.parallel import each, progress
+from digitsum.scoring.parallel import check_everywhere, each, name_everywhere, progress
 from digitsum.scoring.tables import Part, Row
 
 FORMULA = "^[=+@\t\r-]"  # how a text begins that a spreadsheet runs
@@ -157,12 +156,8 @@ def _job(
         raise InputError("say what to add: give either --addend or --addend-column")
     addend = None if addend is None else check_any_addend(addend)
     Predictor(model)  # which refuses what is none
-    found = model if model in NETWORKS else Path(model).resolve()  # the same for a process elsewhere
-    return Job(tables.address(out), str(found), _sha256(found), addend, addend_column, column, csv)
-
-
-def _sha256(model: str | Path) -> str:
-    return hashlib.sha256(find_model(model).read_bytes()).hexdigest()
+    name, sha256 = name_everywhere(model), digest(find_model(model))
+    return Job(tables.address(out), name, sha256, addend, addend_column, column, csv)
 
 
 # What there is to do
@@ -220,9 +215,7 @@ def _write(groups: Iterator[pa.Table], file: IO[bytes], writer: Any) -> Count:
 @lru_cache(maxsize=1)
 def _predictor(model: str, sha256: str) -> Predictor:
     """Load the model, once in each process."""
-    got = _sha256(model)
-    if got != sha256:
-        raise InputError(f"the model {model} isn't the same everywhere: expected sha256 {sha256}, got {got}")
+    check_everywhere(f"model {model}", find_model(model), sha256)
     return Predictor(model, threads=1)
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from multiprocessing import resource_tracker
+from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from digitsum.cores import cores
 from digitsum.errors import InputError
-from digitsum.files import reason
+from digitsum.files import NETWORKS, digest, reason
 
 POOLS = 2  # in a row of which nothing comes: then their processes can't live
 SECONDS = 10  # to wait for a scheduler's answer
@@ -106,6 +107,24 @@ def _outcome(call: Callable[[], Result]) -> Result | Exception:
         raise
     except (InputError, OSError) as error:
         return error
+
+
+def name_everywhere(model: str | Path) -> str:
+    """Return a name of the package's, or an absolute path: what another process finds, too."""
+    return str(model if model in NETWORKS else Path(model).resolve())
+
+
+def check_everywhere(what: str, file: Path, sha256: str) -> None:
+    """Refuse a file that isn't the one with this digest, as another process knows it.
+
+    Raises
+    ------
+    InputError
+        It isn't.
+    """
+    got = digest(file)
+    if got != sha256:
+        raise InputError(f"the {what} isn't the same everywhere: expected sha256 {sha256}, got {got}")
 
 
 # Processes of this machine
