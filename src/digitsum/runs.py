@@ -11,7 +11,7 @@ from pathlib import Path
 
 from digitsum.config import Config
 from digitsum.evaluation import Evaluation, evaluate
-from digitsum.networks import load
+from digitsum.networks import DigitSumNet, load
 from digitsum.training.loop import fit
 from digitsum.training.state import Row, load_parts
 
@@ -54,7 +54,8 @@ def train(
 
             calls.append(opened.enter_context(log_rows(run)))
         fit(config, run, on_epoch=lambda row: [call(row) for call in calls])
-    evaluation = evaluate_held_out(run, config.data_dir)
+    network = load(run)
+    evaluation = _evaluate(network, run, config.data_dir)
     evaluation.save(run / "evaluation.json")
     # what takes a second to load isn't loaded before a training that doesn't need it
     if tensorboard:
@@ -64,7 +65,7 @@ def train(
     from digitsum.export import to_onnx
     from digitsum.reporting.page import write_report
 
-    to_onnx(load(run), run / "model.onnx", evaluation)
+    to_onnx(network, run / "model.onnx", evaluation)
     write_report(run)
     return evaluation
 
@@ -86,6 +87,10 @@ def evaluate_held_out(folder: str | Path, data_dir: str | None = None) -> Evalua
     InputError
         It isn't a run folder, a file of it is damaged, or its data aren't those that it was trained on.
     """
-    network, config = load(folder), Config.load(folder)
+    return _evaluate(load(folder), folder, data_dir)
+
+
+def _evaluate(network: DigitSumNet, folder: str | Path, data_dir: str | None) -> Evaluation:
+    config = Config.load(folder)
     _, held_out = load_parts(replace(config, data_dir=data_dir) if data_dir else config, folder)
     return evaluate(network, held_out, config.data, "held-out")

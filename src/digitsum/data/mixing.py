@@ -102,7 +102,7 @@ class TrainingBatches:
             size = len(digit)
             shared = size >= 2 * world_size  # of one image there are no batch statistics
             own = slice(rank, None, world_size) if shared else slice(None)
-            image, addend, digit, sum_ = (part.to(device)[own] for part in (image, addend, digit, sum_))
+            image, addend, digit, sum_ = (part[own].to(device) for part in (image, addend, digit, sum_))
             image, non_digits = self._change(image, digit, drawn)
             weight = len(digit) * world_size / size if shared else 1.0
             yield Batch(image, addend, digit, sum_, non_digits, size, weight)

@@ -26,7 +26,7 @@ from digitsum.config import Config, option
 from digitsum.data import mnist
 from digitsum.data.pairs import DigitSumDataset, Item, split_loaders
 from digitsum.errors import InputError
-from digitsum.files import read, read_json, remove, replacing
+from digitsum.files import digest, read, read_json, remove, replacing
 from digitsum.networks import NETWORKS, load
 from digitsum.training.optim import make_optimizer, moving_average
 
@@ -129,11 +129,9 @@ def _check_alike(fabric: Fabric, config: Config, data_sha256: str, checkpoint: P
     if fabric.world_size == 1:
         return
     settings = asdict(replace(config, data="", data_dir=None))  # wherever the data are
-    digest = hashlib.sha256(json.dumps([settings, data_sha256]).encode())
-    if checkpoint.exists():
-        with checkpoint.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    own = torch.tensor(list(digest.digest()), device=fabric.device)
+    begun = digest(checkpoint) if checkpoint.exists() else None
+    alike = hashlib.sha256(json.dumps([settings, data_sha256, begun]).encode())
+    own = torch.tensor(list(alike.digest()), device=fabric.device)
     total = own.clone()
     fabric.all_reduce(total, reduce_op="sum")
     if not torch.equal(total, fabric.world_size * own):
@@ -198,10 +196,10 @@ def load_parts(config: Config, run: str | Path | None = None) -> Parts:
 def _data_sha256(parts: Parts) -> str:
     """Return the digest of images, labels, their order, and which are held out."""
     data: Any = parts[0].dataset
-    digest = hashlib.sha256(data.images.numpy())
+    parts_digest = hashlib.sha256(data.images.numpy())
     for numbers in (data.digits.numpy(), *(part.sampler.indices for part in parts)):  # type: ignore[attr-defined]
-        digest.update(np.asarray(numbers, "<i8").tobytes())
-    return digest.hexdigest()
+        parts_digest.update(np.asarray(numbers, "<i8").tobytes())
+    return parts_digest.hexdigest()
 
 
 def _check_data(config: Config, run: Path, sha256: str) -> None:
