@@ -5,6 +5,9 @@
 
 A network normalises the pixels itself and answers with log-probabilities, so that training, export, service
 and batch share one definition and the loss is the plain negative log-likelihood of both outputs.
+
+`RowNet` reads a whole row of digits. What it answers for the steps along the row is made a number, and the
+sum of that and an addend of any size, each with its exact probability, by `digitsum.search`.
 """
 
 import json
@@ -21,8 +24,10 @@ from torch import Tensor, nn
 
 from digitsum.errors import InputError
 from digitsum.files import locate, read, read_json, replacing
+from digitsum.search import HEIGHT, SYMBOLS
 
 MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images, ink = 1
+ROW_MEAN, ROW_STD = 0.2, 0.35  # of the pixels of strips, ink = 1, roughly
 WIDEST = 2**16  # channels of a saved network: of any more, torch can't even count the weights
 NEVER = -1e9  # the logarithm of no probability: its exponential is 0, and unlike -inf it has a gradient
 
@@ -80,8 +85,8 @@ def log_convolve(log_first: Tensor, log_second: Tensor) -> Tensor:
     return (terms - highest).clamp_min(-80).exp().sum(dim=-1).log() + highest[..., 0]
 
 
-class DigitSumNet(nn.Module, ABC):
-    """What the networks share: they encode the image, then answer for an addend.
+class Network(nn.Module):
+    """What all networks share: a name, and how they are saved and read.
 
     Attributes
     ----------
@@ -91,17 +96,64 @@ class DigitSumNet(nn.Module, ABC):
         What `config.json` says: the network's name and width, and whatever made it, as training adds.
     preset_layers : tuple of str
         The layers whose starting values already do their work: training should change them slowly.
-    sum_nll_equals_digit_nll : bool
-        Whether the sum with a known addend is as probable as the digit, so that its loss is the digit's.
     """
 
     name: str
     preset_layers: tuple[str, ...] = ()
-    sum_nll_equals_digit_nll = False
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"network": self.name, "width": width}
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors` and `config.json`, each whole or not at all, into `folder`."""
+        weights = {name: weight.contiguous() for name, weight in self.state_dict().items()}
+        with replacing(Path(folder) / "model.safetensors") as file:
+            file.write_bytes(save(weights))
+        with replacing(Path(folder) / "config.json") as file:
+            file.write_text(json.dumps(self.config, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read what `save_pretrained` wrote: `Network.from_pretrained` reads any network.
+
+        It is ready to answer, in evaluation mode; `train()` lets it learn.
+
+        Raises
+        ------
+        InputError
+            A file is missing, damaged or of another network.
+        OSError
+            A file can't be read.
+        """
+        folder, refusal = Path(folder), f"{folder} doesn't hold a trained {cls.__name__}: "
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).exists():
+                more = ", and its training isn't finished" if (folder / "checkpoint.ckpt").exists() else ""
+                raise InputError(f"{refusal}it has no {name}{more}")
+        config, weights = read_json(folder / "config.json"), _read_weights(folder / "model.safetensors")
+        try:
+            network = _make(config, weights)
+        except InputError as error:
+            raise InputError(f"{refusal}{error}") from None
+        if not isinstance(network, cls):
+            raise InputError(f"{refusal}its network is {network.name}")
+        return network.eval()
+
+
+class DigitSumNet(Network, ABC):
+    """What the networks of one digit share: they encode the image, then answer for an addend.
+
+    Attributes
+    ----------
+    sum_nll_equals_digit_nll : bool
+        Whether the sum with a known addend is as probable as the digit, so that its loss is the digit's.
+    """
+
+    sum_nll_equals_digit_nll = False
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
         self.normalise = Normalise()
 
     def forward(self, image: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,41 +193,6 @@ class DigitSumNet(nn.Module, ABC):
     def answer(self, encoded: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:
         """Answer as `forward` does, from what `encode` gave: an image is encoded once for ten addends."""
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors` and `config.json`, each whole or not at all, into `folder`."""
-        weights = {name: weight.contiguous() for name, weight in self.state_dict().items()}
-        with replacing(Path(folder) / "model.safetensors") as file:
-            file.write_bytes(save(weights))
-        with replacing(Path(folder) / "config.json") as file:
-            file.write_text(json.dumps(self.config, indent=2) + "\n")
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        """Read what `save_pretrained` wrote: `DigitSumNet.from_pretrained` reads any network.
-
-        It is ready to answer, in evaluation mode; `train()` lets it learn.
-
-        Raises
-        ------
-        InputError
-            A file is missing, damaged or of another network.
-        OSError
-            A file can't be read.
-        """
-        folder, refusal = Path(folder), f"{folder} doesn't hold a trained {cls.__name__}: "
-        for name in ("config.json", "model.safetensors"):
-            if not (folder / name).exists():
-                more = ", and its training isn't finished" if (folder / "checkpoint.ckpt").exists() else ""
-                raise InputError(f"{refusal}it has no {name}{more}")
-        config, weights = read_json(folder / "config.json"), _read_weights(folder / "model.safetensors")
-        try:
-            network = _make(config, weights)
-        except InputError as error:
-            raise InputError(f"{refusal}{error}") from None
-        if not isinstance(network, cls):
-            raise InputError(f"{refusal}its network is {network.name}")
-        return network.eval()
-
 
 def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
@@ -188,13 +205,14 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def _make(config: dict[str, Any], weights: dict[str, Tensor]) -> "ConcatNet | ExactNet":
+def _make(config: dict[str, Any], weights: dict[str, Tensor]) -> "ConcatNet | ExactNet | RowNet":
     """Make the network that a `config.json` describes, with weights that must be of its kind."""
     name, width = config.get("network"), config.get("width")
-    if name not in list(NETWORKS) or type(width) is not int or not 1 <= width <= WIDEST:
+    kinds = NETWORKS | {RowNet.name: RowNet}
+    if name not in list(kinds) or type(width) is not int or not 1 <= width <= WIDEST:
         raise InputError(f"its config.json speaks of a network {name!r} of width {width!r}")
     with torch.device("meta"):  # takes no memory, whatever the width
-        expected = _shapes(NETWORKS[name](width).state_dict())
+        expected = _shapes(kinds[name](width).state_dict())
     found = _shapes(weights)
     if differing := sorted(key for key in expected | found if expected.get(key) != found.get(key)):
         shape, right = (shapes.get(differing[0], "none") for shapes in (found, expected))
@@ -202,7 +220,7 @@ def _make(config: dict[str, Any], weights: dict[str, Tensor]) -> "ConcatNet | Ex
             f"its model.safetensors isn't of the network {name} of width {width}: {len(differing)} tensors"
             f" differ, as {differing[0]}, {shape} in place of {right}"
         )
-    network = NETWORKS[name](width)
+    network = kinds[name](width)
     network.load_state_dict(weights)
     network.config = config
     return network
@@ -383,15 +401,85 @@ class FlattenChannelsLast(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
+class RowNet(Network):
+    """Reads a whole row of digits, however long, that may touch, and the marks among them.
+
+        strip -> convolutions, down to one row of a quarter of its columns -> log-softmax -> steps
+
+    Each step says which symbol it sees: one of the ten digits, a mark or nothing. A number is read from them
+    as in connectionist temporal classification (Graves et al., 2006), with which the network is trained: like
+    symbols of neighbouring steps are one, and what says nothing is left out.
+
+    Parameters
+    ----------
+    width
+        Channels of the first convolution; the others have two to four times as many.
+    """
+
+    name = "row"
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__(width)
+        self.body = nn.Sequential(  # of a strip [N, 1, 32, W]
+            *_block(1, width, 3, padding=1, pool=True),  # [N, width, 16, W / 2]
+            *_block(width, 2 * width, 3, padding=1),
+            *_block(2 * width, 2 * width, 3, padding=1, pool=True),  # [N, 2 width, 8, W / 4]
+            *_block(2 * width, 3 * width, 3, padding=1),
+            *_block(3 * width, 3 * width, 3, padding=1),
+            nn.MaxPool2d((2, 1)),  # [N, 3 width, 4, W / 4]
+            nn.Conv2d(3 * width, 4 * width, (4, 3), padding=(0, 1), bias=False),  # [N, 4 width, 1, W / 4]
+            nn.BatchNorm2d(4 * width),
+            nn.ReLU(),
+        )
+        self.along = nn.Sequential(  # what stands beside a digit
+            *_block(4 * width, 4 * width, (1, 5), padding=(0, 2)),
+            *_block(4 * width, 4 * width, (1, 5), padding=(0, 2)),
+            nn.Dropout(0.2),
+        )
+        self.symbol = nn.Linear(4 * width, SYMBOLS)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, strip: Tensor) -> Tensor:
+        """Say which symbol each step along the rows shows.
+
+        Parameters
+        ----------
+        strip
+            uint8 [N, 1, 32, W], 0 paper to 255 ink, of any width from 4 on.
+
+        Returns
+        -------
+        Tensor
+            log P(symbol), float32 [N, W // 4, 12]: the digits 0 to 9, `search.MARK` and `search.NOTHING`.
+
+        Raises
+        ------
+        InputError
+            Another shape.
+        """
+        if strip.shape[1:3] != (1, HEIGHT):
+            raise InputError(f"the strips should be uint8 [N, 1, {HEIGHT}, W], not {_kind(strip)}")
+        number = self.symbol.weight.dtype
+        x = (strip.float() * (1 / 255) - ROW_MEAN) * (1 / ROW_STD)
+        x = self.along(self.body(x.to(number)))[:, :, 0]  # [N, 4 width, W / 4]
+        with torch.autocast(strip.device.type, enabled=False):
+            return F.log_softmax(self.symbol(x.transpose(1, 2).to(number)).float(), dim=2)
+
+
 def _block(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, pool: bool = False
+    inputs: int,
+    outputs: int,
+    kernel: int | tuple[int, int],
+    stride: int = 1,
+    padding: int | tuple[int, int] = 0,
+    pool: bool = False,
 ) -> list[nn.Module]:
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
     return [convolution, *[nn.MaxPool2d(2)] * pool, nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
 def load(name: str | Path = "exact") -> DigitSumNet:
-    """Load a trained network, ready to answer: one that comes with the package, or a folder's.
+    """Load a trained network of one digit, ready to answer: one that comes with the package, or a folder's.
 
     What made a network of the package, what it can do and where it fails stands beside its weights, in
     `weights/NAME/README.md`.
@@ -418,6 +506,17 @@ def load(name: str | Path = "exact") -> DigitSumNet:
     return DigitSumNet.from_pretrained(find(name))
 
 
+def load_row(name: str | Path = "row") -> RowNet:
+    """Load a trained network of rows, as `load` does one of single digits.
+
+    Raises
+    ------
+    InputError
+        There is no such network, or its files are damaged.
+    """
+    return RowNet.from_pretrained(find(name))
+
+
 def find(name: str | Path) -> Path:
     """Find the folder of a network that `load` takes.
 
@@ -432,6 +531,6 @@ def find(name: str | Path) -> Path:
     raise InputError(f"there is no network {str(name)!r}: name exact, concat, or a folder that holds one")
 
 
-NETWORKS: dict[str, type[ConcatNet] | type[ExactNet]] = {
+NETWORKS: dict[str, type[ConcatNet] | type[ExactNet]] = {  # of one digit
     network.name: network for network in (ConcatNet, ExactNet, FastNet)
 }

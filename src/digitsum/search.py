@@ -6,6 +6,12 @@ import numpy as np
 
 from digitsum.types import Array
 
+# What a network of rows sees at each step along a strip of so many pixels' height: a digit, a mark or nothing
+HEIGHT = 32
+MARK = 10  # a point, comma, colon, slash, sign, or a gap much wider than the others
+NOTHING = 11
+SYMBOLS = 12
+
 
 def most_probable_sum(top: Array, bottom: Array) -> tuple[Array, float]:
     """Find the most probable sum of two numbers, and the logarithm of its probability.
