@@ -1,4 +1,4 @@
-"""Names for arrays whose numbers' type, but not shape, a checker of types can check."""
+"""Names for arrays whose numbers' type, but not shape, a checker of types can check; and a common size."""
 
 from typing import Any
 
@@ -10,3 +10,5 @@ UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
 IndexArray = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool]
+
+HEIGHT = 32  # pixels, of a strip: a row of digits as one image

@@ -1,0 +1,512 @@
+"""Synthetic rows: digits of one hand side by side, that touch or don't, with marks, on all kinds of paper.
+
+    strip, symbols = draw_row(digits.images[:, 0], digits.labels, non_digits, rng)
+
+A row is laid out on a canvas, written, bent and slanted, cut out a little unevenly, scaled to the height of a
+strip, and damaged as paper and cameras damage it. No two are alike, and a row follows from `rng` alone.
+NumPy and Pillow do it, without torch.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from digitsum.reading.strips import MARGIN, pad
+from digitsum.search import MARK
+from digitsum.types import HEIGHT, Array, Int64Array, UInt8Array
+
+TALL = 44  # pixels of the canvas, the mean height of a row's digits
+WIDEST = 3  # times TALL, the widest digit; the widest gap is 1.65 times
+PITCH = 0.2  # of the height: a digit begins at least so far right of the one before, which it would hide
+NARROW = 0.35  # of the height, the widest gap of a row in which a wider one, of 0.9 and more, is a mark
+LENGTHS = np.array(
+    [0.15, 0.13, 0.14, 0.17, 0.15, 0.1, 0.06, 0.04, 0.06]
+)  # of 1, 2, ... digits; the last: longer
+LONGEST = 24  # digits
+ZEROS, SAME = 0.25, 0.06  # how many rows end with zeros, and how many repeat a digit
+EMPTY = 0.07  # how many show no digit
+THOUSANDS, WITHIN, AFTER, BEFORE = 0.35, 0.12, 0.2, 0.08  # how many rows have marks, where
+CELLS, JOINED, RULED, HATCHED = 0.08, 0.18, 0.35, 0.35  # how many rows have what
+
+Ink = npt.NDArray[np.float32]  # 0 none to 1 a whole stroke's
+
+
+class Row(NamedTuple):
+    """A row of digits, as `reading` makes it of a picture, and what it shows.
+
+    Attributes
+    ----------
+    strip
+        uint8 [32, W], 0 paper, 255 ink.
+    symbols
+        int64 [L], from left to right: 0 to 9 and `search.MARK`; none where it shows no digit.
+    """
+
+    strip: UInt8Array
+    symbols: Int64Array
+
+
+BATCHES = 16  # that are drawn together and sorted by width, so that rows of like width share a batch
+
+
+class Strips(NamedTuple):
+    """A batch of rows.
+
+    Attributes
+    ----------
+    strips
+        uint8 [N, 1, 32, W], each with paper around it.
+    symbols
+        int64 [L], of all rows one after the other.
+    lengths
+        int64 [N], how many symbols each has.
+    """
+
+    strips: UInt8Array
+    symbols: Int64Array
+    lengths: Int64Array
+
+
+class RowSource(NamedTuple):
+    """What rows are made of.
+
+    Attributes
+    ----------
+    hands
+        Of each kind of hand the images, uint8 [N, 28, 28], and the digits, int64 [N].
+    shares
+        How many of the rows are of each kind, together 1.
+    non_digits
+        uint8 [M, 28, 28].
+    """
+
+    hands: list[tuple[UInt8Array, Int64Array]]
+    shares: list[float]
+    non_digits: UInt8Array
+
+    def draw(self, rng: np.random.Generator) -> Row:
+        """Draw a row."""
+        images, labels = self.hands[rng.choice(len(self.hands), p=self.shares)]
+        return draw_row(images, labels, self.non_digits, rng)
+
+    def batches(self, size: int, count: int, rng: np.random.Generator) -> list[Strips]:
+        """Draw some batches, of rows of like width each, in random order."""
+        rows = sorted((self.draw(rng) for _ in range(size * count)), key=lambda row: row.strip.shape[1])
+        return [_join_rows(rows[size * i : size * (i + 1)], rng) for i in rng.permutation(count)]
+
+
+def _join_rows(rows: list[Row], rng: np.random.Generator) -> Strips:
+    places = rng.integers(0, 2 * MARGIN, len(rows)).tolist()
+    symbols = np.concatenate([row.symbols for row in rows])
+    return Strips(
+        pad([row.strip for row in rows], places), symbols, np.array([len(row.symbols) for row in rows])
+    )
+
+
+def draw_row(images: UInt8Array, labels: Int64Array, non_digits: UInt8Array, rng: np.random.Generator) -> Row:
+    """Draw a row of some of the digits, or of non-digits.
+
+    Parameters
+    ----------
+    images, labels
+        Digits of one kind of hand, uint8 [N, 28, 28] and int64 [N].
+    non_digits
+        uint8 [M, 28, 28]; with none, rows without a digit show paper and its lines alone.
+
+    Examples
+    --------
+    >>> images = np.zeros((2, 28, 28), np.uint8)
+    >>> images[:, 4:24, 13:15] = 255  # ones
+    >>> strip, symbols = draw_row(images, np.array([1, 1]), images[:0], np.random.default_rng(0))
+    >>> len(strip), set(symbols.tolist()) <= {1, MARK}
+    (32, True)
+    """
+    while True:
+        if rng.random() < EMPTY:
+            ink, symbols = _write_none(images, non_digits, rng), np.zeros(0, np.int64)
+        else:
+            chosen = _choose(labels, rng)
+            ink, symbols = _write(images[chosen], labels[chosen], rng)
+        strip = _damage(_scale(_cut(_distort(ink, rng), rng), rng), rng)
+        # as many steps as the symbols take, two alike with nothing between
+        if strip.shape[1] // 4 >= len(symbols) + np.count_nonzero(np.diff(symbols) == 0):
+            return Row(strip, symbols)
+
+
+# What is written
+
+
+def _choose(labels: Int64Array, rng: np.random.Generator) -> Int64Array:
+    """Choose digits: any, some with zeros at the end or one digit again and again."""
+    count = 1 + int(rng.choice(len(LENGTHS), p=LENGTHS))
+    if count == len(LENGTHS):
+        count = int(rng.integers(count, LONGEST + 1))
+    chosen = rng.integers(0, len(labels), count)
+    kind = rng.random()
+    if count > 1 and kind < ZEROS + SAME:
+        start = int(rng.integers(1, count)) if kind < ZEROS else int(rng.integers(0, count - 1))
+        digit = 0 if kind < ZEROS else labels[chosen[start]]
+        alike = np.flatnonzero(labels == digit)
+        if len(alike):
+            chosen[start:] = rng.choice(alike, count - start)
+    return chosen
+
+
+def _punctuate(count: int, rng: np.random.Generator) -> dict[int, str]:
+    """Choose the marks, by the number of the digit that they follow; -1: before the first."""
+    marks = {}
+    kind = rng.random()
+    if count > 3 and kind < THOUSANDS:
+        mark = str(rng.choice(list(".,' "), p=[0.5, 0.25, 0.1, 0.15]))
+        marks = dict.fromkeys(range(count - 4, -1, -3), mark)
+    elif count > 1 and kind > 1 - WITHIN:
+        marks[int(rng.integers(0, count - 1))] = str(rng.choice(list(".,:/-+ ")))
+    if rng.random() < AFTER:
+        marks[count - 1] = str(rng.choice(["-", "=", ".", ",", ".-", "=="]))
+    if rng.random() < BEFORE:
+        marks[-1] = str(rng.choice(list("-.=+")))
+    return marks
+
+
+def _write(images: UInt8Array, labels: Int64Array, rng: np.random.Generator) -> tuple[Ink, Int64Array]:
+    """Write digits and marks in one row, [H, W], and return the symbols with it."""
+    count, size = len(images), TALL * rng.uniform(0.85, 1.1)
+    marks = _punctuate(count, rng)
+    in_cells = rng.random() < CELLS and not set(marks) & set(range(count - 1))
+    gap = _gap(rng)
+    if " " in marks.values():
+        gap = min(gap, NARROW)
+    spread = rng.uniform(0.02, 0.12)  # of the heights and base lines: a calm hand or a wild one
+    canvas = np.zeros((3 * TALL, int((count + 4) * (WIDEST + 1.7) * TALL)), np.float32)
+    pen = max(size * rng.uniform(0.05, 0.14), 2)
+    warp = rng.uniform(0, 0.14)
+    symbols: list[int] = []
+    end, left, borders = float(TALL), 2.0 - PITCH * size, [TALL // 2]
+    last: tuple[float, float] | None = None
+    if -1 in marks:
+        end = _mark(canvas, marks[-1], end, size, pen, rng) + size * rng.uniform(0.1, 0.35)
+        symbols.append(MARK)
+    joined = rng.random() < JOINED
+    for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+        glyph = _glyph(image, size * (1 + rng.normal(0, spread)), warp, rng)[:, : WIDEST * TALL]
+        height, width = glyph.shape
+        top = int(2 * TALL - height + size * rng.normal(0, spread / 2))
+        top = min(max(top, 0), len(canvas) - height)
+        if i and i - 1 not in marks:
+            end += size * ((0.9 if in_cells else gap) + rng.normal(0, 0.05))
+            if gap < 0.05 and not in_cells and rng.random() < 0.5:
+                end = _touch(canvas[top : top + height], glyph, end) - size * rng.uniform(0, 0.07)
+        left = int(max(end, left + PITCH * size))
+        part = canvas[top : top + height, left : left + width]
+        np.maximum(part, glyph[:, : part.shape[1]], out=part)
+        if joined and last and rng.random() < 0.6:
+            _join(canvas, last, (left + width * rng.uniform(0, 0.6), top + height * rng.uniform(0, 0.4)), pen)
+        end = left + width
+        last = (end - size * rng.uniform(0, 0.3), top + height * rng.uniform(0, 0.9))
+        symbols.append(label)
+        borders.append(int(end + 0.45 * size))
+        if i in marks:
+            end = _mark(canvas, marks[i], end, size, pen, rng)
+            symbols.append(MARK)
+            last = None
+    if in_cells:
+        _draw_cells(canvas, borders, size, rng)
+    return canvas[:, : int(end) + TALL], np.array(symbols, np.int64)
+
+
+def _gap(rng: np.random.Generator) -> float:
+    """Choose how far apart a row's digits stand, in heights: negative where they overlap."""
+    low, high = ((-0.12, 0.05), (0.03, 0.25), (0.2, 0.7), (0.7, 1.5))[
+        int(rng.choice(4, p=[0.38, 0.38, 0.19, 0.05]))
+    ]
+    return rng.uniform(low, high)
+
+
+def _glyph(image: UInt8Array, height: float, warp: float, rng: np.random.Generator) -> Ink:
+    """Cut a digit out and scale it, turned and skewed by as much as its corners are off."""
+    strong = image > 60
+    rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
+    if not len(rows):
+        return np.zeros((1, 1), np.float32)
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    tall = max(round(height), 8)
+    wide = max(round((right - left) * tall / (bottom - top) * rng.uniform(0.8, 1.2)), 4)
+    corners = np.array([left, top, left, bottom, right, bottom, right, top], float)
+    corners += rng.normal(0, warp, 8) * np.array([right - left, bottom - top] * 4).clip(6)
+    corners += [-1, -1, -1, 1, 1, 1, 1, -1]  # so that no stroke is cut off
+    turned = Image.fromarray(image).transform(
+        (wide, tall), Image.Transform.QUAD, corners.tolist(), Image.Resampling.BICUBIC
+    )
+    return np.asarray(turned, np.float32) / np.float32(255)
+
+
+def _touch(line: Ink, glyph: Ink, end: float) -> float:
+    """Return the column at which a glyph that comes from the right meets the line's ink."""
+    near = max(int(end) - 2 * TALL, 0)
+    inked = line[:, near : int(end) + 1] > 0.4
+    ends = np.where(inked.any(axis=1), near + inked.shape[1] - inked[:, ::-1].argmax(axis=1), 0)
+    starts = np.where((glyph > 0.4).any(axis=1), (glyph > 0.4).argmax(axis=1), 10_000)
+    return float(max((ends - starts).max(), end - 0.6 * glyph.shape[1]))
+
+
+def _join(canvas: Ink, start: tuple[float, float], end: tuple[float, float], pen: float) -> None:
+    """Draw the stroke that runs on from one digit to the next."""
+    left, right = int(min(start[0], end[0])) - 4, int(max(start[0], end[0])) + 5
+    _draw_line(canvas[:, max(left, 0) : right], [(x - max(left, 0), y) for x, y in (start, end)], pen * 0.7)
+
+
+def _draw_line(canvas: Ink, points: list[tuple[float, float]], pen: float) -> None:
+    page = Image.new("L", canvas.shape[::-1])
+    brush = ImageDraw.Draw(page)
+    brush.line(points, 255, max(round(pen), 1), "curve")
+    for x, y in (points[0], points[-1]):
+        brush.circle((x, y), pen / 2, 255)
+    np.maximum(canvas, np.asarray(page, np.float32) / 255, out=canvas)
+
+
+def _mark(canvas: Ink, marks: str, end: float, size: float, pen: float, rng: np.random.Generator) -> float:
+    """Write marks after what ends at a column, and return where they end; a blank is one, too."""
+    for mark in marks:
+        end += size * rng.uniform(0.02, 0.3)
+        if mark == " ":
+            end += size * rng.uniform(0.9, 2.2)
+            continue
+        width = size * _WIDTHS.get(mark, 0.05) * rng.uniform(0.7, 1.3)
+        strokes = _MARKS[mark]
+        low = rng.normal(0, 0.06)
+        thick = pen * (rng.uniform(0.9, 1.5) if mark in ".,:'" else rng.uniform(0.7, 1.1))
+        for stroke in strokes:
+            joints = np.array(stroke, float) + rng.normal(0, 0.03, (len(stroke), 2))
+            points = [(6 + width * x, TALL * 2 - size * (1 - y - low)) for x, y in joints.tolist()]
+            left = int(end) - 6
+            _draw_line(canvas[:, left : left + int(width) + 14], points, thick)
+        end += width + size * rng.uniform(0.02, 0.25)
+    return end
+
+
+_WIDTHS = {"-": 0.45, "+": 0.5, "=": 0.5, "/": 0.45, ",": 0.1}
+_MARKS: dict[
+    str, list[list[tuple[float, float]]]
+] = {  # strokes; across, in widths, and down, in the digits' heights
+    ".": [[(0, 0.97), (0.1, 1.0)]],
+    ",": [[(0.9, 0.93), (0, 1.15)]],
+    "'": [[(0.9, -0.02), (0, 0.2)]],
+    ":": [[(0, 0.4), (0.1, 0.42)], [(0, 0.85), (0.1, 0.87)]],
+    "/": [[(1, -0.05), (0, 1.1)]],
+    "-": [[(0, 0.55), (1, 0.5)]],
+    "+": [[(0, 0.55), (1, 0.52)], [(0.5, 0.3), (0.5, 0.8)]],
+    "=": [[(0, 0.42), (1, 0.4)], [(0, 0.65), (1, 0.63)]],
+}
+
+
+def _draw_cells(canvas: Ink, borders: list[int], size: float, rng: np.random.Generator) -> None:
+    """Draw the cells of a form, of which the row fills one each."""
+    thick, ink = int(rng.integers(1, 4)), rng.uniform(0.3, 1)
+    top = int(2 * TALL - size * rng.uniform(1.15, 1.5))
+    bottom = min(int(2 * TALL + size * rng.uniform(0.12, 0.4)), len(canvas) - thick)
+    for border in borders if rng.random() < 0.8 else borders[:: len(borders) - 1]:
+        canvas[top : bottom + thick, border : border + thick] = ink
+    if rng.random() < 0.8:
+        for row in (top, bottom):
+            canvas[row : row + thick, borders[0] : borders[-1] + thick] = ink
+
+
+def _write_none(images: UInt8Array, non_digits: UInt8Array, rng: np.random.Generator) -> Ink:
+    """Write what is no digit: others' signs, a disc, an edge of a digit, an empty cell, or nothing at all."""
+    canvas = np.zeros((3 * TALL, 6 * TALL), np.float32)
+    kind = rng.random()
+    if kind < 0.6 and len(non_digits):
+        end = TALL
+        for image in non_digits[rng.integers(0, len(non_digits), int(rng.choice([1, 1, 1, 2, 3])))]:
+            glyph = _glyph(image, TALL * rng.uniform(0.8, 1.1), 0.06, rng)[:, : int(1.5 * TALL)]
+            canvas[2 * TALL - len(glyph) : 2 * TALL, end : end + glyph.shape[1]] = glyph[: 2 * TALL]
+            end += glyph.shape[1] + int(rng.integers(2, 12))
+    elif kind < 0.7:
+        radius = rng.uniform(0.12, 0.5) * TALL
+        page = Image.new("L", canvas.shape[::-1])
+        box = [
+            3 * TALL - radius,
+            1.5 * TALL - radius * rng.uniform(0.6, 1),
+            3 * TALL + radius,
+            1.5 * TALL + radius,
+        ]
+        (ImageDraw.Draw(page).ellipse if rng.random() < 0.7 else ImageDraw.Draw(page).rectangle)(box, 255)
+        canvas += np.asarray(page, np.float32) / 255
+    elif kind < 0.82:
+        glyph = _glyph(images[rng.integers(0, len(images))], TALL, 0.03, rng)
+        side, share = rng.integers(0, 4), rng.uniform(0.1, 0.3)
+        rows, columns = (max(int(share * length), 1) for length in glyph.shape)
+        part = (glyph[:rows], glyph[-rows:], glyph[:, :columns], glyph[:, -columns:])[side]
+        canvas[TALL : TALL + len(part), TALL : TALL + part.shape[1]] = part
+    elif kind < 0.92:
+        _draw_cells(canvas, [TALL, TALL + int(rng.integers(TALL // 2, 2 * TALL))], TALL, rng)
+    else:
+        canvas[TALL : 2 * TALL, TALL : TALL + int(rng.integers(10, 60))] = 0.02
+    return canvas
+
+
+# How it is written
+
+
+def _distort(ink: Ink, rng: np.random.Generator) -> Ink:
+    """Slant a row, bend it along both axes, and let the pen be thicker or thinner."""
+    height, width = ink.shape
+    slant, fall = rng.normal(0.05, 0.2), rng.normal(0, 0.03)
+    middle = height / 2
+    shape = (1, slant, -slant * middle, fall, 1, -fall * width / 2)
+    image = Image.fromarray(ink).transform(
+        (width, height), Image.Transform.AFFINE, shape, Image.Resampling.BILINEAR
+    )
+    ink = np.asarray(image).clip(0, 1)
+    if rng.random() < 0.6:
+        down = _wave(width, rng.uniform(25, 120), rng.uniform(0, 2.5), rng)
+        ink = ink[(np.arange(height)[:, np.newaxis] + down).clip(0, height - 1), np.arange(width)]
+    if rng.random() < 0.6:
+        aside = _wave(height, rng.uniform(20, 60), rng.uniform(0, 2.5), rng)
+        ink = ink[
+            np.arange(height)[:, np.newaxis], (np.arange(width) + aside[:, np.newaxis]).clip(0, width - 1)
+        ]
+    kind = rng.random()
+    if kind < 0.3:
+        ink = _spread(np.maximum, ink, 1 + (kind < 0.07))
+    elif kind < 0.45:
+        ink = _spread(np.minimum, ink, 1)
+    return ink
+
+
+def _wave(length: int, period: float, size: float, rng: np.random.Generator) -> Int64Array:
+    phase = rng.uniform(0, 2 * np.pi)
+    return np.rint(size * np.sin(np.arange(length) / period * 2 * np.pi + phase)).astype(np.int64)
+
+
+def _spread(of: np.ufunc, ink: Ink, times: int) -> Ink:
+    """Make strokes thicker or thinner by a pixel, a few times."""
+    for _ in range(times):
+        ink = of(ink[1:], ink[:-1])
+        ink = of(ink[:, 1:], ink[:, :-1])
+    return ink
+
+
+# How it is seen
+
+
+def _cut(ink: Ink, rng: np.random.Generator) -> Ink:
+    """Cut the row out, nearly as reading does; rules and remains of neighbours may be cut out with it."""
+    strong = ink > 0.3
+    rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
+    if len(rows) < 4 or len(columns) < 2:
+        rows, columns = np.array([TALL, 2 * TALL]), np.array([TALL, 3 * TALL])
+    tall = rows[-1] - rows[0] + 1
+    sides = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
+    margins = rng.uniform(0, 0.12, 4)
+    kind = rng.random()
+    if kind < 0.25:
+        margins[:2] *= 4 * rng.random(2)
+    elif kind < 0.35:
+        margins[rng.integers(0, 4)] = -rng.uniform(0, 0.06)
+    margins[2:] *= rng.uniform(0.5, 3)
+    top, bottom, left, right = (sides + np.rint(tall * margins) * [-1, 1, -1, 1]).astype(int)
+    pads = [(max(-top, 0), max(bottom - len(ink), 0)), (max(-left, 0), max(right - ink.shape[1], 0))]
+    cut = np.pad(ink[max(top, 0) : bottom, max(left, 0) : right], pads).copy()
+    if rng.random() < RULED:
+        _rule(cut, rng)
+    if rng.random() < 0.06:
+        _leave_remains(cut, ink[sides[0] : sides[1]], rng)
+    return cut
+
+
+def _rule(ink: Ink, rng: np.random.Generator) -> None:
+    """Draw a line or two of ruled paper, mostly below the digits, some over or through them; or one aside."""
+    height, width = ink.shape
+    for _ in range(int(rng.choice([1, 1, 1, 2]))):
+        place = rng.uniform(*((0.85, 1.0), (0.0, 0.12), (0.1, 0.9))[int(rng.choice(3, p=[0.65, 0.15, 0.2]))])
+        thick, fall = int(rng.integers(1, 4)), rng.normal(0, 0.015) * height
+        start, end = (0, width) if rng.random() < 0.7 else np.sort(rng.integers(0, width, 2))
+        columns = np.arange(start, end)
+        rows = (place * (height - thick) + fall * (columns / width - 0.5)).astype(int).clip(0, height - thick)
+        strength = rng.uniform(0.2, 1)
+        for down in range(thick):
+            ink[rows + down, columns] = np.maximum(ink[rows + down, columns], strength)
+    if rng.random() < 0.12:
+        side = (
+            slice(0, int(rng.integers(1, 4))) if rng.random() < 0.5 else slice(-int(rng.integers(1, 4)), None)
+        )
+        ink[:, side] = np.maximum(ink[:, side], rng.uniform(0.3, 1))
+
+
+def _leave_remains(ink: Ink, others: Ink, rng: np.random.Generator) -> None:
+    """Let a little of another row's ink reach in at the top or at the bottom."""
+    reach = max(int(len(ink) * rng.uniform(0.03, 0.12)), 1)
+    width = min(ink.shape[1], others.shape[1])
+    start = int(rng.integers(0, others.shape[1] - width + 1))
+    part = others[:, start : start + width]
+    if rng.random() < 0.5:
+        np.maximum(ink[:reach, :width], part[-reach:], out=ink[:reach, :width])
+    else:
+        np.maximum(ink[-reach:, :width], part[:reach], out=ink[-reach:, :width])
+
+
+def _scale(ink: Ink, rng: np.random.Generator) -> Ink:
+    """Scale to the height of a strip; pictures of few pixels are blurred by it."""
+    image = Image.fromarray(ink)
+    width = max(round(ink.shape[1] * HEIGHT / len(ink)), 8)
+    if rng.random() < 0.35:
+        few = int(rng.integers(12, 28))
+        image = image.resize((max(width * few // HEIGHT, 4), few), Image.Resampling.BOX)
+        return np.asarray(image.resize((width, HEIGHT), Image.Resampling.BICUBIC)).clip(0, 1)
+    kind = Image.Resampling.BOX if rng.random() < 0.7 else Image.Resampling.BICUBIC
+    return np.asarray(image.resize((width, HEIGHT), kind)).clip(0, 1)
+
+
+def _damage(ink: Ink, rng: np.random.Generator) -> UInt8Array:
+    """Let ink and paper be uneven: blur, contrast, faint strokes, hatching, shadow, noise, specks."""
+    if rng.random() < 0.35:
+        ink = _blur(ink, rng)
+    ink = ink / max(ink.max(), 0.3)
+    if rng.random() < 0.25:
+        few = rng.uniform(0.35, 1.3, (2, max(ink.shape[1] // 16, 2))).astype(np.float32)
+        ink = ink * np.asarray(Image.fromarray(few).resize(ink.shape[::-1], Image.Resampling.BICUBIC))
+    if rng.random() < 0.5:
+        ink = ink * rng.uniform(0.6, 1.5)
+    if rng.random() < HATCHED:
+        ink = np.maximum(ink, _hatch(ink.shape, rng))
+    if rng.random() < 0.12:
+        few = rng.normal(0, 0.15, (2, max(ink.shape[1] // 24, 2))).astype(np.float32)
+        ink = ink + np.asarray(Image.fromarray(few).resize(ink.shape[::-1], Image.Resampling.BICUBIC)).clip(0)
+    if rng.random() < 0.4:
+        noise = rng.standard_normal(ink.shape, np.float32) * np.float32(rng.uniform(0.03, 0.15))
+        ink = ink + (noise.clip(0) if rng.random() < 0.6 else noise)
+    if rng.random() < 0.1:
+        count = int(rng.integers(1, 12))
+        ink[rng.integers(0, HEIGHT, count), rng.integers(0, ink.shape[1], count)] = rng.uniform(0.3, 1)
+    return (255 * ink.clip(0, 1)).astype(np.uint8)
+
+
+def _blur(ink: Ink, rng: np.random.Generator) -> Ink:
+    share = np.float32(rng.uniform(0.1, 0.33))
+    for _ in range(int(rng.integers(1, 3))):
+        wide = np.pad(ink, 1, mode="edge")
+        ink = share * (wide[:-2, 1:-1] + wide[2:, 1:-1]) + (1 - 2 * share) * ink
+        wide = np.pad(ink, 1, mode="edge")
+        ink = share * (wide[1:-1, :-2] + wide[1:-1, 2:]) + (1 - 2 * share) * ink
+    return ink
+
+
+def _hatch(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Draw the waves, lines or dots of safety paper."""
+    down, across = np.arange(shape[0], dtype=np.float32)[:, np.newaxis], np.arange(shape[1], dtype=np.float32)
+    angle, period = rng.uniform(0, np.pi), rng.uniform(2.2, 9)
+    place = np.float32(np.cos(angle)) * across + np.float32(np.sin(angle)) * down
+    if rng.random() < 0.6:  # waves
+        place = place + np.float32(rng.uniform(1, 6)) * np.sin(
+            (across * np.float32(np.sin(angle)) - down * np.float32(np.cos(angle)))
+            / np.float32(rng.uniform(4, 20))
+        )
+    pattern = np.sin(2 * np.pi / np.float32(period) * place)
+    if rng.random() < 0.3:  # dots, where two meet
+        pattern = np.minimum(pattern, np.sin(2 * np.pi / np.float32(period) * (across - place + down)))
+    lowest = rng.uniform(0.2, 0.85)
+    strength = np.float32(rng.uniform(0.1, 0.55))
+    return strength * ((pattern - np.float32(lowest)) / np.float32(1 - lowest)).clip(0, 1)
