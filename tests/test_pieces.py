@@ -16,7 +16,7 @@ from digitsum.reading.imaging import read_number, read_picture
 
 def test_pieces_connect_over_corners_and_not_over_the_edge() -> None:
     mask = np.array([[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 1]], bool)
-    found = pieces._pieces(mask)
+    found = pieces.connected(mask)
     assert found.labels.tolist() == [[1, 0, 0, 2], [0, 1, 0, 0], [0, 0, 0, 3]]
     assert found.areas.tolist() == [2, 1, 1]
     assert found.boxes.tolist() == [[0, 1, 0, 1], [0, 0, 3, 3], [2, 2, 3, 3]]
@@ -43,7 +43,7 @@ def masks() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("mask", masks().values(), ids=masks())
 def test_pieces_are_those_of_scipy_in_the_order_of_their_first_pixels(mask: np.ndarray) -> None:
     labels, count = ndimage.label(mask, np.ones((3, 3)))
-    found = pieces._pieces(mask)
+    found = pieces.connected(mask)
     order = np.unique(labels[mask], return_index=True)[1].argsort()  # scipy's numbers may go another way
     ours = np.zeros(count + 1, int)
     ours[order + 1] = np.arange(1, count + 1)

@@ -34,6 +34,8 @@ LIGHT = 230  # grey levels: ink as light as this isn't seen on white paper
 
 Picture = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | Array
 Source = bytes | Image.Image | Array  # a picture that is read and is still to be decoded
+Part = tuple[float, float, float, float]  # top, bottom, left, right, as shares
+WHOLE: Part = (0, 1, 0, 1)
 Grey = UInt8Array | npt.NDArray[np.float32]  # 0 black to 255 white; float32 of deeper pictures
 
 log = logging.getLogger("digitsum")
@@ -79,8 +81,8 @@ def read(picture: Picture) -> Source:
     return bytes(data)
 
 
-def decode(source: Source, name: str = "the picture") -> Grey:
-    """Return the grey levels of a picture, turned upright and shrunk to WORKING.
+def decode(source: Source, name: str = "the picture", part: Part = WHOLE, longest: int = WORKING) -> Grey:
+    """Return the grey levels of a picture, or of a part of it, turned upright and shrunk to WORKING.
 
     A TIFF with further pages is read with a warning of the logger "digitsum".
 
@@ -91,6 +93,10 @@ def decode(source: Source, name: str = "the picture") -> Grey:
         [H, W, 3] or [H, W, 4], bool, uint8, uint16 or float from 0 to 1, where 0 is black.
     name
         What a warning calls it.
+    part
+        From which share of its upright height to which, then of its width.
+    longest
+        Pixels: a longer side is shrunk to at most this.
 
     Returns
     -------
@@ -110,8 +116,8 @@ def decode(source: Source, name: str = "the picture") -> Grey:
     (500, 334)
     """
     if isinstance(source, np.ndarray):
-        image = _from_array(source)
-        return _grey(image, _factor(max(image.size)))
+        image = _crop(_from_array(source), part)
+        return _grey(image, _factor(max(image.size), longest))
     try:
         with _quiet():
             image = _open(source)
@@ -121,10 +127,11 @@ def decode(source: Source, name: str = "the picture") -> Grey:
             log.warning("%s has further pages: the first is read", name)
         with _quiet():
             image.getexif()  # warns here, and is kept; a JPEG's pixels are decoded later
-        factor = _factor(max(image.size))
+        factor = _factor(int(max(image.size) * max(part[1] - part[0], part[3] - part[2])), longest)
         factor //= _decode_smaller(image, factor)
         ImageOps.exif_transpose(image, in_place=True)
-        return _grey(image, factor)
+        image = _crop(image, part)
+        return _grey(image, max(factor, _factor(max(image.size), longest)))
     except UnidentifiedImageError as error:
         raise InputError(f"it is none of {', '.join(FORMATS)}; save it as PNG or JPEG") from error
     except Image.DecompressionBombError as error:
@@ -134,6 +141,16 @@ def decode(source: Source, name: str = "the picture") -> Grey:
     except Exception as error:
         # no list of what damaged bytes end in is complete: struct.error, KeyError, TypeError, SystemError ...
         raise InputError(_explain(error)) from error
+
+
+def _crop(image: Image.Image, part: Part) -> Image.Image:
+    if part == WHOLE:
+        return image
+    (top, bottom), (left, right) = (
+        (int(start * size), max(int(end * size), int(start * size) + 1))
+        for start, end, size in zip(part[::2], part[1::2], reversed(image.size), strict=True)
+    )
+    return image.crop((left, top, right, bottom))
 
 
 def _explain(error: Exception) -> str:
@@ -203,7 +220,7 @@ def _check_range(array: Array, most: int) -> None:
         )
 
 
-def _factor(longer: int) -> int:
+def _factor(longer: int, longest: int = WORKING) -> int:
     """Return how many times smaller a picture becomes: a power of two, or three of them, which is quick.
 
     Examples
@@ -211,7 +228,7 @@ def _factor(longer: int) -> int:
     >>> [_factor(longer) for longer in (28, 500, 501, 1500, 2001, 3001, 4032)]
     [1, 1, 2, 3, 6, 8, 12]
     """
-    factor = -(-longer // WORKING)
+    factor = -(-longer // longest)
     zeros = max(factor.bit_length() - 2, 0)
     return -(-factor >> zeros) << zeros
 

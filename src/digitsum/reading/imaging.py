@@ -12,6 +12,7 @@ repeat them on a canvas.
 """
 
 import os
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -91,11 +92,16 @@ def read_picture(picture: Picture) -> UInt8Array:
     """
     images = read_number(picture)
     if len(images) > 1:
-        raise InputError(
-            f"{_name(picture)} can't be read: it shows {len(images)} digits, not one;"
-            " read_number and `digitsum predict` read rows of digits"
-        )
+        raise several_digits(picture, len(images))
     return cast(UInt8Array, images[0])
+
+
+def several_digits(picture: Picture, count: int) -> InputError:
+    """Return the error of a picture that should show one digit."""
+    return InputError(
+        f"{name_of(picture)} can't be read: it shows {count} digits, not one;"
+        " read_number and `digitsum predict` read rows of digits"
+    )
 
 
 def read_number(picture: Picture) -> UInt8Array:
@@ -129,7 +135,7 @@ def read_number(picture: Picture) -> UInt8Array:
     >>> read_number(page).shape
     (2, 28, 28)
     """
-    name = _name(picture)
+    name = name_of(picture)
     try:
         return _prepare(decode(read(picture), name))
     except InputError as error:
@@ -205,14 +211,15 @@ def are_prepared(images: Grey) -> Mask:
     return cast(Mask, (flat.max(axis=1) > 127) & ((flat == 0).sum(axis=1) > SIDE * SIDE / 2))
 
 
-def _name(picture: Picture) -> str:
+def name_of(picture: Picture) -> str:
+    """Return what a sentence calls a picture."""
     return os.fspath(picture) if isinstance(picture, str | os.PathLike) else "the picture"
 
 
 def _prepare(grey: Grey) -> UInt8Array:
     if grey.shape == (SIDE, SIDE) and are_prepared(grey[np.newaxis]):
         return np.rint(grey).astype(np.uint8)[np.newaxis]
-    ink, has_rules = _find_ink(grey if _is_dark_on_light(grey) else 255 - grey, float(grey.max()))
+    ink, has_rules = _find_ink(find_depth(grey, is_dark_on_light(grey)))
     owners = find_digits(ink > STRONG, has_rules)
     return np.stack([fit_ink(ink * (owners == number)) for number in range(1, owners.max() + 1)])
 
@@ -220,7 +227,7 @@ def _prepare(grey: Grey) -> UInt8Array:
 # From grey levels to ink
 
 
-def _is_dark_on_light(grey: Grey) -> bool:
+def is_dark_on_light(grey: Grey) -> bool:
     """Return whether the ink is darker than the paper.
 
     Where the edge doesn't tell, it is the sign of the third moment of what stands out from its surroundings:
@@ -273,20 +280,37 @@ def _mean_around(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
     return sums / size**2
 
 
-def _find_ink(grey: Grey, brightest: float) -> tuple[Ink, bool]:
-    """Return the amount of ink, 0 to 1, of dark ink on light paper, and whether that has lines.
+def find_depth(grey: Grey, is_dark: bool, close: Callable[[Array, int], Array] = close) -> Ink:
+    """Return how much darker than its paper each pixel is, 0 to 1; of ink that isn't dark, how much lighter.
 
-    `brightest` is the picture's brightest level: on a bright page seen as light ink it is noise that's dark.
+    `close` fills what is dark and narrow, which leaves the paper.
     """
+    brightest = float(grey.max())  # of light ink it is noise on a bright page that is dark
+    if not is_dark:
+        grey = 255 - grey
     paper = close(grey, int(max(grey.shape) * PAPER / 2))
     dark = np.float32(max(DARKEST * max(paper.max(), brightest), 1))
     depth = cast(Ink, (paper - grey) / np.maximum(paper, dark))
-    whole = np.maximum(depth - _median(depth), 0)  # by which `paper` is too bright throughout
-    rest = erase_rules(erase_rules(whole).T).T
-    ink = _strength(rest)
-    if ink < max(FAINTEST, LEFT * _strength(whole)):
+    return cast(Ink, np.maximum(depth - _median(depth), 0))  # by which `paper` is too bright throughout
+
+
+def scale_depth(depth: Ink, whole: float, least: float = 0) -> Ink:
+    """Return the amount of ink, 0 to 1, of what is darker than its paper, by `whole` where a stroke is.
+
+    Raises
+    ------
+    InputError
+        That is no more than noise, or less than `least`.
+    """
+    if whole < max(FAINTEST, least):
         raise InputError("no ink stands out from its background")
-    return np.minimum(rest / np.float32(ink), 1), not np.may_share_memory(rest, whole)
+    return cast(Ink, np.minimum(depth / np.float32(whole), 1))
+
+
+def _find_ink(depth: Ink) -> tuple[Ink, bool]:
+    """Return the amount of ink, 0 to 1, without lines, and whether there were any."""
+    rest = erase_rules(erase_rules(depth).T).T
+    return scale_depth(rest, strength(rest), LEFT * strength(depth)), not np.may_share_memory(rest, depth)
 
 
 def _median(depth: Ink) -> np.float32:
@@ -314,7 +338,7 @@ def _find_place(numbers: Array, place: int) -> tuple[int, int]:
     return number, place - int(ends[number] - counts[number])
 
 
-def _strength(depth: Ink) -> float:
+def strength(depth: Ink) -> float:
     """Return the ink's depth: the mean of all depths weighted by their fourth powers.
 
     Unlike Otsu's threshold it finds few ink pixels among many of noisy paper, and unlike the deepest pixel it

@@ -33,6 +33,19 @@ def close(grey: Array, radius: int) -> Array:
     return over_squares(np.minimum, highest, radius)
 
 
+def close_within(grey: Array, radius: int) -> Array:
+    """Fill what is dark and narrow as `close` does, at the edge too: squares end there.
+
+    Examples
+    --------
+    >>> close_within(np.array([[9, 9, 2, 8, 8, 1, 1, 1, 9, 1]]), 1)
+    array([[9, 9, 8, 8, 8, 1, 1, 1, 9, 9]])
+    """
+    pads = (radius, radius)
+    highest = over_squares(np.maximum, np.pad(grey, pads, constant_values=grey.min()), radius)
+    return over_squares(np.minimum, np.pad(highest, pads, constant_values=highest.max()), radius)
+
+
 def open_columns(depth: Array, size: int) -> Array:
     """Take away what is lower than `size` rows; beyond the edge there is nothing, 0.
 

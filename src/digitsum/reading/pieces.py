@@ -60,11 +60,11 @@ def find_digits(mask: Mask, has_rules: bool) -> Owners:
     >>> find_digits(mask, has_rules=False)[20, [11, 31, 50]]
     array([1, 2, 0], dtype=uint8)
     """
-    pieces = _pieces(mask)
+    pieces = connected(mask)
     return _with_rim(_group(pieces, _choose(pieces, has_rules)))
 
 
-class _Pieces(NamedTuple):
+class Pieces(NamedTuple):
     """The connected pieces of a mask, in the order of their first pixels."""
 
     labels: npt.NDArray[np.int32]  # [H, W], 0 for no piece, 1 for the first
@@ -72,7 +72,7 @@ class _Pieces(NamedTuple):
     boxes: IndexArray  # [N, 4], the first and last row, then column
 
 
-def _pieces(mask: Mask) -> _Pieces:
+def connected(mask: Mask) -> Pieces:
     """Find the connected pieces, corners connect too, by way of runs: pixels side by side in a row."""
     flat, width = np.pad(mask, ((0, 0), (1, 1))).ravel(), mask.shape[1] + 2
     starts, ends = (np.flatnonzero(flat[1:] != flat[:-1]) + 1).reshape(-1, 2).T
@@ -90,7 +90,7 @@ def _pieces(mask: Mask) -> _Pieces:
     rows, left, right = starts // width, starts % width - 1, ends % width - 2
     least, most = np.minimum.reduceat, np.maximum.reduceat
     sides = (least, rows), (most, rows), (least, left), (most, right)
-    return _Pieces(labels, areas, np.stack([of(side[order], begin) for of, side in sides], axis=1))
+    return Pieces(labels, areas, np.stack([of(side[order], begin) for of, side in sides], axis=1))
 
 
 def _join(items: IndexArray, one: IndexArray, other: IndexArray) -> IndexArray:
@@ -110,7 +110,7 @@ def _join(items: IndexArray, one: IndexArray, other: IndexArray) -> IndexArray:
     return root
 
 
-def _choose(pieces: _Pieces, has_rules: bool) -> IndexArray:
+def _choose(pieces: Pieces, has_rules: bool) -> IndexArray:
     """Return which pieces of ink may be parts of digits."""
     areas, (top, bottom, left, right) = pieces.areas, pieces.boxes.T
     height, width = pieces.labels.shape
@@ -132,14 +132,14 @@ def _choose(pieces: _Pieces, has_rules: bool) -> IndexArray:
     return np.flatnonzero(chosen)
 
 
-def _group(pieces: _Pieces, chosen: IndexArray) -> Owners:
+def _group(pieces: Pieces, chosen: IndexArray) -> Owners:
     """Return which digit lies where, the first from the left is 1, of pieces that stand in one row."""
     digit = np.zeros(len(pieces.areas) + 1, np.uint8)  # of each label
     digit[chosen + 1] = 1 if len(chosen) == 1 else _number(pieces, chosen)
     return digit[pieces.labels]
 
 
-def _number(pieces: _Pieces, chosen: IndexArray) -> IndexArray:
+def _number(pieces: Pieces, chosen: IndexArray) -> IndexArray:
     """Return the number of each piece's digit, counted from left to right from 1 on; 0 is dust."""
     boxes, (starts, ends) = pieces.boxes[chosen], _ends(pieces, chosen)
     body = _join(
@@ -162,7 +162,7 @@ def _number(pieces: _Pieces, chosen: IndexArray) -> IndexArray:
     return np.where(is_dust, 0, order.argsort()[place] + 1)
 
 
-def _ends(pieces: _Pieces, chosen: IndexArray) -> tuple[IndexArray, IndexArray]:
+def _ends(pieces: Pieces, chosen: IndexArray) -> tuple[IndexArray, IndexArray]:
     """Return the first and the last column of each piece in each row, [N, H]; elsewhere 0 and the width."""
     height, width = pieces.labels.shape
     starts, ends = np.zeros((len(chosen), height), int), np.full((len(chosen), height), width)
@@ -174,13 +174,13 @@ def _ends(pieces: _Pieces, chosen: IndexArray) -> tuple[IndexArray, IndexArray]:
     return starts, ends
 
 
-def _are_broken(pieces: _Pieces, chosen: IndexArray) -> Mask:
+def _are_broken(pieces: Pieces, chosen: IndexArray) -> Mask:
     """Return which two pieces, [N, N], only a narrow gap keeps apart: grown by half of it they connect."""
     top, bottom, _, _ = pieces.boxes[chosen].T
     radius = int((bottom - top + 1).max() * BREAK / 2 + 0.5)
     is_chosen = np.zeros(len(pieces.areas) + 1, bool)
     is_chosen[chosen + 1] = True
-    grown = _pieces(over_squares(np.maximum, np.pad(is_chosen[pieces.labels], 2 * radius), radius)).labels
+    grown = connected(over_squares(np.maximum, np.pad(is_chosen[pieces.labels], 2 * radius), radius)).labels
     first = (pieces.labels[top] == chosen[:, np.newaxis] + 1).argmax(axis=1)  # column of its first row
     label = grown[top + radius, first + radius]
     return cast(Mask, label[:, np.newaxis] == label)
