@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digitsum.config import PRESETS, Config, bounds
+from digitsum.config import PRESETS, Config, bounds, defaults
 from digitsum.errors import InputError
 
 
@@ -28,7 +28,7 @@ from digitsum.errors import InputError
         ("learning_rate", math.nan, "--learning-rate must be a number from 0 up, not nan"),
         ("weight_decay", math.inf, "--weight-decay must be a number from 0 up, not inf"),
         ("learning_rate", 10**400, f"--learning-rate must be a number from 0 up, not {10**400}"),
-        ("network", "big", "--network must be one of concat, exact, fast, not 'big'"),
+        ("network", "big", "--network must be one of concat, exact, fast, row, not 'big'"),
         ("augment", 1, "--augment must be True or False, not 1"),
         ("data", None, "--data must be text, not None"),
         ("start_from", 5, "--start-from must be text, not 5"),
@@ -49,9 +49,40 @@ def test_a_training_that_would_learn_nothing_is_refused() -> None:
 def test_the_ends_of_the_bounds_are_accepted() -> None:
     for setting in fields(Config):
         if bounds(setting).startswith("from"):
-            assert Config(**{setting.name: setting.metadata["least"]})
+            network = "row" if setting.name == "rows" else "concat"
+            assert Config(network=network, **{setting.name: setting.metadata["least"]})
             if setting.metadata["most"] < math.inf:
-                assert Config(**{setting.name: setting.metadata["most"]})
+                assert Config(network=network, **{setting.name: setting.metadata["most"]})
+
+
+@pytest.mark.parametrize(
+    ("network", "setting", "value", "of"),
+    [
+        ("row", "addends", "resampled", "networks of one digit"),
+        ("row", "augment", False, "networks of one digit"),
+        ("row", "damage", True, "networks of one digit"),
+        ("row", "label_smoothing", 0.1, "networks of one digit"),
+        ("row", "digit_weight", 0.0, "networks of one digit"),
+        ("row", "sum_weight", 1.0, "networks of one digit"),
+        ("concat", "rows", 99, "the network row"),
+        ("exact", "rows", 99, "the network row"),
+    ],
+)
+def test_a_setting_of_other_networks_is_refused(network: str, setting: str, value: object, of: str) -> None:
+    name = setting.replace("_", "-")
+    with pytest.raises(InputError) as refusal:
+        Config(network=network, **{setting: value})
+    assert str(refusal.value) == f"--{name} is for {of}: leave it out with --network {network}"
+
+
+def test_rows_may_be_chosen_where_the_network_comes_with_the_weights_to_start_from() -> None:
+    assert Config(start_from="runs/row", rows=99).rows == 99
+
+
+def test_the_settings_of_the_network_of_rows_are_those_of_its_preset() -> None:
+    assert defaults(None, "row") == PRESETS["row"]
+    assert defaults(None, "exact") == Config()
+    assert defaults("exact", None).epochs == PRESETS["adapt"].epochs
 
 
 def test_what_is_saved_is_loaded_and_scalars_of_numpy_are_stored_as_python_s(tmp_path: Path) -> None:
@@ -73,7 +104,10 @@ def test_what_is_saved_is_loaded_and_scalars_of_numpy_are_stored_as_python_s(tmp
         (None, "{run} isn't a run folder: it has no config.json"),
         ("", "{file} isn't a JSON object: Expecting value: line 1 column 1 (char 0)"),
         ('{"data": "x"}', "{file} isn't that of a run of this version: it lacks train_fraction and 12 mo"),
-        ({"network": "big"}, "{file} is damaged: --network must be one of concat, exact, fast, not 'big'"),
+        (
+            {"network": "big"},
+            "{file} is damaged: --network must be one of concat, exact, fast, row, not 'big'",
+        ),
         ({"seed": "0"}, "{file} is damaged: --seed must be a whole number from 0 to 4294967295, not '0'"),
         ({"data": None}, "{file} is damaged: --data must be text, not None"),
     ],

@@ -16,17 +16,23 @@ from torch.nn.functional import log_softmax
 
 from digitsum.data.digits import Digits
 from digitsum.data.pairs import DigitSumDataset, loader
+from digitsum.data.rows import Strips
 from digitsum.errors import InputError
 from digitsum.evaluation import (
     Evaluation,
+    RowEvaluation,
     Tally,
     calibration_error,
     evaluate,
+    evaluate_rows,
+    load_evaluation,
     reliability,
+    run_rows,
     run_trials,
     wilson_interval,
 )
-from digitsum.networks import NETWORKS, DigitSumNet
+from digitsum.networks import NETWORKS, DigitSumNet, RowNet
+from digitsum.search import MARK, NOTHING
 
 
 class Told(nn.Module):
@@ -222,3 +228,131 @@ def test_reliability_agrees_with_scikit_learn() -> None:
     np.testing.assert_allclose(table["accuracy"], accuracy)
     np.testing.assert_allclose(table["confidence"], mean)
     assert table["trials"].sum() == 1000
+
+
+# Rows
+
+
+class Shown(RowNet):
+    """A network of rows that says of each step the symbol that the strip's pixel names, with 0.9999."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.at = (0.9999, 0.0001 / 11)  # P(the symbol), P(each other)
+
+    def forward(self, strip: Tensor) -> Tensor:
+        named = nn.functional.one_hot(strip[:, 0, 0, ::4].long(), 12).bool()
+        return torch.where(named, *map(torch.tensor, self.at)).log()
+
+
+def strips(rows: list[tuple[list[int], list[int]]]) -> Strips:
+    """Make a batch of rows, each of the symbols that `Shown` sees, nothing between, and of the right ones."""
+    width = 8 * max(len(seen) for seen, _ in rows) + 4
+    batch = np.full((len(rows), 1, 32, width), NOTHING, np.uint8)
+    for strip, (seen, _) in zip(batch, rows, strict=True):
+        for place, symbol in enumerate(seen):
+            strip[:, :, 8 * place + 4 : 8 * place + 8] = symbol
+    labels = [np.array(label, np.int64) for _, label in rows]
+    return Strips(batch, np.concatenate(labels), np.array([len(label) for label in labels]))
+
+
+def test_evaluation_of_rows_made_by_hand() -> None:
+    """Right, right with a point that parts thousands, 3.14 as 314, 12 for 1, nothing for 5, and none."""
+    batches = [
+        strips([([4, 2], [4, 2]), ([1, MARK, 2, 0, 0], [1, MARK, 2, 0, 0]), ([3, 1, 4], [3, MARK, 1, 4])]),
+        strips([([1, 2], [1]), ([], [5]), ([], [])]),
+    ]
+    network = Shown()
+    found = evaluate_rows(network, batches, "by hand", "all")
+    assert (found.network, found.data, found.split, found.rows) == ("row", "by hand", "all", 6)
+    assert found.parameters == sum(parameter.numel() for parameter in RowNet(1).parameters())
+    assert found.number_accuracy == 4 / 6
+    assert found.number_ci95 == wilson_interval(4 / 6, 6)
+    assert found.accuracy_by_length == [1.0, 0.0, 1.0, 1.0, 1.0]
+    assert found.digit_error_rate == 2 / 11  # one to take out, one to put in
+    trials = run_rows(network, batches)
+    assert [trial.number for trial in trials] == [[4, 2], [1, 2, 0, 0], [3, 1, 4], [1], [5], []]
+    assert [trial.reading.digits for trial in trials] == [[4, 2], [1, 2, 0, 0], [3, 1, 4], [1, 2], [], []]
+    assert [trial.plain for trial in trials] == [True, True, False, True, True, False]
+    # without a digit no answer is certain; 3.14 as 314, and 12 for 1, are certain and wrong
+    assert [trial.certain for trial in trials] == [True, True, True, True, False, False]
+    assert [trial.misleads for trial in trials] == [False, False, True, True, False, False]
+    assert (found.uncertain, found.certain_and_wrong) == (2 / 6, 2 / 6)
+    assert found.number_nll == pytest.approx(np.mean([trial.nll for trial in trials]))
+    plain = [trial for trial in trials if trial.plain]
+    assert found.number_ece == calibration_error(
+        np.array([trial.reading.probability for trial in plain]), np.array([trial.right for trial in plain])
+    )
+
+
+def test_the_likelihood_of_a_number_is_that_of_all_its_alignments() -> None:
+    """By hand, of two steps: a 7 at the first, at the second, or at both; a mark is as good as nothing."""
+    batch = Strips(np.full((1, 1, 32, 8), NOTHING, np.uint8), np.array([7]), np.array([1]))
+    batch.strips[..., :4] = 7
+    (trial,) = run_rows(Shown(), [batch])
+    right, other = 0.9999, 0.0001 / 11
+    blank, no_digit = right + other, 2 * other  # nothing or a mark, where nothing is seen and where it isn't
+    assert math.exp(-trial.nll) == pytest.approx(right * blank + no_digit * other + right * other, rel=1e-6)
+
+
+def test_rows_without_a_digit_alone_have_no_calibration_error_and_are_saved(tmp_path: Path) -> None:
+    found = evaluate_rows(Shown(), [strips([([], []), ([1], [])])], "by hand", "all")
+    assert (found.number_accuracy, found.number_ece, found.accuracy_by_length) == (0.5, None, [0.5])
+    assert found.digit_error_rate == 1.0
+    found.save(tmp_path / "evaluation.json")
+    assert load_evaluation(tmp_path / "evaluation.json") == found
+
+
+def test_rows_are_read_in_evaluation_mode_and_the_mode_is_left() -> None:
+    torch.manual_seed(0)
+    network, batch = RowNet(2), strips([([4, 2], [4, 2]), ([7], [7])])
+    nlls = []
+    for training in (True, False):
+        network.train(training)
+        nlls.append([trial.nll for trial in run_rows(network, [batch])])
+        assert network.training is training
+    assert nlls[0] == nlls[1]
+
+
+def test_no_rows_and_answers_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^there is no row to evaluate$"):
+        evaluate_rows(Shown(), [], "none", "all")
+    network = Shown()
+    network.at = (math.nan, math.nan)
+    with pytest.raises(FloatingPointError, match=r"^the network's answers aren't finite: "):
+        evaluate_rows(network, [strips([([4], [4])])], "by hand", "all")
+
+
+@pytest.mark.parametrize(
+    ("figure", "value", "why"),
+    [
+        ("rows", "6", "isn't a number"),
+        ("number_accuracy", None, "isn't a number"),
+        ("number_ece", "0", "isn't a number"),
+        ("network", 5, "isn't text"),
+        ("number_ci95", None, "isn't 2 numbers from 0 on"),
+        ("number_ci95", [0.5], "isn't 2 numbers from 0 on"),
+        ("accuracy_by_length", 3, "isn't a list of numbers from 0 on"),
+        ("accuracy_by_length", [None, -1], "isn't a list of numbers from 0 on"),
+        ("confusion", [], "is no figure of one"),
+    ],
+)
+def test_damage_of_an_evaluation_of_rows_is_refused(
+    tmp_path: Path, figure: str, value: object, why: str
+) -> None:
+    path, found = (
+        tmp_path / "evaluation.json",
+        evaluate_rows(Shown(), [strips([([4], [4])])], "by hand", "all"),
+    )
+    path.write_text(json.dumps(asdict(found)))
+    assert load_evaluation(path) == RowEvaluation.load(path) == found
+    path.write_text(json.dumps(asdict(found) | {figure: value}))
+    with pytest.raises(InputError) as refusal:
+        load_evaluation(path)
+    assert str(refusal.value) == f"{path} isn't the file of an evaluation: {figure} {why}"
+
+
+def test_a_missing_evaluation_of_either_kind_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    with pytest.raises(InputError, match=f"^{path} is missing: a training writes it at its end$"):
+        load_evaluation(path)

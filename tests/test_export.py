@@ -13,7 +13,7 @@ from digitsum.data.digits import Digits
 from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
-from digitsum.networks import NETWORKS
+from digitsum.networks import NETWORKS, RowNet
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -85,3 +85,39 @@ def test_a_network_of_other_numbers_is_exported_in_float32_alone(tmp_path: Path,
     ):
         export.to_onnx(network, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def written_row(once: Callable[..., Path]) -> tuple[RowNet, Path]:
+    """A network of rows as wide as the package's, and its file."""
+    torch.manual_seed(0)
+    network = RowNet().eval()
+
+    def write(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        export.to_onnx(network, folder / "model.onnx")
+
+    return network, once("written-row", write) / "model.onnx"
+
+
+def test_model_of_rows_keeps_the_contract_and_is_small(written_row: tuple[RowNet, Path]) -> None:
+    _, path = written_row
+    session = ort.InferenceSession(path)
+    (strip,), (symbols,) = session.get_inputs(), session.get_outputs()
+    assert (strip.name, strip.type, strip.shape[1:3]) == ("strip", "tensor(uint8)", [1, 32])
+    assert (symbols.name, symbols.type, symbols.shape[2]) == ("symbols", "tensor(float)", 12)
+    assert session.get_modelmeta().custom_metadata_map["network"] == "row"
+    assert path.stat().st_size <= 3_000_000
+
+
+@pytest.mark.parametrize(("count", "width"), [(1, 4), (1, 32), (2, 100), (3, 1280), (33, 12)])
+def test_model_of_rows_answers_as_torch_does(
+    written_row: tuple[RowNet, Path], count: int, width: int
+) -> None:
+    network, path = written_row
+    strip = np.random.default_rng(0).integers(0, 256, (count, 1, 32, width), dtype=np.uint8)
+    (symbols,) = ort.InferenceSession(path).run(["symbols"], {"strip": strip})
+    with torch.no_grad():
+        np.testing.assert_allclose(symbols, network(torch.from_numpy(strip)).exp(), atol=1e-4)
+    assert symbols.shape == (count, width // 4, 12)
+    np.testing.assert_allclose(symbols.sum(axis=2), 1, rtol=1e-5)

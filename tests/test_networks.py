@@ -301,7 +301,7 @@ def test_weights_of_the_package_have_the_figures_of_their_card(name: str) -> Non
 
 
 def test_load_of_another_name_says_which_there_are() -> None:
-    message = "^there is no network 'best': name exact, concat, or a folder that holds one$"
+    message = "^there is no network 'best': name exact, concat, row, or a folder that holds one$"
     with pytest.raises(InputError, match=message):
         load("best")
 

@@ -132,7 +132,11 @@ def test_a_resumed_run_does_not_start_from_the_weights_again(config: Config, tmp
         ({"width": 8}, (), "--start-from exact has the width 32, not 8: leave --width out"),
         ({"network": "fast"}, (), "--start-from exact has the network exact, not fast: leave --network out"),
         ({}, ("network",), "--start-from exact has the network exact, not concat: leave --network out"),
-        ({"start_from": "nowhere"}, (), "there is no network 'nowhere': name exact, concat, or a folder"),
+        (
+            {"start_from": "nowhere"},
+            (),
+            "there is no network 'nowhere': name exact, concat, row, or a folder",
+        ),
     ],
 )
 def test_weights_of_another_network_than_the_chosen_one_are_refused(

@@ -15,6 +15,10 @@ from typing import Any, Literal, Self, get_args, get_origin
 from digitsum.errors import InputError
 from digitsum.files import read_json, replacing
 
+# settings of the network of rows alone, and of those of one digit alone
+OF_ROWS: tuple[str, ...] = ("rows",)
+OF_DIGITS: tuple[str, ...] = ("addends", "augment", "damage", "label_smoothing", "digit_weight", "sum_weight")
+
 log = logging.getLogger("digitsum")
 
 
@@ -101,11 +105,17 @@ class Config:
         least=0,
         most=1,
     )
-    network: Literal["concat", "exact", "fast"] = _setting(
+    rows: int = _setting(
+        30_000,
+        "Data",
+        "Synthetic rows an epoch, made of the digits, for the network row; a fifteenth as many are held out.",
+        least=16,
+    )
+    network: Literal["concat", "exact", "fast", "row"] = _setting(
         "concat",
         "Network",
-        "**concat**, the reference; **exact**, which adds by probability and can't misadd; or **fast**, a"
-        " small exact one.",
+        "**concat**, the reference; **exact**, which adds by probability and can't misadd; **fast**, a small"
+        " exact one; or **row**, which reads whole rows of digits; its defaults are those of --preset row.",
     )
     width: int = _setting(
         32,
@@ -155,6 +165,21 @@ class Config:
                 raise InputError(f"{option(setting)} must be {_expected(setting)}, not {value!r}")
         if self.digit_weight == self.sum_weight == 0:
             raise InputError("--digit-weight and --sum-weight can't both be 0: nothing would be learnt")
+        self._check_applies()
+
+    def _check_applies(self) -> None:
+        """Refuse a choice that would change nothing, as it is another kind of network's."""
+        if self.network == "row":
+            others, kind = OF_DIGITS, "networks of one digit"
+        elif self.start_from and self.network == Config.network:
+            return  # it comes with the weights, and isn't known yet
+        else:
+            others, kind = OF_ROWS, "the network row"
+        for setting in fields(self):
+            if setting.name in others and getattr(self, setting.name) != setting.default:
+                raise InputError(
+                    f"{option(setting)} is for {kind}: leave it out with --network {self.network}"
+                )
 
     def save(self, run: str | Path, made: dict[str, Any] | None = None) -> None:
         """Write `config.json`, whole or not at all, into the folder `run`; `made` says more of the run."""
@@ -179,7 +204,8 @@ class Config:
         except FileNotFoundError:
             raise InputError(f"{run} isn't a run folder: it has no config.json") from None
         lacking = [setting for setting in fields(cls) if setting.name not in found]
-        if essential := [setting.name for setting in lacking if setting.default]:
+        # a run from before there were rows had none, whatever the setting says
+        if essential := [setting.name for setting in lacking if setting.default and setting.name != "rows"]:
             more = f" and {len(essential) - 1} more settings" if len(essential) > 1 else ""
             raise InputError(f"{path} isn't that of a run of this version: it lacks {essential[0]}{more}")
         if lacking:
@@ -275,18 +301,33 @@ PRESETS = {
         average=0,
         label_smoothing=0.1,
     ),
+    # rows of digits as people write them, made while training, of MNIST's digits and of synthetic ones
+    "row": Config(
+        data="mnist",
+        train_fraction=0.98,
+        synthetic_digits=0.4,
+        non_digits=0.15,
+        network="row",
+        epochs=30,
+        batch_size=48,
+        learning_rate=3e-3,
+        weight_decay=0.05,
+        average=0.999,
+    ),
     # few pictures of one handwriting: gentle, or MNIST is forgotten; chosen with other pictures of two such,
     # and with held-out images of the training split
     "adapt": Config(start_from="exact", epochs=20, learning_rate=1e-3),
 }
 
 
-def defaults(start_from: str | None) -> Config:
-    """Return the settings of a run for which nothing is chosen but, perhaps, the weights to start from.
+def defaults(start_from: str | None, network: str | None = None) -> Config:
+    """Return the settings of a run for which nothing is chosen but the weights to start from, or the network.
 
     Examples
     --------
     >>> defaults(None) == Config(), defaults("concat") == replace(PRESETS["adapt"], start_from="concat")
     (True, True)
     """
-    return replace(PRESETS["adapt"], start_from=start_from) if start_from else Config()
+    if start_from:
+        return replace(PRESETS["adapt"], start_from=start_from)
+    return PRESETS["row"] if network == "row" else Config()

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, NamedTuple, Self, TypeVar
+from types import NoneType
+from typing import Any, NamedTuple, Self, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,25 +20,82 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from digitsum.data.pairs import Item
+from digitsum.data.rows import Strips
 from digitsum.errors import InputError
 from digitsum.files import read_json, replacing
-from digitsum.networks import DigitSumNet
-from digitsum.types import Array
+from digitsum.networks import DigitSumNet, RowNet
+from digitsum.search import CERTAIN, MARK, Reading, log_probability, plain_marks, read_steps
+from digitsum.types import Array, UInt8Array
 
-TABLES = {
+TABLES: dict[str, tuple[int | None, ...]] = {  # of any length where None
     "digit_ci95": (2,),
     "sum_ci95": (2,),
     "confusion": (10, 10),
     "sum_accuracy_by_digit_and_addend": (10, 10),
+    "number_ci95": (2,),
+    "accuracy_by_length": (None,),
 }
+LACKING = ("sum_accuracy_by_digit_and_addend", "accuracy_by_length")  # tables that may have gaps
 LARGEST = 1e30  # of a figure that is read again: larger ones can't be drawn
 SHARES = ("digit_accuracy", "sum_accuracy", "joint_accuracy", "consistency")  # what a short account names
+ROW_SHARES = ("number_accuracy", "digit_error_rate", "uncertain", "certain_and_wrong")  # the same, of rows
 Batch = TypeVar("Batch")
 BINS = 15  # of confidence, for the expected calibration error
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class _Figures:
+    """What evaluations of both kinds share: they are saved, and read again."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the evaluation as JSON, whole or not at all."""
+        with replacing(Path(path)) as file:
+            file.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            It is missing or damaged.
+        OSError
+            It can't be read.
+        """
+        try:
+            found = read_json(Path(path))
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing: a training writes it at its end") from None
+        names = {field.name for field in fields(cls)}
+        if wrong := sorted(names ^ found.keys()):
+            raise InputError(
+                f"{path} isn't the file of an evaluation: {wrong[0]} "
+                + ("is missing" if wrong[0] in names else "is no figure of one")
+            )
+        evaluation = cls(**found)
+        if damaged := evaluation._damage():
+            raise InputError(f"{path} isn't the file of an evaluation: {damaged}")
+        # JSON has no tuples
+        return replace(evaluation, **{name: tuple(found[name]) for name in names if name.endswith("_ci95")})
+
+    def _damage(self) -> str:
+        """Return what of it no evaluation holds, "" if all is well."""
+        for field in fields(self):
+            value, kinds = getattr(self, field.name), get_args(field.type) or (field.type,)
+            if field.name in TABLES:
+                if not _is_table(value, TABLES[field.name], lacks=field.name in LACKING):
+                    size = " x ".join(str(length) for length in TABLES[field.name] if length)
+                    return f"{field.name} isn't {size or 'a list of'} numbers from 0 on"
+            elif str in kinds and not isinstance(value, str):
+                return f"{field.name} isn't text"
+            elif str not in kinds and not (_is_figure(value) or (NoneType in kinds and value is None)):
+                return f"{field.name} isn't a number"
+        return ""
+
+
+@dataclass(frozen=True)
+class Evaluation(_Figures):
     """An exhaustive evaluation. A trial is one (image, addend) pair; accuracies are fractions.
 
     A run is calibrated on the images that it holds out (`calibrate`). On these the likelihoods and the
@@ -91,61 +149,185 @@ class Evaluation:
     sum_accuracy_by_digit_and_addend: list[list[float | None]]
     seconds: float
 
-    def save(self, path: str | Path) -> None:
-        """Write the evaluation as JSON, whole or not at all."""
-        with replacing(Path(path)) as file:
-            file.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
+@dataclass(frozen=True)
+class RowEvaluation(_Figures):
+    """How right a network of rows is, on synthetic rows of digits that it wasn't trained on.
 
-        Raises
-        ------
-        InputError
-            It is missing or damaged.
-        OSError
-            It can't be read.
-        """
-        try:
-            found = read_json(Path(path))
-        except FileNotFoundError:
-            raise InputError(f"{path} is missing: a training writes it at its end") from None
-        names = {field.name for field in fields(cls)}
-        if wrong := sorted(names ^ found.keys()):
-            raise InputError(
-                f"{path} isn't the file of an evaluation: {wrong[0]} "
-                + ("is missing" if wrong[0] in names else "is no figure of one")
-            )
-        evaluation = cls(**found)
-        if damaged := evaluation._damage():
-            raise InputError(f"{path} isn't the file of an evaluation: {damaged}")
-        # JSON has no tuples
-        intervals: dict[str, Any] = {name: tuple(found[name]) for name in ("digit_ci95", "sum_ci95")}
-        return replace(evaluation, **intervals)
+    A row without a digit is read rightly where no digit is found. The sum is exact arithmetic on the number,
+    so it is right where the number is.
 
-    def _damage(self) -> str:
-        """Return what of it no evaluation holds, "" if all is well."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type in (int, float) and not _is_figure(value):
-                return f"{field.name} isn't a number"
-            if field.type is str and not isinstance(value, str):
-                return f"{field.name} isn't text"
-        for name, shape in TABLES.items():
-            if not _is_table(getattr(self, name), shape, lacks=name == "sum_accuracy_by_digit_and_addend"):
-                return f"{name} isn't {' x '.join(map(str, shape))} numbers from 0 on"
-        return ""
+    Attributes
+    ----------
+    network, parameters, data, split
+        What was evaluated, and of which images the rows were made.
+    rows
+        How many.
+    number_accuracy, number_ci95
+        The share of rows of which the number is right, marks left out, and Wilson's 95 % interval.
+    accuracy_by_length
+        The same by how many digits a row has, from none on; None where no row has as many.
+    digit_error_rate
+        Digits that would have to be changed, put in or taken out to make the numbers right, by how many
+        digits there are.
+    uncertain, certain_and_wrong
+        The shares of rows with an answer that is called uncertain, and that isn't and is wrong.
+    number_nll
+        Mean negative log-likelihood of the right number, whatever marks are among its digits, nats.
+    number_ece
+        Expected calibration error of the number's probability, of rows with digits and without marks that
+        make another number of them, 15 bins; None where there is no such row.
+    seconds
+        How long the evaluation took.
+    """
+
+    network: str
+    parameters: int
+    data: str
+    split: str
+    rows: int
+    number_accuracy: float
+    number_ci95: tuple[float, float]
+    accuracy_by_length: list[float | None]
+    digit_error_rate: float
+    uncertain: float
+    certain_and_wrong: float
+    number_nll: float
+    number_ece: float | None
+    seconds: float
 
 
-def _is_table(value: Any, shape: tuple[int, ...], lacks: bool) -> bool:
+def load_evaluation(path: str | Path) -> Evaluation | RowEvaluation:
+    """Read what `save` wrote of either kind; raises what `Evaluation.load` does."""
+    path = Path(path)
+    is_of_rows = path.exists() and "rows" in read_json(path)
+    return RowEvaluation.load(path) if is_of_rows else Evaluation.load(path)
+
+
+class RowTrial(NamedTuple):
+    """What a network of rows answered.
+
+    Attributes
+    ----------
+    strip
+        uint8 [32, W], with the paper that was put around it.
+    number
+        The digits that the row shows; none of a row without a digit.
+    plain
+        Whether there are digits, and no marks that make another number of them.
+    reading
+        What was read.
+    nll
+        The negative logarithm of the right number's probability, nats.
+    """
+
+    strip: UInt8Array
+    number: list[int]
+    plain: bool
+    reading: Reading
+    nll: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the number is right, marks left out."""
+        return self.reading.digits == self.number
+
+    @property
+    def certain(self) -> bool:
+        """Whether the answer isn't called uncertain."""
+        return bool(self.reading.digits) and self.reading.probability >= CERTAIN
+
+    @property
+    def misleads(self) -> bool:
+        """Whether the answer is certain and wrong."""
+        return self.certain and not (self.right and self.plain)
+
+
+@torch.no_grad()
+def run_rows(network: RowNet, batches: Iterable[Strips]) -> list[RowTrial]:
+    """Read every row of `batches`. The network comes back in the mode it had."""
+    device, training = next(network.parameters()).device, network.training
+    network.eval()
+    trials = []
+    for batch in batches:
+        # with float64 no symbol is impossible that is only improbable
+        symbols = network(torch.as_tensor(batch.strips).to(device)).double().exp().cpu().numpy()
+        labels = np.split(batch.symbols, batch.lengths.cumsum()[:-1])
+        trials += [_try_row(*row) for row in zip(batch.strips[:, 0], symbols, labels, strict=True)]
+    network.train(training)
+    if not trials:
+        raise InputError("there is no row to evaluate")
+    if not all(math.isfinite(trial.nll) for trial in trials):
+        raise FloatingPointError("the network's answers aren't finite: train it with a lower --learning-rate")
+    return trials
+
+
+def _try_row(strip: UInt8Array, steps: Array, label: Array) -> RowTrial:
+    number = label[label < MARK].tolist()
+    anywhere = np.ones(len(number) + 1, bool)
+    marks = np.bincount(np.cumsum(label < MARK)[label == MARK], minlength=len(number) + 1) > 0
+    plain = bool(number) and not (marks & ~plain_marks(number)).any()
+    return RowTrial(strip, number, plain, read_steps(steps), -log_probability(steps, number, anywhere))
+
+
+def evaluate_rows(network: RowNet, batches: Iterable[Strips], data: str, split: str) -> RowEvaluation:
+    """Read every row of `batches`, and count how many are right and how many are certain.
+
+    `data` and `split` say of which images the rows were made. A terminal shows how far it is.
+
+    Raises
+    ------
+    InputError
+        There is no row.
+    FloatingPointError
+        An answer isn't a finite number.
+    """
+    start = time.perf_counter()
+    trials = run_rows(network, progress(batches, "evaluating"))
+    right = np.array([trial.right for trial in trials])
+    length = np.array([len(trial.number) for trial in trials])
+    plain = np.array([trial.plain for trial in trials])
+    probability = np.array([trial.reading.probability for trial in trials])
+    return RowEvaluation(
+        network=network.name,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        data=data,
+        split=split,
+        rows=len(trials),
+        number_accuracy=float(right.mean()),
+        number_ci95=wilson_interval(float(right.mean()), len(trials)),
+        accuracy_by_length=[
+            float(right[length == n].mean()) if (length == n).any() else None
+            for n in range(int(length.max()) + 1)
+        ],
+        digit_error_rate=sum(_edits(trial.reading.digits, trial.number) for trial in trials)
+        / max(int(length.sum()), 1),
+        uncertain=float(np.mean([not trial.certain for trial in trials])),
+        certain_and_wrong=float(np.mean([trial.misleads for trial in trials])),
+        number_nll=float(np.mean([trial.nll for trial in trials])),
+        number_ece=calibration_error(probability[plain], right[plain]) if plain.any() else None,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _edits(found: list[int], right: list[int]) -> int:
+    """Count the digits to change, put in or take out (Levenshtein, 1966)."""
+    costs = list(range(len(right) + 1))
+    for i, digit in enumerate(found, start=1):
+        before, costs[0] = costs[0], i
+        for j, other in enumerate(right, start=1):
+            before, costs[j] = costs[j], min(costs[j] + 1, costs[j - 1] + 1, before + (digit != other))
+    return costs[-1]
+
+
+def _is_table(value: Any, shape: tuple[int | None, ...], lacks: bool) -> bool:
     """Return whether lists in lists hold as many numbers from 0 on, or None where some may lack."""
     if not shape:
         return (lacks and value is None) or (_is_figure(value) and value >= 0)
     size, *rest = shape
     return (
         isinstance(value, list)
-        and len(value) == size
+        and (size is None or len(value) == size)
         and all(_is_table(part, tuple(rest), lacks) for part in value)
     )
 

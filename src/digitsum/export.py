@@ -3,14 +3,17 @@
     to_onnx(DigitSumNet.from_pretrained("runs/first"), Path("model.onnx"))
 
 Inputs: `image` uint8 [N, 1, 28, 28] and `addend` int64 [N], N as one likes. Outputs, probabilities: `digit`
-float32 [N, 10] and `sum` float32 [N, 19].
+float32 [N, 10] and `sum` float32 [N, 19]. Of a network of rows the input is `strip` uint8 [N, 1, 32, W], N as
+one likes and W any multiple of 4, and the output `symbols` float32 [N, W / 4, 12], probabilities too.
 """
 
 import json
 import logging
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -20,14 +23,19 @@ from torch.nn.functional import one_hot
 
 from digitsum.data import mnist
 from digitsum.errors import InputError
-from digitsum.evaluation import SHARES, Evaluation
+from digitsum.evaluation import SHARES, Evaluation, RowEvaluation
 from digitsum.files import replacing
-from digitsum.networks import DigitSumNet
+from digitsum.networks import DigitSumNet, RowNet
+from digitsum.types import HEIGHT
 
 # torch tells of its own parts that it can't translate, none of which is used here
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
-FIGURES = ("data", "split", "images", *SHARES)
+FIGURES = {  # those that a file tells
+    Evaluation: ("data", "split", "images", *SHARES),
+    RowEvaluation: ("data", "split", "rows", "number_accuracy"),
+    type(None): (),
+}
 # The most by which a probability may differ from torch's. The reference's sharp sums multiply a rounding of
 # the scores by hundreds; what comes with the package differs by 1e-7 to 1e-6.
 TOLERANCE = 1e-4
@@ -47,7 +55,31 @@ class Answers(nn.Module):
         return log_digit.exp(), log_sum.exp()
 
 
-def to_onnx(network: DigitSumNet, path: str | Path, evaluation: Evaluation | None = None) -> float:
+class Symbols(nn.Module):
+    """What the file of a network of rows holds: the network with probabilities."""
+
+    def __init__(self, network: RowNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, strip: Tensor) -> Tensor:
+        """Answer with P(symbol) of each step, float32 [N, T, 12]."""
+        log_symbols: Tensor = self.network(strip)
+        return log_symbols.exp()
+
+
+class _Signature(NamedTuple):
+    """What goes in and what comes out, by name, which sizes are free, and an example of a given size."""
+
+    inputs: list[str]
+    outputs: list[str]
+    free: tuple[dict[int, str], ...]
+    example: Callable[[int], tuple[Tensor, ...]]
+
+
+def to_onnx(
+    network: DigitSumNet | RowNet, path: str | Path, evaluation: Evaluation | RowEvaluation | None = None
+) -> float:
     """Write `network` to the ONNX file `path`, whole or not at all, and check it on embedded images.
 
     Its metadata says the `network`, its `parameters`, digitsum's `version`, and as JSON the `figures` of the
@@ -72,7 +104,7 @@ def to_onnx(network: DigitSumNet, path: str | Path, evaluation: Evaluation | Non
     """
     if (number := next(network.parameters()).dtype) != torch.float32:
         raise InputError(f"a network is exported in float32, not in {number}: export network.float()")
-    answers = Answers(network).eval()
+    answers = (Symbols(network) if isinstance(network, RowNet) else Answers(network)).eval()
     with replacing(Path(path)) as file:
         program = _translate(answers)
         for node in program.model.graph:
@@ -81,7 +113,7 @@ def to_onnx(network: DigitSumNet, path: str | Path, evaluation: Evaluation | Non
             network=network.config["network"],
             parameters=str(sum(parameter.numel() for parameter in network.parameters())),
             version=version("digitsum"),
-            figures=json.dumps({name: getattr(evaluation, name) for name in FIGURES} if evaluation else {}),
+            figures=json.dumps({name: getattr(evaluation, name) for name in FIGURES[type(evaluation)]}),
         )
         program.save(file)
         difference = largest_difference(answers, file)
@@ -93,38 +125,62 @@ def to_onnx(network: DigitSumNet, path: str | Path, evaluation: Evaluation | Non
     return difference
 
 
-def _translate(answers: Answers) -> torch.onnx.ONNXProgram:
-    batch = torch.export.Dim("batch")
+def _translate(answers: Answers | Symbols) -> torch.onnx.ONNXProgram:
+    signature = _signature(answers)
+    dims = {name: torch.export.Dim(name) for name in ("batch", "quarters")}
+    free = {"batch": dims["batch"], "width": 4 * dims["quarters"]}
     with warnings.catch_warnings():  # of torch's own deprecated calls; the answers are checked anyway
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             answers,
-            _example(2),
+            signature.example(2),
             dynamo=True,
             external_data=False,
             verbose=False,
-            input_names=["image", "addend"],
-            output_names=["digit", "sum"],
-            dynamic_shapes=({0: batch}, {0: batch}),
+            input_names=signature.inputs,
+            output_names=signature.outputs,
+            dynamic_shapes=tuple(
+                {axis: free[name] for axis, name in sizes.items()} for sizes in signature.free
+            ),
         )
     assert program is not None, "dynamo=True gives a program"  # noqa: S101
     return program
 
 
+def _signature(answers: Answers | Symbols) -> _Signature:
+    if isinstance(answers, Symbols):
+        return _Signature(["strip"], ["symbols"], ({0: "batch", 3: "width"},), _strips)
+    return _Signature(["image", "addend"], ["digit", "sum"], ({0: "batch"}, {0: "batch"}), _images)
+
+
 @torch.no_grad()
-def largest_difference(answers: Answers, file: Path) -> float:
-    """Compare the file's probabilities with torch's on embedded images, at several batch sizes."""
+def largest_difference(answers: Answers | Symbols, file: Path) -> float:
+    """Compare the file's probabilities with torch's on embedded images, at several sizes."""
     session = ort.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
-    differences = []
+    signature, differences = _signature(answers), []
     for count in BATCHES:
-        image, addend = _example(count)
-        found = session.run(["digit", "sum"], {"image": image.numpy(), "addend": addend.numpy()})
-        for ours, torchs in zip(found, answers(image, addend), strict=True):
-            differences.append(np.abs(ours - torchs.numpy()).max())
+        example = signature.example(count)
+        given = {name: part.numpy() for name, part in zip(signature.inputs, example, strict=True)}
+        torchs = answers(*example)
+        for ours, theirs in zip(
+            session.run(signature.outputs, given),
+            torchs if isinstance(torchs, tuple) else (torchs,),
+            strict=True,
+        ):
+            differences.append(np.abs(ours - theirs.numpy()).max())
     return float(max(differences))
 
 
-def _example(count: int) -> tuple[Tensor, Tensor]:
+def _images(count: int) -> tuple[Tensor, Tensor]:
     """Take embedded images of all digits, each with another addend."""
     images = mnist.load().images[:: 5000 // count][:count]
     return torch.from_numpy(images.copy()), torch.arange(count) % 10
+
+
+def _strips(count: int) -> tuple[Tensor]:
+    """Make strips of embedded images, the more of them the longer."""
+    images, _ = _images(count)
+    row = torch.cat(images.unbind(), dim=2)  # [1, 28, 28 count]
+    strip = torch.zeros(1, HEIGHT, row.shape[2], dtype=torch.uint8)
+    strip[:, 2 : 2 + row.shape[1]] = row
+    return (strip.expand(count, -1, -1, -1).contiguous(),)

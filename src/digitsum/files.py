@@ -18,7 +18,7 @@ from typing import Any
 from digitsum.errors import InputError
 
 WEIGHTS = Path(__file__).parent / "weights"
-NETWORKS = ("exact", "concat")  # that come with the package, each in a folder of its name
+NETWORKS = ("exact", "concat", "row")  # that come with the package, each in a folder of its name
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file
 SUMS = "SHA256SUMS"
 SUMMED = ("checkpoint.ckpt", "model.safetensors", "model.onnx", "evaluation.json")

@@ -13,7 +13,7 @@ sum of that and an addend of any size, each with its exact probability, by `digi
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from digitsum.errors import InputError
 from digitsum.files import locate, read, read_json, replacing
-from digitsum.search import HEIGHT, SYMBOLS
+from digitsum.search import SYMBOLS
+from digitsum.types import HEIGHT
 
 MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images, ink = 1
 ROW_MEAN, ROW_STD = 0.2, 0.35  # of the pixels of strips, ink = 1, roughly
@@ -208,11 +209,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 def _make(config: dict[str, Any], weights: dict[str, Tensor]) -> "ConcatNet | ExactNet | RowNet":
     """Make the network that a `config.json` describes, with weights that must be of its kind."""
     name, width = config.get("network"), config.get("width")
-    kinds = NETWORKS | {RowNet.name: RowNet}
-    if name not in list(kinds) or type(width) is not int or not 1 <= width <= WIDEST:
+    if name not in list(KINDS) or type(width) is not int or not 1 <= width <= WIDEST:
         raise InputError(f"its config.json speaks of a network {name!r} of width {width!r}")
     with torch.device("meta"):  # takes no memory, whatever the width
-        expected = _shapes(kinds[name](width).state_dict())
+        expected = _shapes(KINDS[name](width).state_dict())
     found = _shapes(weights)
     if differing := sorted(key for key in expected | found if expected.get(key) != found.get(key)):
         shape, right = (shapes.get(differing[0], "none") for shapes in (found, expected))
@@ -220,7 +220,7 @@ def _make(config: dict[str, Any], weights: dict[str, Tensor]) -> "ConcatNet | Ex
             f"its model.safetensors isn't of the network {name} of width {width}: {len(differing)} tensors"
             f" differ, as {differing[0]}, {shape} in place of {right}"
         )
-    network = kinds[name](width)
+    network = KINDS[name](width)
     network.load_state_dict(weights)
     network.config = config
     return network
@@ -517,6 +517,11 @@ def load_row(name: str | Path = "row") -> RowNet:
     return RowNet.from_pretrained(find(name))
 
 
+def load_any(name: str | Path) -> DigitSumNet | RowNet:
+    """Load a trained network of either kind; raises what `load` does."""
+    return cast("DigitSumNet | RowNet", Network.from_pretrained(find(name)))
+
+
 def find(name: str | Path) -> Path:
     """Find the folder of a network that `load` takes.
 
@@ -528,9 +533,12 @@ def find(name: str | Path) -> Path:
     folder = locate(name)
     if folder.is_dir():
         return folder
-    raise InputError(f"there is no network {str(name)!r}: name exact, concat, or a folder that holds one")
+    raise InputError(
+        f"there is no network {str(name)!r}: name exact, concat, row, or a folder that holds one"
+    )
 
 
 NETWORKS: dict[str, type[ConcatNet] | type[ExactNet]] = {  # of one digit
     network.name: network for network in (ConcatNet, ExactNet, FastNet)
 }
+KINDS: dict[str, type[ConcatNet] | type[ExactNet] | type[RowNet]] = NETWORKS | {RowNet.name: RowNet}

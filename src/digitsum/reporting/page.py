@@ -57,9 +57,13 @@ def write_report(run: str | Path, data_dir: str | None = None) -> list[str]:
     Raises
     ------
     InputError
-        The folder has none of the files that a run leaves behind.
+        The folder has none of the files that a run leaves behind, or it is a run of the network of rows.
     """
     source = _Run(Path(run), data_dir)
+    if source.is_of_rows:
+        raise InputError(
+            f"{run} is a run of the network row: there are reports of networks of one digit alone"
+        )
     sections = {name: _attempt(make, source) for name, make in SECTIONS.items()}
     _render("report.html", source.folder / "report.html", name=source.name, sections=sections)
     return list(dict.fromkeys(section for section in sections.values() if isinstance(section, str)))
@@ -79,6 +83,14 @@ class _Run:
     @cached_property
     def config(self) -> Config:
         return Config.load(self.folder)
+
+    @property
+    def is_of_rows(self) -> bool:
+        """Whether the network reads rows; of a damaged run that isn't known."""
+        try:
+            return self.config.network == "row"
+        except (InputError, OSError):
+            return False
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -147,7 +159,8 @@ def command(config: Config) -> str:
     >>> command(Config(network="exact", augment=False, epochs=5))
     'digitsum train --no-augment --network exact --epochs 5'
     """
-    usual = replace(defaults(config.start_from), start_from=None)  # what the options have when left out
+    # what the options have when left out
+    usual = replace(defaults(config.start_from, config.network), start_from=None, network=Config.network)
     words = ["digitsum", "train"]
     for field in fields(config):
         value = getattr(config, field.name)

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from digitsum.config import Config
 from digitsum.evaluation import SHARES, Evaluation
 from digitsum.reporting import plots
-from digitsum.training.state import COLUMNS, Row
+from digitsum.training.state import Row
 
 TAGS = {  # of the columns of metrics.csv that TensorBoard shows in one group; the others have their own names
     "train_loss": "loss/training",
@@ -40,8 +40,9 @@ def log_rows(run: str | Path) -> Iterator[Callable[[Row], None]]:
             return found
 
         def log_row(row: Row) -> None:
-            for column in COLUMNS[1:]:
-                writer().add_scalar(TAGS.get(column, column), row[column], row["epoch"])
+            for column, value in row.items():
+                if column != "epoch":
+                    writer().add_scalar(TAGS.get(column, column), value, row["epoch"])
             writer().flush()
 
         yield log_row

@@ -12,9 +12,9 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -31,6 +31,16 @@ from digitsum.evaluation import progress, run_trials
 from digitsum.files import locked
 from digitsum.networks import NETWORKS, DigitSumNet
 from digitsum.training.calibration import calibrate
+from digitsum.training.ctc import (
+    DRAWN,
+    RowBatches,
+    calibrate_rows,
+    held_out_rows,
+    row_figures,
+    row_loss,
+    row_source,
+    sampled_digits,
+)
 from digitsum.training.optim import one_cycle, set_rate
 from digitsum.training.processes import make_fabric, process_group
 from digitsum.training.state import LOGGED, Row, begin, goes_on, load_parts, resolve_precision, save, settle
@@ -79,18 +89,24 @@ def fit(config: Config, run: str | Path, on_epoch: Callable[[Row], object] | Non
     with process_group(run):
         config = settle(config, run)
         fabric = make_fabric(resolve_precision(config))
+        if config.network == "row" and fabric.world_size > 1:
+            raise InputError(
+                "the network row is trained by one process, which draws its rows in others: leave --devices"
+                " out"
+            )
         train_loader, held_out_loader = load_parts(config, run if goes_on(run) else None)
         _check_learning(config, len(train_loader.sampler))  # type: ignore[arg-type]
         with locked(run) if fabric.is_global_zero else contextlib.nullcontext():
             state = begin(fabric, config, run, (train_loader, held_out_loader))
             averaged = state["average"].module
-            batches = TrainingBatches(train_loader, config)
+            make_task = _row_task if config.network == "row" else _digit_task
+            task = make_task(fabric, config, train_loader, held_out_loader)
             while state["epoch"] < config.epochs:
                 start = time.perf_counter()
                 row = {
                     "epoch": state["epoch"] + 1,
-                    "train_loss": _train_epoch(fabric, state, batches, config),
-                    **_held_out_figures(fabric, averaged, held_out_loader),
+                    "train_loss": _train_epoch(fabric, state, task, config),
+                    **task.figures(averaged),
                     "learning_rate": state["optimizer"].param_groups[0]["lr"],
                     "seconds": time.perf_counter() - start,
                 }
@@ -100,8 +116,7 @@ def fit(config: Config, run: str | Path, on_epoch: Callable[[Row], object] | Non
                 if on_epoch and fabric.is_global_zero:
                     on_epoch(row)
             if fabric.is_global_zero and not (run / "model.safetensors").exists():
-                if state["log"][-1]["joint_accuracy"] < 1:  # of right answers alone none could be too sure
-                    calibrate(averaged, held_out_loader)
+                task.calibrate(averaged, state["log"][-1])
                 averaged.save_pretrained(run)
     if not fabric.is_global_zero:
         sys.exit()
@@ -109,22 +124,79 @@ def fit(config: Config, run: str | Path, on_epoch: Callable[[Row], object] | Non
     return rows
 
 
-def _train_epoch(fabric: Fabric, state: dict[str, Any], batches: TrainingBatches, config: Config) -> float:
+class _Task(NamedTuple):
+    """What a network learns from, and how it is seen what it has learnt.
+
+    Attributes
+    ----------
+    batches
+        Yield the batches of an epoch, by its number.
+    steps
+        How many an epoch has.
+    loss
+        Of a network for a batch: the mean over what the batch has, [].
+    figures
+        Of a network on what is held out.
+    calibrate
+        A network, which has these figures, on what is held out.
+    clip
+        To which norm gradients are clipped; 0: not at all.
+    """
+
+    batches: Callable[[int], Iterator[Any]]
+    steps: int
+    loss: Callable[[Any, Any], Tensor]
+    figures: Callable[[Any], Row]
+    calibrate: Callable[[Any, Row], object]
+    clip: float = 0.0
+
+
+def _digit_task(
+    fabric: Fabric, config: Config, train_loader: DataLoader[Item], held_out_loader: DataLoader[Item]
+) -> _Task:
+    batches = TrainingBatches(train_loader, config)
+
+    def calibrated(network: DigitSumNet, last: Row) -> None:
+        if last["joint_accuracy"] < 1:  # of right answers alone none could be too sure
+            calibrate(network, held_out_loader)
+
+    return _Task(
+        lambda epoch: batches.epoch(epoch, fabric.device, fabric.global_rank, fabric.world_size),
+        len(batches),
+        lambda network, batch: batch.weight * weighted_loss(network, batch, config),
+        lambda network: _held_out_figures(fabric, network, held_out_loader),
+        calibrated,
+    )
+
+
+def _row_task(
+    fabric: Fabric, config: Config, train_loader: DataLoader[Item], held_out_loader: DataLoader[Item]
+) -> _Task:
+    batches = RowBatches(row_source(*sampled_digits(train_loader), config, DRAWN, config.seed), config)
+    held_out = held_out_rows(*sampled_digits(held_out_loader), config)
+    return _Task(
+        lambda epoch: batches.epoch(epoch, fabric.device),
+        len(batches),
+        row_loss,
+        lambda network: row_figures(network, held_out, fabric.device),
+        lambda network, _: calibrate_rows(network, held_out),
+        clip=5.0,
+    )
+
+
+def _train_epoch(fabric: Fabric, state: dict[str, Any], task: _Task, config: Config) -> float:
     """Train for an epoch and return the mean loss of its images."""
-    network, optimizer, epoch, steps = state["network"], state["optimizer"], state["epoch"], len(batches)
+    network, optimizer, epoch, steps = state["network"], state["optimizer"], state["epoch"], task.steps
     total, images = torch.zeros((), device=fabric.device), 0
     network.train()
-    shown = progress(
-        batches.epoch(epoch, fabric.device, fabric.global_rank, fabric.world_size),
-        f"epoch {epoch + 1}",
-        steps,
-        shown=fabric.is_global_zero,
-    )
+    shown = progress(task.batches(epoch), f"epoch {epoch + 1}", steps, shown=fabric.is_global_zero)
     for step, batch in enumerate(shown, start=epoch * steps):
         set_rate(optimizer, one_cycle(step, config.epochs * steps, config.learning_rate))
-        loss = batch.weight * weighted_loss(network, batch, config)
+        loss = task.loss(network, batch)
         optimizer.zero_grad()
         fabric.backward(loss)
+        if task.clip:
+            fabric.clip_gradients(network, optimizer, max_norm=task.clip)
         optimizer.step()
         if config.average > 0:
             state["average"].update_parameters(network)
@@ -191,6 +263,8 @@ def _check_learning(config: Config, images: int) -> None:
             "the network fast compares the images of a batch: --batch-size must be 2 or more, as must be the"
             " images to train on"
         )
+    if config.network == "row":
+        return
     if config.digit_weight == 0 and not NETWORKS[config.network].sum_nll_equals_digit_nll:
         log.warning(
             "the network %s learns next to nothing from sums alone (--digit-weight 0): exact and fast do",

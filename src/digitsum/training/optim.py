@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from digitsum.config import Config
-from digitsum.networks import DigitSumNet
+from digitsum.networks import Network
 
 Weights = tuple[Tensor, ...] | list[Tensor]
 
 
-def make_optimizer(network: DigitSumNet, config: Config) -> torch.optim.Optimizer:
+def make_optimizer(network: Network, config: Config) -> torch.optim.Optimizer:
     """Make the optimizer; each group's learning rate is its `lr_scale` times the schedule's (`set_rate`).
 
     Layers that start right learn slowly, and don't decay: no small step could restore their scale.

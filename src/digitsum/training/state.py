@@ -27,7 +27,7 @@ from digitsum.data import mnist
 from digitsum.data.pairs import DigitSumDataset, Item, split_loaders
 from digitsum.errors import InputError
 from digitsum.files import digest, read, read_json, remove, replacing
-from digitsum.networks import NETWORKS, load
+from digitsum.networks import KINDS, Network, find
 from digitsum.training.optim import make_optimizer, moving_average
 
 LOGGED = ("digit_nll", "sum_nll", "digit_accuracy", "sum_accuracy", "joint_accuracy")
@@ -90,7 +90,9 @@ def with_start(config: Config, given: Container[str] = ()) -> Config:
     """
     if config.start_from is None:
         return config
-    own = {name: load(config.start_from).config[name] for name in ("network", "width")}
+    own = {
+        name: Network.from_pretrained(find(config.start_from)).config[name] for name in ("network", "width")
+    }
     for name, value in own.items():
         chosen = getattr(config, name)
         if chosen != value and (name in given or chosen != getattr(Config, name)):
@@ -147,12 +149,13 @@ def _start(
 ) -> dict[str, Any]:
     """Build everything that an epoch changes, of random weights or of trained ones."""
     torch.manual_seed(config.seed)
-    network = NETWORKS[config.network](config.width)
+    network = KINDS[config.network](config.width)
     if weights:
-        network.load_state_dict(load(weights).state_dict())
+        network.load_state_dict(Network.from_pretrained(find(weights)).state_dict())
     network.config = asdict(config) | made
     model, optimizer = fabric.setup(network, make_optimizer(network, config))
-    model.mark_forward_method("encode")
+    if hasattr(network, "encode"):
+        model.mark_forward_method("encode")
     # made after the set-up, on the device; its batch statistics are averaged as the weights are
     average = AveragedModel(network, multi_avg_fn=moving_average(config.average), use_buffers=True)
     return {"network": model, "average": average, "optimizer": optimizer, "epoch": 0, "log": []}
@@ -249,6 +252,6 @@ def save(fabric: Fabric, state: dict[str, Any], run: Path) -> None:
 
 def _write_metrics(path: Path, rows: list[Row]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, list(rows[0]) if rows else COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
