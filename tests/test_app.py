@@ -385,14 +385,14 @@ def test_requests_over_the_bound_are_refused(
     client: TestClient, seven: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, go_on = threading.Event(), threading.Event()
-    read_number = app.read_number
+    predictor = client.app.state.predictor
 
     def wait(picture: bytes) -> Images:
         reading.set()
         assert go_on.wait(100)
         return read_number(picture)
 
-    monkeypatch.setattr(app, "read_number", wait)
+    monkeypatch.setattr(predictor, "read", wait)
     monkeypatch.setattr(limits, "MAX_REQUESTS", 1)
     with ThreadPoolExecutor() as pool:
         first = pool.submit(client.post, "/predict", files=files(seven), data={"addends": 1})
@@ -410,7 +410,7 @@ def test_a_request_over_its_time_is_refused(
     client: TestClient, seven: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr(app, "read_number", lambda _: go_on.wait(100))
+    monkeypatch.setattr(client.app.state.predictor, "read", lambda _: go_on.wait(100))
     monkeypatch.setattr(limits, "MAX_SECONDS", 0.5)  # in which a slow machine has read the form
     response = client.post("/predict", files=files(seven), data={"addends": 1})
     go_on.set()
@@ -564,7 +564,9 @@ def test_examples_of_the_schema_are_valid(client: TestClient, seven: bytes) -> N
             for example in part.get("examples", []):
                 jsonschema_rs.validate(part, example)
                 checked += 1
-    assert checked == 9 + 4 + 2 + 4 + 1 + 1  # of an answer, a digit, an error, the model, the health, addends
+    assert (
+        checked == 11 + 4 + 2 + 4 + 1 + 1
+    )  # of an answer, a digit, an error, the model, the health, addends
     properties = schemas["Body_predict"]["properties"]
     example = properties["addends"]["examples"][0]
     assert client.post("/predict", files=files(seven), data={"addends": example}).status_code == 200

@@ -148,7 +148,7 @@ def test_train_help_shows_each_setting_as_it_is_declared(run: Run, monkeypatch: 
         if isinstance(setting.default, str | int | float) and not isinstance(setting.default, bool):
             assert f"[default: {setting.default}]" in line
     options = {line.split()[1] for line in output.splitlines() if line.startswith("│ --")}
-    assert output.count("[default: ") == len(options - {"--preset", "--resume"}) == 24
+    assert output.count("[default: ") == len(options - {"--preset", "--resume"}) == 25
     assert "[default: $DIGITSUM_DATA, else the user's cache, filled by a download]" in output
     assert "[default: runs/NETWORK-DATE-TIME]" in output
 
@@ -410,7 +410,7 @@ MISTAKES = {
     "train --seed=2.7": "Invalid value for --seed: 2.7 isn't a whole number",
     "train --learning-rate high": "--learning-rate must be a number, not high",
     "train --network exat": 'Invalid value "exat" for --network. Choose from: "concat", "exact"',
-    "train --preset slow": 'Invalid value "slow" for --preset. Choose from: "fast", "adapt".',
+    "train --preset slow": 'Invalid value "slow" for --preset. Choose from: "fast", "adapt", "row".',
     "train --digit-weight 0 --sum-weight 0": "--sum-weight can't both be 0: nothing would",
     "train --epoch 3": "Unknown option: --epoch. Did you mean --epochs?",
     "train pictures": "there is no place for pictures: see digitsum train --help",
@@ -423,8 +423,8 @@ MISTAKES = {
     "train --out full": "full isn't empty: choose another --out, or go on with --resume full",
     "train --out full/thesis.txt/x": "full/thesis.txt isn't a folder: choose another place for x",
     "evaluate exact": "exact comes with the package: name the images, as in --data mnist --split test",
-    "evaluate nowhere": "there is no network 'nowhere': name exact, concat, or a folder that holds",
-    "evaluate full": "full doesn't hold a trained DigitSumNet: ",
+    "evaluate nowhere": "there is no network 'nowhere': name exact, concat, row, or a folder that holds",
+    "evaluate full": "full doesn't hold a trained Network: ",
     "evaluate exact --data mnist5k --label-column digit": "--label-column is for Parquet files: --data",
     "evaluate exact --data x.parquet --split test": "Parquet files have no splits: leave --split out",
     "evaluate exact --data x.parquet": "there are no Parquet files or pictures at x.parquet",
@@ -450,7 +450,7 @@ MISTAKES = {
     "add x.png --modl": "Unknown option: --modl. Did you mean --model?",
     "add - -": "the standard input holds one picture: name a file for the other",
     "export exact --to full/thesis.txt/x/model.onnx": "full/thesis.txt isn't a folder: ",
-    "export nowhere": "there is no network 'nowhere': name exact, concat, or a folder that holds",
+    "export nowhere": "there is no network 'nowhere': name exact, concat, row, or a folder that holds",
     "serve --port 70000": "--port must be a whole number from 0 to 65535, not 70000",
     "serve --workers 1.5": "Invalid value for --workers: 1.5 isn't a whole number",
     "report nowhere": "nowhere isn't a run folder: it has none of config.json, metrics.csv, ",
@@ -575,7 +575,9 @@ def test_a_reader_that_has_seen_enough_ends_the_program_silently(argument: str, 
 def test_a_tilde_in_an_option_is_the_home(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     _, _, errors = run("predict", "one.png", "-a", 7, "--model=~/x")
-    assert errors.startswith(f"digitsum: there is no model '{tmp_path}/x': name exact, concat, an ONNX file")
+    assert errors.startswith(
+        f"digitsum: there is no model '{tmp_path}/x': name exact, concat, row, an ONNX file"
+    )
 
 
 def test_failed_download_prints_one_sentence_and_exits_with_1(

@@ -212,7 +212,7 @@ def test_a_failure_in_the_middle_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(parquet, "BATCH_ROWS", 1)
     fail_after = iter("ab")
-    monkeypatch.setattr(tables, "read_rows", lambda column: [next(fail_after)] * len(column))
+    monkeypatch.setattr(tables, "read_rows", lambda column, _: [next(fail_after)] * len(column))
     with pytest.raises(RuntimeError, match="StopIteration"):
         score_file(seven, job(tmp_path / "out"))
     assert names(tmp_path / "out") == []
@@ -333,7 +333,7 @@ def test_a_job_that_is_asked_again_does_what_is_missing_and_sweeps(scored: Path)
             {"column": "id"},
             "{data}/0.parquet should have a column of pictures, of bytes or of 784 uint8, not id",
         ),
-        ({"model": "best"}, "there is no model 'best': name exact, concat, an ONNX file"),
+        ({"model": "best"}, "there is no model 'best': name exact, concat, row, an ONNX file"),
     ],
 )
 def test_what_was_asked_wrongly_or_otherwise_is_refused(

@@ -17,8 +17,9 @@ from digitsum.data.digits import Digits
 from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.errors import InputError
 from digitsum.evaluation import evaluate
+from digitsum.export import to_onnx
 from digitsum.files import WEIGHTS
-from digitsum.networks import load
+from digitsum.networks import RowNet, load
 from digitsum.prediction import (
     CERTAIN,
     CHUNK,
@@ -29,6 +30,8 @@ from digitsum.prediction import (
     check_addends,
     find_model,
 )
+from digitsum.reading.strips import Row
+from digitsum.search import MARK, NOTHING, SYMBOLS
 
 PACKAGED = ("exact", "concat")
 
@@ -153,6 +156,7 @@ def test_what_json_holds_has_one_shape_and_keeps_every_digit(
         "sum_probability": answer.sum_probability,
         "consistent": True,
         "uncertain": False,
+        "doubt": None,
         "sum_probabilities": None if sums is None else sums.tolist(),
         "digits": [
             {
@@ -323,7 +327,7 @@ def test_wrong_count_of_addends_is_refused(predictor: Predictor, images: np.ndar
 
 
 def test_missing_model_is_named() -> None:
-    with pytest.raises(ValueError, match="there is no model 'best': name exact, concat, an ONNX file"):
+    with pytest.raises(ValueError, match="there is no model 'best': name exact, concat, row, an ONNX file"):
         Predictor("best")
 
 
@@ -394,3 +398,96 @@ def test_a_model_without_its_metadata_is_refused(tmp_path: Path, lost: str) -> N
         InputError, match=rf"m\.onnx isn't an ONNX file of digitsum: its metadata lacks '{lost}'$"
     ):
         Predictor(tmp_path / "m.onnx")
+
+
+# Rows
+
+
+def row_of(shown: str, addend: int = 0, sure: float = 1.0, may_have_lost: bool = False) -> Prediction:
+    """What a network of rows makes of steps that show digits and marks ("."), each as sure, and nothing."""
+    symbols = [each for one in shown for each in (MARK if one == "." else int(one), NOTHING)]
+    steps = np.full((len(symbols) + 1, SYMBOLS), (1 - sure) / (SYMBOLS - 1))
+    steps[np.arange(len(steps)), [*symbols, NOTHING]] = sure
+    return Prediction.of_row(Row(np.zeros((32, 4 * len(steps)), np.uint8), may_have_lost), steps, addend)
+
+
+def test_sum_of_one_digit_in_a_row_is_as_probable_as_the_digit_that_makes_it() -> None:
+    steps = np.zeros((3, SYMBOLS))
+    steps[:, NOTHING] = 1
+    steps[1] = 0
+    steps[1, [3, 8, NOTHING]] = 0.25, 0.625, 0.125
+    answer = Prediction.of_row(Row(np.zeros((32, 6), np.uint8), False), steps, 7)
+    assert (answer.number, answer.sum, answer.probability, answer.sum_probability) == (8, 15, 0.625, 0.625)
+    expected = np.zeros(19)
+    expected[[10, 15]] = 0.25, 0.625  # in an eighth there is no digit, and no sum
+    assert answer.sum_probabilities is not None
+    np.testing.assert_allclose(answer.sum_probabilities, expected, atol=1e-7)
+    assert answer.digits[0].probability == pytest.approx(0.625 / 0.875)
+    assert answer.digits[0].place == (
+        0,
+        4,
+    )  # the second step: before the first four columns come four of paper
+    assert answer.consistent
+    assert answer.uncertain
+
+
+def test_sum_of_a_row_is_exact_and_as_probable_as_the_number() -> None:
+    answer = row_of("12345678901234567890", addend=10**30)
+    assert (answer.number, answer.sum) == (12345678901234567890, 10**30 + 12345678901234567890)
+    assert (answer.probability, answer.sum_probability, answer.sum_probabilities) == (1, 1, None)
+    assert not answer.uncertain
+
+
+@pytest.mark.parametrize("shown", ["1200", "1.200", "1.200.300", "1500.", "007"])
+def test_a_whole_number_is_certain_whatever_parts_its_thousands(shown: str) -> None:
+    answer = row_of(shown)
+    assert answer.number == int(shown.replace(".", ""))
+    assert (answer.doubt, answer.uncertain) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("shown", "doubt"),
+    [
+        ("3.14", "it shows 3·14: a mark stands between its digits"),
+        ("12.5", "it shows 12·5: a mark stands between its digits"),
+        ("0.125", "it shows 0·125: a mark stands between its digits"),
+        ("1234.567", "it shows 1234·567: a mark stands between its digits"),
+        (".72", "it shows ·72: a mark stands before its digits"),
+    ],
+)
+def test_a_mark_that_makes_another_number_of_it_is_told(shown: str, doubt: str) -> None:
+    answer = row_of(shown, sure=0.999)
+    assert (answer.doubt, answer.uncertain) == (doubt, True)
+    assert answer.to_dict()["doubt"] == doubt
+
+
+def test_a_row_that_may_have_lost_a_digit_is_uncertain() -> None:
+    answer = row_of("87544", may_have_lost=True)
+    assert answer.probability == 1
+    assert answer.doubt is not None
+    assert answer.uncertain
+    assert SumPrediction.of(answer, row_of("1")).uncertain
+
+
+def test_steps_without_a_digit_are_refused() -> None:
+    with pytest.raises(InputError, match="no digit that stands out"):
+        row_of(".")
+
+
+def test_sum_of_two_rows_is_no_more_probable_than_both_numbers() -> None:
+    top, bottom = row_of("402", sure=0.99), row_of("3.14", sure=0.99)
+    answer = SumPrediction.of(top, bottom)
+    assert answer.sum == 402 + 314
+    assert answer.sum_probability == pytest.approx(top.probability * bottom.probability, rel=0.01)
+    assert answer.uncertain
+
+
+def test_a_strip_is_read_alike_whatever_it_shares_a_batch_with(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    to_onnx(RowNet(width=4).eval(), tmp_path / "row.onnx")
+    predictor = Predictor(tmp_path / "row.onnx", threads=1)
+    rng = np.random.default_rng(0)
+    strips = [rng.integers(0, 256, (32, width), dtype=np.uint8) for width in (9, 200, 12, 13, 40, 9)]
+    for strip, steps in zip(strips, predictor.steps(strips), strict=True):
+        assert steps.shape == (-(-(strip.shape[1] + 8) // 4), SYMBOLS)
+        np.testing.assert_allclose(steps, predictor.steps([strip])[0], atol=1e-6)

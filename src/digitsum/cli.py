@@ -41,7 +41,7 @@ from digitsum.errors import InputError
 from digitsum.files import NETWORKS
 
 if TYPE_CHECKING:  # what needs torch or pandas is imported by the command that uses it
-    from digitsum.evaluation import Evaluation
+    from digitsum.evaluation import Evaluation, RowEvaluation
     from digitsum.prediction import Prediction
     from digitsum.reading.decoding import Picture
     from digitsum.training.state import Row
@@ -240,12 +240,14 @@ DataDir = Annotated[str | None, _shown(Config.__dataclass_fields__["data_dir"])]
 
 RunOrWeights = Annotated[
     str,
-    Parameter(help="A run folder, a folder of saved weights, or **exact** or **concat**, the package's own."),
+    Parameter(help="A run folder, a folder of saved weights, or **exact**, **concat** or **row**, our own."),
 ]
 
 Model = Annotated[
     str,
-    Parameter(metavar="MODEL", help="**exact**, **concat**, a file that export wrote, or a run folder."),
+    Parameter(
+        metavar="MODEL", help="**exact**, **concat**, **row**, a file that export wrote, or a run folder."
+    ),
 ]
 
 PictureColumn = Annotated[
@@ -277,12 +279,13 @@ Scheduler = Annotated[
 
 
 Preset = Annotated[
-    Literal["fast", "adapt"] | None,
+    Literal["fast", "adapt", "row"] | None,
     Parameter(
         group=_GROUPS["Run"],
         help="Settings to start from instead of the defaults. **fast**: 99 % right on both outputs as soon as"
         " possible, one epoch of MNIST with the fast network. **adapt**: the package's exact network learns"
-        " a handwriting from a few pictures of it, those of --data.",
+        " a handwriting from a few pictures of it, those of --data. **row**: the network of rows, on"
+        " synthetic rows of MNIST's digits and others.",
     ),
 ]
 
@@ -358,7 +361,7 @@ def train(
             raise InputError("--resume takes every setting from the run: leave the other options out")
         _train(Config.load(resume), resume, log, devices)
         return
-    start = PRESETS[preset] if preset else defaults(settings.get("start_from"))
+    start = PRESETS[preset] if preset else defaults(settings.get("start_from"), settings.get("network"))
     config = replace(start, **settings)
     if config.start_from is not None:
         from digitsum.training.state import with_start
@@ -400,15 +403,18 @@ def _train_here(config: Config, run: Path, log: str, rows: "list[Row]") -> None:
     from digitsum import train
 
     def show(row: "Row") -> None:
+        header, line = (_ROW_LOG_HEADER, _ROW_LOG_ROW) if "number_nll" in row else (_LOG_HEADER, _LOG_ROW)
         if not rows:
-            print(_LOG_HEADER)
+            print(header)
         rows.append(row)
-        print(_LOG_ROW.format_map(row), flush=True)
+        print(line.format_map(row), flush=True)
 
     with _told_to_end():
         evaluation = train(config, run, show, tensorboard=log == "tensorboard")
     _show(evaluation)
-    print(f"\nrun folder: {run}\nreport: {run / 'report.html'}")
+    print(f"\nrun folder: {run}")
+    if (run / "report.html").exists():
+        print(f"report: {run / 'report.html'}")
 
 
 @contextmanager
@@ -430,6 +436,8 @@ _LOG_ROW = (
     "{epoch:5}  {train_loss:10.4f}  {digit_nll:10.4f}  {sum_nll:8.4f}"
     "  {digit_accuracy:8.2%}  {sum_accuracy:8.2%}  {joint_accuracy:8.2%}  {seconds:7.1f}"
 )
+_ROW_LOG_HEADER = "epoch  train loss  number loss    number  seconds"
+_ROW_LOG_ROW = "{epoch:5}  {train_loss:10.4f}  {number_nll:11.4f}  {number_accuracy:8.2%}  {seconds:7.1f}"
 
 
 @command
@@ -465,6 +473,8 @@ def evaluate(
 ) -> None:
     """Try every image with all ten addends and say how right both outputs are.
 
+    A network of rows reads 2,000 synthetic rows, made of the images, instead.
+
     Without --data the images are those that the run held out. Its probabilities were calibrated on them too:
     the likelihoods and calibration errors, which --json prints, may be worse on others. Images of Parquet
     files are read a batch of rows at a time, as by score.
@@ -475,19 +485,17 @@ def evaluate(
     - digitsum evaluate exact --data mnist --split test
     - digitsum evaluate exact --data 's3://bucket/digits/*.parquet' --scheduler tcp://10.0.0.1:8786
     """
-    from digitsum import DigitSumDataset, evaluate, evaluate_held_out, load
-    from digitsum.data import mnist
-    from digitsum.data.pairs import loader
+    from digitsum import evaluate_held_out
+    from digitsum.runs import evaluate_on
 
     of_tables = {"column": column, "label-column": label_column, "workers": workers, "scheduler": scheduler}
     given = {name: value for name, value in of_tables.items() if value is not None}
     if data and data.lower().endswith((".parquet", ".parq", ".pq")):
-        found = _evaluate_tables(run_or_weights, data, split, given)
+        found: Evaluation | RowEvaluation = _evaluate_tables(run_or_weights, data, split, given)
     elif given:
         raise InputError(f"--{next(iter(given))} is for Parquet files: --data should end in .parquet")
     elif data:
-        batches = loader(DigitSumDataset(mnist.load(data, split, data_dir)))
-        found = evaluate(load(run_or_weights), batches, data, split)
+        found = evaluate_on(run_or_weights, data, split, data_dir)
     elif run_or_weights in NETWORKS:
         raise InputError(
             f"{run_or_weights} comes with the package: name the images, as in --data mnist --split test"
@@ -513,7 +521,12 @@ def _evaluate_tables(run_or_weights: str, data: str, split: str, given: dict[str
         fail(f"{error}: pip install 'digitsum[batch]'", 1)
 
 
-def _show(evaluation: "Evaluation") -> None:
+def _show(evaluation: "Evaluation | RowEvaluation") -> None:
+    from digitsum.evaluation import RowEvaluation
+
+    if isinstance(evaluation, RowEvaluation):
+        _show_rows(evaluation)
+        return
     e = evaluation
     rows = [
         ("digit", e.digit_accuracy, "{:.2%} to {:.2%}".format(*e.digit_ci95)),
@@ -526,6 +539,22 @@ def _show(evaluation: "Evaluation") -> None:
     print(
         f"\n{e.network}, {e.parameters:,} parameters, on {e.data} {e.split}:"
         f" {e.images:,} images x 10 addends = {e.trials:,} trials in {e.seconds:.1f} s\n"
+    )
+    for name, share, note in rows:
+        print(f"{name:<12}{share:8.2%}   {note}")
+
+
+def _show_rows(evaluation: "RowEvaluation") -> None:
+    e = evaluation
+    rows = [
+        ("number", e.number_accuracy, "{:.2%} to {:.2%}".format(*e.number_ci95)),
+        ("digits", e.digit_error_rate, "wrong, missing or too many"),
+        ("uncertain", e.uncertain, "of all rows"),
+        ("wrong", e.certain_and_wrong, "and certain"),
+    ]
+    print(
+        f"\n{e.network}, {e.parameters:,} parameters, on {e.rows:,} rows of {e.data} {e.split}"
+        f" in {e.seconds:.1f} s\n"
     )
     for name, share, note in rows:
         print(f"{name:<12}{share:8.2%}   {note}")
@@ -834,17 +863,20 @@ def export(
     """Write a network as an ONNX file, checked against torch, for use without torch.
 
     Its inputs are `image`, uint8 [N, 1, 28, 28], and `addend`, int64 [N]; its outputs, probabilities, are
-    `digit`, float32 [N, 10], and `sum`, float32 [N, 19].
+    `digit`, float32 [N, 10], and `sum`, float32 [N, 19]. Of a network of rows the input is `strip`, uint8
+    [N, 1, 32, W], W a multiple of 4, and the output `symbols`, float32 [N, W / 4, 12].
 
     For example:
 
     - digitsum export runs/first --to first.onnx
     """
-    from digitsum import Evaluation, load, to_onnx
-    from digitsum.networks import find
+    from digitsum import to_onnx
+    from digitsum.evaluation import load_evaluation
+    from digitsum.networks import find, load_any
 
     saved = find(run_or_weights) / "evaluation.json"
-    difference = to_onnx(load(run_or_weights), to, Evaluation.load(saved) if saved.exists() else None)
+    evaluation = load_evaluation(saved) if saved.exists() else None
+    difference = to_onnx(load_any(run_or_weights), to, evaluation)
     print(f"{to}: probabilities within {difference:.1g} of torch's")
 
 

@@ -14,7 +14,7 @@ Nothing here needs torch.
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,12 +26,13 @@ import onnxruntime as ort
 from digitsum.errors import InputError
 from digitsum.files import locate, read
 from digitsum.reading.decoding import Picture
-from digitsum.reading.imaging import may_be_two, read_number, read_picture
-from digitsum.search import most_probable_sum
-from digitsum.types import Array
+from digitsum.reading.imaging import may_be_two, name_of, read_number, read_picture, several_digits
+from digitsum.reading.strips import MARGIN, Row, pad, read_row
+from digitsum.search import CERTAIN, Reading, most_probable_sum, plain_marks, read_steps, single_digits
+from digitsum.types import Array, UInt8Array
 
-CERTAIN = 0.92  # an answer with a lower probability is called uncertain; 1.4 % of held-out digits are
 MAX_ADDEND_DIGITS = 1_000
+ROW_SIGNATURE = ["strip tensor(uint8) [N, 1, 32, N]", "symbols tensor(float) [N, N, 12]"]
 SIGNATURE = [
     "image tensor(uint8) [N, 1, 28, 28]",
     "addend tensor(int64) [N]",
@@ -57,12 +58,15 @@ class DigitPrediction:
         Of all ten, float32 [10].
     may_be_two
         Whether the image may show two digits that touch (`digitsum.reading.imaging.may_be_two`).
+    place
+        Of a digit that was read in a row: from which to which column of the strip it is seen.
     """
 
     digit: int
     probability: float
     probabilities: Array
     may_be_two: bool = False
+    place: tuple[int, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -85,13 +89,16 @@ class Prediction:
         For one digit and an addend from 0 to 9 the network's second output, which may contradict the first.
         For a longer number or a larger addend exact arithmetic, number + addend.
     probability
-        How probable the number is, 0 to 1: the product of its digits' probabilities.
+        How probable the number is, 0 to 1: the product of its digits' probabilities; where a network reads
+        the whole row, over all ways to read it, and marks that make another number of it count against it.
     sum_probability
         How probable the sum is: by the network's second output, or else as probable as the number.
     sum_probabilities
         Of all nineteen sums, float32 [19]; None where the sum isn't the network's output.
     digits
         What the network says of each digit, from left to right.
+    doubt
+        Why the answer is uncertain, in a sentence; None where it isn't or no more is known.
     """
 
     number: int
@@ -101,6 +108,7 @@ class Prediction:
     sum_probability: float
     sum_probabilities: Array | None
     digits: list[DigitPrediction]
+    doubt: str | None = None
 
     @classmethod
     def of(cls, digits: list[DigitPrediction], addend: int, sums: Array) -> Self:
@@ -116,6 +124,37 @@ class Prediction:
             return cls(number, addend, sum_, probability, float(sums[sum_]), sums, digits)
         return cls(number, addend, number + addend, probability, probability, None, digits)
 
+    @classmethod
+    def of_row(cls, row: Row, steps: Array, addend: int) -> Self:
+        """Make the prediction from what a network of rows says of the steps along a strip, [T, 12].
+
+        Raises
+        ------
+        InputError
+            No digit is more probable than some.
+        """
+        reading = read_steps(steps)
+        if not reading.digits:
+            raise InputError("it shows no digit that stands out; write it larger and darker")
+        digits = [
+            DigitPrediction(digit, float(each[digit]), each.astype(np.float32), place=(start, end))
+            for digit, each, (start, end) in zip(
+                reading.digits,
+                reading.digit_probabilities,
+                _columns_of(reading.places, row.strip),
+                strict=True,
+            )
+        ]
+        number, probability = int("".join(map(str, reading.digits))), reading.probability
+        doubt = _doubt(reading, row)
+        if len(digits) > 1 or addend > 9:
+            return cls(number, addend, number + addend, probability, probability, None, digits, doubt)
+        sums = np.zeros(19, np.float32)
+        sums[addend : addend + 10] = single_digits(steps)
+        return cls(
+            number, addend, number + addend, probability, float(sums[number + addend]), sums, digits, doubt
+        )
+
     @property
     def consistent(self) -> bool:
         """Whether the sum is the number plus the addend: two outputs may contradict each other."""
@@ -123,9 +162,9 @@ class Prediction:
 
     @property
     def uncertain(self) -> bool:
-        """Whether the number or the sum is improbable, they contradict each other, or a digit may be two."""
+        """Whether the number or the sum is improbable, they contradict each other, or there is a doubt."""
         least = min(self.probability, self.sum_probability)
-        return not self.consistent or _is_uncertain(least, self.digits)
+        return not self.consistent or self.doubt is not None or _is_uncertain(least, self.digits)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold. Number, addend and sum are text: many a language rounds beyond 2^53."""
@@ -138,6 +177,7 @@ class Prediction:
             "sum_probability": self.sum_probability,
             "consistent": self.consistent,
             "uncertain": self.uncertain,
+            "doubt": self.doubt,
             "sum_probabilities": None if sums is None else sums.tolist(),
             "digits": [digit.to_dict() for digit in self.digits],
         }
@@ -168,12 +208,18 @@ class SumPrediction:
         """Make the prediction from those of the two numbers."""
         length = max(len(top.digits), len(bottom.digits))
         digits, log_probability = most_probable_sum(*(_columns(each, length) for each in (top, bottom)))
-        return cls(top, bottom, int("".join(map(str, digits))), min(1.0, math.exp(log_probability)))
+        # that there are as many digits, and no marks, is not in the digits' own probabilities
+        whole = math.prod(
+            each.probability / math.prod(digit.probability for digit in each.digits) for each in (top, bottom)
+        )
+        probability = min(1.0, math.exp(log_probability) * min(1.0, whole))
+        return cls(top, bottom, int("".join(map(str, digits))), probability)
 
     @property
     def uncertain(self) -> bool:
-        """Whether the sum is improbable, or one of the digits may be two."""
-        return _is_uncertain(self.sum_probability, self.top.digits + self.bottom.digits)
+        """Whether the sum is improbable, or there is a doubt about one of the numbers."""
+        doubts = self.top.doubt is not None or self.bottom.doubt is not None
+        return doubts or _is_uncertain(self.sum_probability, self.top.digits + self.bottom.digits)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; the numbers and the sum are text (`Prediction.to_dict`)."""
@@ -191,6 +237,26 @@ def _is_uncertain(probability: float, digits: list[DigitPrediction]) -> bool:
     return probability < CERTAIN or any(digit.may_be_two for digit in digits)
 
 
+def _columns_of(places: Array, strip: UInt8Array) -> list[tuple[int, int]]:
+    """Return the columns of a strip that steps of its batch see."""
+    columns = np.array([[0, 4]]) + 4 * places - MARGIN
+    return [(start, end) for start, end in columns.clip(0, strip.shape[1]).tolist()]
+
+
+def _doubt(reading: Reading, row: Row) -> str | None:
+    """Return what a reading leaves open."""
+    if row.may_have_lost:
+        return "something as tall as a digit was left out at the edge of the row"
+    marks, parting = reading.marks, plain_marks(reading.digits)
+    if not (marks & ~parting).any() and (not marks[:-1].any() or marks[:-1][parting[:-1]].all()):
+        return None  # thousands are parted everywhere or nowhere: 1234.567 is a decimal
+    shown = "".join(
+        f"·{digit}" if mark else f"{digit}" for mark, digit in zip(marks[:-1], reading.digits, strict=True)
+    )
+    where = "before" if marks[0] else "between"
+    return f"it shows {shown}: a mark stands {where} its digits"
+
+
 def _columns(number: Prediction, length: int) -> Array:
     """Return P(digit) of a number's columns, [length, 10]: those on the left that it hasn't are 0."""
     probabilities = np.zeros((length, 10))
@@ -205,13 +271,17 @@ class Predictor:
     Parameters
     ----------
     model
-        "exact" or "concat", the package's own; an ONNX file that `digitsum export` wrote; or the folder of a
-        run, which has one.
+        "exact", "concat" or "row", the package's own; an ONNX file that `digitsum export` wrote; or the
+        folder of a run, which has one.
     threads
         For one call; 0: one a core. Calls from several threads are safe.
 
     Attributes
     ----------
+    reads_rows : bool
+        Whether the network reads a whole row of digits at once.
+    read : function
+        What reads a picture of a number as the network takes it: `read_row`, or else `read_number`.
     about : dict
         What the file says of itself: `network`, `parameters`, `version`, and by name the `figures` of its
         evaluation.
@@ -241,7 +311,8 @@ class Predictor:
         try:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
-            _check_signature(self._session)
+            self.reads_rows = _check_signature(self._session)
+            self.read: Callable[[Picture], Any] = read_row if self.reads_rows else read_number
             self.about: dict[str, Any] = {
                 "network": metadata["network"],
                 "parameters": int(metadata["parameters"]),
@@ -272,8 +343,17 @@ class Predictor:
         Raises what `predict` does.
         """
         addends = check_addends(addends, len(pictures))
-        rows = [read_picture(picture)[np.newaxis] for picture in pictures]
-        return self.predict_rows(rows, addends.tolist())
+        if not len(pictures):
+            return []
+        if not self.reads_rows:
+            rows = [read_picture(picture)[np.newaxis] for picture in pictures]
+            return self._predict_images(rows, addends.tolist())
+        found = self.predict_rows([read_row(picture) for picture in pictures], addends.tolist())
+        answers = [_readable(answer, picture) for answer, picture in zip(found, pictures, strict=True)]
+        for answer, picture in zip(answers, pictures, strict=True):
+            if len(answer.digits) > 1:
+                raise several_digits(picture, len(answer.digits))
+        return answers
 
     def predict_number(self, picture: Picture, addend: int) -> Prediction:
         """Read a picture of a number, of any kind that `read_number` takes, and add.
@@ -286,7 +366,7 @@ class Predictor:
             A file that isn't there.
         """
         addend = check_any_addend(addend)
-        return self.predict_rows([read_number(picture)], [addend])[0]
+        return _readable(self.predict_rows([self.read(picture)], [addend])[0], picture)
 
     def add_pictures(self, top: Picture, bottom: Picture) -> SumPrediction:
         """Read two pictures of numbers, of any kind that `read_number` takes, and add them.
@@ -308,18 +388,35 @@ class Predictor:
         """
         return SumPrediction.of(*(self.predict_number(picture, 0) for picture in (top, bottom)))
 
-    def predict_rows(self, rows: Sequence[Array], addends: Sequence[int]) -> list[Prediction]:
-        """Answer for many numbers at once, each the images of its digits.
+    def predict_rows(self, rows: Sequence[Any], addends: Sequence[int]) -> list[Prediction | InputError]:
+        """Answer for many numbers at once.
 
         Parameters
         ----------
         rows
-            Of each number uint8 [K, 28, 28], as `read_number` gives them.
+            Of each number what `read` gave.
         addends
             What to add to each, 0 or more: unchecked (`check_any_addend`).
+
+        Returns
+        -------
+        list
+            Of each its prediction, or why there is none: a network of rows may find no digit.
         """
         if not rows:
             return []
+        if not self.reads_rows:
+            return list(self._predict_images(rows, addends))
+        answers: list[Prediction | InputError] = []
+        for row, steps, addend in zip(rows, self.steps([row.strip for row in rows]), addends, strict=True):
+            try:
+                answers.append(Prediction.of_row(row, steps, addend))
+            except InputError as error:
+                answers.append(error)
+        return answers
+
+    def _predict_images(self, rows: Sequence[UInt8Array], addends: Sequence[int]) -> list[Prediction]:
+        """Answer for numbers, each the images of its digits, uint8 [K, 28, 28]."""
         images, counts = np.concatenate(rows), [len(row) for row in rows]
         firsts = np.cumsum([0, *counts[:-1]])
         outputs, sums = self.probabilities(
@@ -362,22 +459,66 @@ class Predictor:
         ]
         digits, sums = map(np.concatenate, zip(*chunks, strict=True))
         for found in (digits, sums):
-            if not (found.min() >= 0 and found.max() <= HIGHEST):  # which NaN isn't either
-                raise InputError(
-                    f"the model isn't one of digitsum: its probabilities are {found.min()} to {found.max()},"
-                    " not from 0 to 1; train or export it again"
-                )
+            _check_probabilities(found)
         return digits, sums
 
+    def steps(self, strips: Sequence[UInt8Array]) -> list[Array]:
+        """Say which symbol each step along strips shows; of a network of rows.
 
-def _check_signature(session: ort.InferenceSession) -> None:
-    """Check that a model's inputs and outputs are those of digitsum."""
+        Parameters
+        ----------
+        strips
+            uint8 [32, W] each.
+
+        Returns
+        -------
+        list
+            P(symbol), float32 [T, 12], of each strip, of steps of four columns, the first of which begins
+            `MARGIN` columns before the strip.
+
+        Raises
+        ------
+        InputError
+            As `probabilities`.
+        """
+        found: list[Array] = [np.empty(0)] * len(strips)
+        alike: dict[int, list[int]] = {}  # by width: more paper beside a row changes what is read a little
+        for i, strip in enumerate(strips):
+            alike.setdefault(-(-(strip.shape[1] + 2 * MARGIN) // 4), []).append(i)
+        for same in alike.values():
+            for start in range(0, len(same), CHUNK):
+                chosen = same[start : start + CHUNK]
+                (symbols,) = self._session.run(["symbols"], {"strip": pad([strips[i] for i in chosen])})
+                _check_probabilities(symbols)
+                for i, steps in zip(chosen, symbols, strict=True):
+                    found[i] = steps
+        return found
+
+
+def _readable(answer: Prediction | InputError, picture: Picture) -> Prediction:
+    """Return an answer, or raise why there is none."""
+    if isinstance(answer, InputError):
+        raise InputError(f"{name_of(picture)} can't be read: {answer}")
+    return answer
+
+
+def _check_probabilities(found: Array) -> None:
+    if not (found.min() >= 0 and found.max() <= HIGHEST):  # which NaN isn't either
+        raise InputError(
+            f"the model isn't one of digitsum: its probabilities are {found.min()} to {found.max()},"
+            " not from 0 to 1; train or export it again"
+        )
+
+
+def _check_signature(session: ort.InferenceSession) -> bool:
+    """Check that a model's inputs and outputs are those of digitsum, and return whether it reads rows."""
     signature = []
     for each in [*session.get_inputs(), *session.get_outputs()]:
         sizes = ["N" if isinstance(size, str) else f"{size}" for size in each.shape]
         signature.append(f"{each.name} {each.type} [{', '.join(sizes)}]")
-    if sorted(signature) != sorted(SIGNATURE):
+    if sorted(signature) not in (sorted(SIGNATURE), sorted(ROW_SIGNATURE)):
         raise InputError(f"its inputs and outputs are {', '.join(signature)}, not {', '.join(SIGNATURE)}")
+    return "strip" in signature[0]
 
 
 def find_model(model: str | Path) -> Path:
@@ -393,7 +534,8 @@ def find_model(model: str | Path) -> Path:
         if file.is_file():
             return file
     raise InputError(
-        f"there is no model {str(model)!r}: name exact, concat, an ONNX file, or a run folder that holds one"
+        f"there is no model {str(model)!r}: name exact, concat, row, an ONNX file, or a run folder that holds"
+        " one"
     )
 
 

@@ -189,7 +189,7 @@ def score_file(part: Part, job: Job) -> Count:
     predictor = _predictor(job.model, job.model_sha256)
     target = f"{job.out}/{job.target(part.name)}"
     with tables.reaching(tables.shown(target)), replacing(target) as file:
-        groups = _grouped(_scored(predictor, *batch) for batch in _batches(part, job))
+        groups = _grouped(_scored(predictor, *batch) for batch in _batches(part, job, predictor.read))
         try:
             return _write_csv(groups, file) if job.csv else _write(groups, file, pq.ParquetWriter)
         except pa.ArrowException as error:
@@ -219,12 +219,12 @@ def _predictor(model: str, sha256: str) -> Predictor:
     return Predictor(model, threads=1)
 
 
-def _batches(part: Part, job: Job) -> Iterator[Batch]:
+def _batches(part: Part, job: Job, read: tables.Read) -> Iterator[Batch]:
     """Read a part, a batch of rows at a time; a Parquet file's first has none, but the columns."""
     if not part.is_table:
         with tables.reaching(part):
             fs, base = url_to_fs(part.base)
-            rows = [tables.read_file(fs, base, name) for name in part.files]
+            rows = [tables.read_file(fs, base, name, read) for name in part.files]
         names = [os.fsencode(name).decode(errors="replace") for name in part.files]
         yield pa.record_batch({"picture": names}), rows, [job.addend] * len(rows)
         return
@@ -234,7 +234,7 @@ def _batches(part: Part, job: Job) -> Iterator[Batch]:
         for batch in chain([none], parquet.record_batches(table)):
             name = job.addend_column
             added = tables.values(batch, part, name) if name else [job.addend] * len(batch)
-            yield batch.drop_columns([column]), tables.read_rows(batch[column]), added
+            yield batch.drop_columns([column]), tables.read_rows(batch[column], read), added
 
 
 def _columns(schema: pa.Schema, part: Part, job: Job) -> str:
@@ -273,6 +273,9 @@ def _scored(predictor: Predictor, keys: pa.RecordBatch, rows: list[Row], addends
             readable[i] = row, added
     answers = predictor.predict_rows(*map(list, zip(*readable.values(), strict=True))) if readable else []
     for i, answer in zip(readable, answers, strict=True):
+        if isinstance(answer, InputError):
+            columns["error"][i] = f"the picture can't be read: {answer}"
+            continue
         for name, value in answer.to_dict().items():
             if name in columns:
                 columns[name][i] = value

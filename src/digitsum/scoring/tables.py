@@ -15,7 +15,7 @@ import logging
 import math
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +30,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from digitsum.errors import InputError
 from digitsum.files import reason
+from digitsum.reading import strips
 from digitsum.reading.decoding import Picture
 from digitsum.reading.imaging import SIDE, are_prepared, read_number
 from digitsum.scoring.parquet import Table, open_table
@@ -45,7 +46,9 @@ PICTURES = 1_000  # of a folder: as many count as a file
 PIXELS = SIDE * SIDE
 STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
-Row = UInt8Array | str  # the images of a number's digits, [K, 28, 28], or why there are none
+# of a number the images of its digits, [K, 28, 28], or its strip; or why there is none
+Row = UInt8Array | strips.Row | str
+Read = Callable[[Picture], UInt8Array | strips.Row]  # `Predictor.read`
 
 log = logging.getLogger("digitsum")
 
@@ -403,8 +406,8 @@ def _is_picture(kind: pa.DataType) -> bool:
 # Pictures
 
 
-def read_rows(pictures: pa.Array) -> list[Row]:
-    """Read a column of pictures: of each row its digits, uint8 [K, 28, 28], or why it can't be read.
+def read_rows(pictures: pa.Array, read: Read = read_number) -> list[Row]:
+    """Read a column of pictures: of each row what `read` gives, or why it can't be read.
 
     Parameters
     ----------
@@ -417,14 +420,14 @@ def read_rows(pictures: pa.Array) -> list[Row]:
     if pa.types.is_dictionary(pictures.type):
         pictures = pictures.dictionary_decode()
     if pa.types.is_binary(pictures.type) or pa.types.is_large_binary(pictures.type):
-        return [_read(picture.as_py()) for picture in pictures]
+        return [_read(picture.as_py(), read) for picture in pictures]
     whole, images = _pixels(pictures)
-    found = _read_images(images)
+    found = _read_images(images, read)
     wrong = f"the picture can't be read: it should be {PIXELS} numbers, the rows of {SIDE} x {SIDE}"
     return [next(found) if is_whole else wrong for is_whole in whole]
 
 
-def read_file(fs: Any, base: str, name: str) -> Row:
+def read_file(fs: Any, base: str, name: str, read: Read = read_number) -> Row:
     """Read a picture that is a file of this name in the folder `base`.
 
     Raises
@@ -434,18 +437,19 @@ def read_file(fs: Any, base: str, name: str) -> Row:
     """
     try:
         with _open(fs, f"{base}/{name}") as file:
-            return _read(file)
+            return _read(file, read)
     except OSError as error:
         if not _is_of_file(fs, base, error):
             raise
         return f"the picture can't be read: {reason(error)}"
 
 
-def _read(picture: Picture | None) -> Row:
+def _read(picture: Picture | None, read: Read) -> Row:
     try:
         if picture is None:
             raise InputError("the picture can't be read: there is none")
-        return read_number(picture)
+        row: Row = read(picture)
+        return row
     except InputError as error:
         return str(error)
 
@@ -463,7 +467,7 @@ def _pixels(column: pa.Array) -> tuple[list[bool], UInt8Array]:
     return whole.to_pylist(), column.filter(whole).flatten().to_numpy().reshape(-1, SIDE, SIDE)
 
 
-def _read_images(images: UInt8Array) -> Iterator[Row]:
+def _read_images(images: UInt8Array, read: Read) -> Iterator[Row]:
     """Read images, [M, 28, 28]; those as MNIST's, which come back unchanged, are told all at once."""
     for image, is_prepared in zip(images, are_prepared(images).tolist(), strict=True):
-        yield image[np.newaxis] if is_prepared else _read(image)
+        yield image[np.newaxis] if is_prepared and read is read_number else _read(image, read)

@@ -31,6 +31,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import uvicorn
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -48,7 +49,7 @@ from uvicorn.supervisors import Multiprocess
 from digitsum.cores import cores
 from digitsum.errors import InputError
 from digitsum.prediction import MAX_ADDEND_DIGITS, Prediction, Predictor, broadcast_addends
-from digitsum.reading.imaging import read_number
+from digitsum.reading.strips import Row, window
 from digitsum.serving.limits import BUFFER, MAX_PICTURES, MAX_SECONDS, LimitedProtocol, LimitedRoute
 from digitsum.serving.page import STATIC, network_script
 from digitsum.serving.schema import ERROR_RESPONSES, About, Addends, Health, Pictures, Predictions
@@ -194,12 +195,13 @@ async def predict(request: Request, pictures: Pictures, addends: Addends) -> Res
         each = list(map(int, broadcast_addends(addends, len(pictures))))
         # each in a job of its own: a request whose time is over leaves at most one of them running
         rows = [
-            await _run(request, _read, await file.read(), i, len(pictures))
+            await _run(request, _read, request.app.state.predictor, await file.read(), i, len(pictures))
             for i, file in enumerate(pictures, 1)
         ]
     except InputError as error:
         raise HTTPException(422, str(error)) from error
-    answers: list[Prediction] = await _run(request, request.app.state.predictor.predict_rows, rows, each)
+    found = await _run(request, request.app.state.predictor.predict_rows, rows, each)
+    answers = [_answer(answer, i, len(pictures)) for i, answer in enumerate(found, 1)]
     for answer in answers:
         request.app.state.metrics.predictions.labels(str(answer.uncertain).lower()).inc()
     predictions = [_with_images(*one) for one in zip(answers, rows, strict=True)]
@@ -212,18 +214,32 @@ async def _run(request: Request, function: Callable[..., Any], *arguments: Any) 
     return await asyncio.get_running_loop().run_in_executor(request.app.state.pool, function, *arguments)
 
 
-def _read(picture: bytes, number: int, count: int) -> UInt8Array:
+def _read(predictor: Predictor, picture: bytes, number: int, count: int) -> UInt8Array | Row:
     try:
-        return read_number(picture)
+        row: UInt8Array | Row = predictor.read(picture)
+        return row
     except InputError as error:
-        if count == 1:
-            raise
-        raise InputError(f"number {number} of {count}: {error}") from error
+        raise _numbered(error, number, count) from error
 
 
-def _with_images(answer: Prediction, images: UInt8Array) -> dict[str, Any]:
-    """Return what JSON can hold of an answer, with the images, [K, 28, 28], of its digits."""
+def _answer(answer: Prediction | InputError, number: int, count: int) -> Prediction:
+    if isinstance(answer, InputError):
+        error = _numbered(InputError(f"the picture can't be read: {answer}"), number, count)
+        raise HTTPException(422, str(error)) from answer
+    return answer
+
+
+def _numbered(error: InputError, number: int, count: int) -> InputError:
+    """Say of which picture an error is, where there are several."""
+    return error if count == 1 else InputError(f"number {number} of {count}: {error}")
+
+
+def _with_images(answer: Prediction, row: UInt8Array | Row) -> dict[str, Any]:
+    """Return what JSON can hold of an answer, with the image of each digit."""
     said = answer.to_dict()
+    images = row
+    if isinstance(row, Row):
+        images = np.stack([window(row.strip, digit.place) for digit in answer.digits if digit.place])
     for digit, image in zip(said["digits"], images, strict=True):
         digit["image"] = base64.b64encode(image.tobytes()).decode()
     return said

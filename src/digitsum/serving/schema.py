@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from fastapi import File, Form, UploadFile
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from digitsum.prediction import CERTAIN, MAX_ADDEND_DIGITS
+from digitsum.prediction import MAX_ADDEND_DIGITS
+from digitsum.search import CERTAIN
 from digitsum.serving.limits import MAX_BODIES, MAX_BODY, MAX_PICTURES, MAX_REQUESTS, MAX_SECONDS
 
 
@@ -35,7 +36,8 @@ class DigitPrediction(BaseModel):
         examples=[[0] * 7 + [0.75, 0, 0.25]],
     )
     image: str = Field(
-        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64.",
+        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64. A"
+        " network of rows saw the whole row: it is a window of that, with the digit in its middle.",
         examples=[base64.b64encode(bytes(28 * 28)).decode()],
     )
 
@@ -68,9 +70,14 @@ class Prediction(BaseModel):
         examples=[True],
     )
     uncertain: bool = Field(
-        description=f"The number or the sum is less probable than {CERTAIN}, they contradict each other, or"
-        " one of the digits may be two that touch: perhaps the picture shows another number, perhaps none.",
+        description=f"The number or the sum is less probable than {CERTAIN}, they contradict each other,"
+        " one of the digits may be two that touch, or there is a doubt: perhaps the picture shows another"
+        " number, perhaps none.",
         examples=[True],
+    )
+    doubt: str | None = Field(
+        description="Why it is uncertain, where more is known than the probability.",
+        examples=["it shows 3·14: a mark stands between its digits", None],
     )
     sum_probabilities: list[float] | None = Field(
         description="Of the sums 0 to 18, the network's second output; null where the sum is arithmetic.",

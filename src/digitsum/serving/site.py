@@ -65,12 +65,16 @@ def write_site(folder: str | Path, model: str | Path = "exact") -> list[Path]:
     Raises
     ------
     InputError
-        There is no such model, or the folder holds other files.
+        There is no such model, it reads rows, or the folder holds other files.
     OSError
         onnxruntime-web can't be had, or the folder can't be written.
     """
     folder = Path(folder)
     predictor = Predictor(model)
+    if predictor.reads_rows:
+        raise InputError(
+            "the page's own script reads single digits yet: give a network of one digit, as exact"
+        )
     _check_folder(folder)
     files = _runtime() | {"model.onnx": find_model(model).read_bytes()}
     about = {name: predictor.about[name] for name in ("network", "parameters")}
