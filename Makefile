@@ -34,7 +34,7 @@ docs: .venv/installed  ## write the API reference, made from the docstrings, int
 	$(BIN)/python -W error -m pdoc --docformat numpy --output-directory $(API) digitsum digitsum.data.mnist
 
 weights: .venv/installed  ## train the networks that come with the package, on MNIST: long
-	$(BIN)/python benchmarks/weights.py exact concat
+	$(BIN)/python benchmarks/weights.py exact concat row
 	$(PYTEST) -m weights
 
 tour: .venv/installed  ## execute the tour and store it with its outputs

@@ -28,7 +28,8 @@ from digitsum import mnist
 from digitsum.data.digits import Digits
 from digitsum.export import to_onnx
 from digitsum.networks import DigitSumNet, load
-from digitsum.prediction import CERTAIN, Predictor
+from digitsum.prediction import Predictor
+from digitsum.search import CERTAIN
 
 WITHOUT: dict[str, dict[str, Any]] = {
     "everything": {},

@@ -23,7 +23,8 @@ from script import make_parser, record
 
 from digitsum import mnist
 from digitsum.data.non_digits import letter, ring, scribble, spoil, struck
-from digitsum.prediction import CERTAIN, Predictor
+from digitsum.prediction import Predictor
+from digitsum.search import CERTAIN
 
 COUNT = 100  # of a kind
 WIDE = 1.5  # times as wide as a digit

@@ -1,12 +1,13 @@
 """How right are numbers read? Rows of 2 to 6 digits of MNIST, written on three kinds of paper, saved as JPEG.
 
-python benchmarks/rows.py [--data mnist5k --split train] [--rows 2000] [--pairs 500] [--singles 10000]
+python benchmarks/rows.py [--data mnist5k --split train] [--model row] [--rows 2000] [--pairs 500]
+                          [--strips 50] [--singles 10000]
 
 The digits of a row don't touch: 0.1 to 0.8 of their height lies between them. Their heights differ by up to
 a fifth, their base lines by up to 0.15 of the height, and the whole row is slanted. What the digits' own
 accuracy allows is p^K, where p is the share of the same digits that are right when each is alone on such
-paper. Pairs of digits that touch are counted apart, and so is how often the single digits of `pictures.py`
-are split.
+paper. Counted apart are pairs of digits that touch, strips of 10 to 40 digits, tight (0.05 to 0.15 of the
+height between them) and wide (0.5 to 1), and how often the single digits of `pictures.py` are split.
 """
 
 from collections import Counter
@@ -25,6 +26,9 @@ from digitsum.prediction import Predictor
 from digitsum.types import UInt8Array
 
 LENGTHS = range(2, 7)
+STRIPS = (10, 20, 30, 40)
+APART = (0.1, 0.8)  # times the digits' height, from one to the next
+SPACINGS = {"tight": (0.05, 0.15), "wide": (0.5, 1.0)}
 PAPERS = ("white", "uneven", "photo")
 ADDEND = 7
 
@@ -34,31 +38,44 @@ Grey = npt.NDArray[np.float32]
 def main() -> None:
     """Print the shares for rows of each length, for touching pairs and for single digits."""
     parser = make_data_parser(__doc__)
+    parser.add_argument("--model", default="row")
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--pairs", type=int, default=500)
+    parser.add_argument("--strips", type=int, default=50)
     parser.add_argument("--singles", type=int, default=10_000)
     args = parser.parse_args()
-    digits, predictor = mnist.load(args.data, args.split), Predictor("exact")
+    digits, predictor = mnist.load(args.data, args.split), Predictor(args.model)
     for length in LENGTHS:
         print_rows(predictor, digits, length, args.rows // len(LENGTHS))
     print_pairs(predictor, digits, args.pairs)
+    for spacing, gaps in SPACINGS.items():
+        for length in STRIPS:
+            print_rows(predictor, digits, length, args.strips, gaps, f", {spacing}")
     print_singles(predictor, digits, args.singles)
 
 
-def print_rows(predictor: Predictor, digits: Digits, length: int, count: int) -> None:
+def print_rows(
+    predictor: Predictor,
+    digits: Digits,
+    length: int,
+    count: int,
+    gaps: tuple[float, float] = APART,
+    named: str = "",
+) -> None:
     """Print how many rows of one length are counted and read rightly, and what p^K allows."""
     rng = np.random.default_rng(length)
     counted, right, alone = 0, 0, 0
     for images, labels in choose(digits, length, count, rng):
         slant, paper = rng.uniform(-0.3, 0.3), str(rng.choice(PAPERS))
-        answer = read(predictor, page(write(images, slant, rng), paper, rng))
+        answer = read(predictor, page(write(images, slant, rng, gaps), paper, rng))
         counted += len(answer) == length
         right += answer == labels
         for image, label in zip(images, labels, strict=True):
             alone += read(predictor, page(write([image], slant, rng), paper, rng)) == [label]
     allowed = (alone / (length * count)) ** length
     print(
-        f"{length} digits: {counted / count:.2%} counted rightly, {right / count:.2%} right, of {count};"
+        f"{length} digits{named}: {counted / count:.2%} counted rightly, {right / count:.2%} right,"
+        f" of {count};"
         f" the digits alone {alone / (length * count):.2%}, which allows {allowed:.2%}:"
         f" {right / count / allowed:.2%} of it"
     )
@@ -69,7 +86,7 @@ def print_pairs(predictor: Predictor, digits: Digits, count: int) -> None:
     rng, outcomes = np.random.default_rng(0), Counter[str]()
     for images, labels in choose(digits, 2, count, rng):
         slant, paper = rng.uniform(-0.3, 0.3), str(rng.choice(PAPERS))
-        picture = page(write(images, slant, rng, touching=True), paper, rng)
+        picture = page(write(images, slant, rng, gaps=None), paper, rng)
         try:
             answer = predictor.predict_number(picture, ADDEND)
         except ValueError:
@@ -121,9 +138,12 @@ def write(
     images: Sequence[UInt8Array] | UInt8Array,
     slant: float,
     rng: np.random.Generator,
-    touching: bool = False,
+    gaps: tuple[float, float] | None = APART,
 ) -> Grey:
-    """Write digits in a row, each image uint8 [28, 28], with some paper around: 0 to 1, [H, W]."""
+    """Write digits in a row, each image uint8 [28, 28], with some paper around: 0 to 1, [H, W].
+
+    Without gaps they touch.
+    """
     size = int(rng.integers(60, 161))  # pixels, the mean height of the digits
     glyphs = [enlarge(image, round(size * rng.uniform(0.8, 1.2))) for image in images]
     line = np.zeros((2 * size, sum(glyph.shape[1] for glyph in glyphs) + len(glyphs) * size), np.float32)
@@ -131,10 +151,10 @@ def write(
     for glyph in glyphs:
         top = round(size * (1.6 + rng.uniform(-0.15, 0.15))) - len(glyph)
         part = line[top : top + len(glyph)]
-        if touching:
+        if gaps is None:
             start = max(touch(part, glyph) - round(size * rng.uniform(0, 0.05)), 0) if end else 0
         else:
-            start = end + round(size * rng.uniform(0.1, 0.8)) if end else 0
+            start = end + round(size * rng.uniform(*gaps)) if end else 0
         place = part[:, start : start + glyph.shape[1]]
         np.maximum(place, glyph, out=place)
         end = max(end, start + glyph.shape[1])

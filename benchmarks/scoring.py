@@ -41,9 +41,10 @@ from distributed import Client
 from script import make_parser, record
 
 from digitsum import mnist
-from digitsum.prediction import CERTAIN, Predictor
+from digitsum.prediction import Predictor
 from digitsum.reading.imaging import may_be_two
 from digitsum.scoring.parallel import each
+from digitsum.search import CERTAIN
 
 BROKEN = 1_000  # one row in as many
 ADDEND = 1_234_567
