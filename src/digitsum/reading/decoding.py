@@ -81,7 +81,7 @@ def read(picture: Picture) -> Source:
     return bytes(data)
 
 
-def decode(source: Source, name: str = "the picture", part: Part = WHOLE, longest: int = WORKING) -> Grey:
+def decode(source: Source, name: str = "the picture", part: Part = WHOLE, longest: int | None = None) -> Grey:
     """Return the grey levels of a picture, or of a part of it, turned upright and shrunk to WORKING.
 
     A TIFF with further pages is read with a warning of the logger "digitsum".
@@ -96,7 +96,7 @@ def decode(source: Source, name: str = "the picture", part: Part = WHOLE, longes
     part
         From which share of its upright height to which, then of its width.
     longest
-        Pixels: a longer side is shrunk to at most this.
+        Pixels: a longer side is shrunk to at most this, `WORKING` if not otherwise.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def _check_range(array: Array, most: int) -> None:
         )
 
 
-def _factor(longer: int, longest: int = WORKING) -> int:
+def _factor(longer: int, longest: int | None = None) -> int:
     """Return how many times smaller a picture becomes: a power of two, or three of them, which is quick.
 
     Examples
@@ -228,7 +228,7 @@ def _factor(longer: int, longest: int = WORKING) -> int:
     >>> [_factor(longer) for longer in (28, 500, 501, 1500, 2001, 3001, 4032)]
     [1, 1, 2, 3, 6, 8, 12]
     """
-    factor = -(-longer // longest)
+    factor = -(-longer // (longest or WORKING))
     zeros = max(factor.bit_length() - 2, 0)
     return -(-factor >> zeros) << zeros
 

@@ -75,8 +75,7 @@ class RowBatches(Dataset[list[Strips]]):
         self.number = number
         torch.manual_seed(10_000 * self.config.seed + number)
         sampler = range(len(self) // BATCHES)
-        # by a pipe, as they are: as tensors they would need more shared memory than many containers have
-        loader = DataLoader(self, batch_size=None, sampler=sampler, num_workers=_workers(), collate_fn=list)
+        loader = DataLoader(self, batch_size=None, sampler=sampler, num_workers=_workers())
         for batch in chain.from_iterable(loader):
             yield _to_tensors(batch, device)
 

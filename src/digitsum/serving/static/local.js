@@ -73,6 +73,7 @@ async function predict(picture, addend) {
     sum_probability,
     consistent,
     uncertain: Math.min(probability, sum_probability) < CERTAIN || !consistent || two,
+    doubt: null,  // of rows alone
     sum_probabilities: sums,
     digits,
   };
