@@ -20,10 +20,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from digitsum import mnist
 from digitsum.config import PRESETS, Config
-from digitsum.evaluation import Evaluation
+from digitsum.evaluation import Evaluation, RowEvaluation
 from digitsum.export import to_onnx
 from digitsum.files import WEIGHTS
-from digitsum.networks import DigitSumNet, load, load_row
+from digitsum.networks import DigitSumNet, RowNet, load, load_row
 from digitsum.runs import evaluate_on
 from digitsum.training.calibration import calibrate
 from digitsum.training.loop import fit
@@ -142,48 +142,50 @@ def average(name: str, runs: list[Path]) -> DigitSumNet:
 
 def place(name: str, runs: list[Path]) -> None:
     """Measure the network that was trained in these stages, and place it in the package."""
+    network: DigitSumNet | RowNet
+    evaluation: Evaluation | RowEvaluation
     if name == "row":
-        place_row(runs)
-        return
-    network = average(name, runs)
-    evaluation = read_test_split(network)
+        network, evaluation = load_row(runs[-1]), evaluate_on(runs[-1], "mnist", "test")
+        text = row_card(runs, evaluation)
+    else:
+        network = average(name, runs)
+        evaluation = read_test_split(network)
+        text = card(name, runs, evaluation)
     network.save_pretrained(WEIGHTS / name)
     evaluation.save(WEIGHTS / name / "evaluation.json")
     to_onnx(network, WEIGHTS / name / "model.onnx", evaluation)
-    (WEIGHTS / name / "README.md").write_text(card(name, runs, evaluation))
+    (WEIGHTS / name / "README.md").write_text(text)
 
 
-def place_row(runs: list[Path]) -> None:
-    """Measure the network of rows on the official test split, and place it in the package."""
-    network, evaluation = load_row(runs[-1]), evaluate_on(runs[-1], "mnist", "test")
-    network.save_pretrained(WEIGHTS / "row")
-    evaluation.save(WEIGHTS / "row" / "evaluation.json")
-    to_onnx(network, WEIGHTS / "row" / "model.onnx", evaluation)
-    configs = list(map(Config.load, runs))
-    logs = [np.genfromtxt(run / "metrics.csv", delimiter=",", names=True) for run in runs]
-    figures = asdict(evaluation)
-    text = ROW_CARD.format(
-        epochs=" and ".join(f"{config.epochs} epochs (seed {config.seed})" for config in configs),
-        drawn=configs[0].rows,
-        train_images=round(configs[0].train_fraction * mnist.COUNTS["train"]),
-        synthetic_digits=configs[0].synthetic_digits,
-        minutes=sum(log["seconds"].sum() for log in logs) / 60,
-        **figures,
+def row_card(runs: list[Path], evaluation: Evaluation | RowEvaluation) -> str:
+    """Write the model card of the network of rows."""
+    (config,) = STAGES["row"]
+    return ROW_CARD.format(
+        epochs=f"{config.epochs} epochs (seed {config.seed})",
+        drawn=config.rows,
+        train_images=round(config.train_fraction * mnist.COUNTS["train"]),
+        synthetic_digits=config.synthetic_digits,
+        minutes=minutes(runs),
+        **asdict(evaluation),
     )
-    (WEIGHTS / "row" / "README.md").write_text(text)
+
+
+def minutes(runs: list[Path]) -> float:
+    """Return how long the epochs of all stages took."""
+    logs = [np.genfromtxt(run / "metrics.csv", delimiter=",", names=True) for run in runs]
+    return float(sum(log["seconds"].sum() for log in logs) / 60)
 
 
 def card(name: str, runs: list[Path], evaluation: Evaluation) -> str:
     """Write the model card."""
     stages = STAGES[name]
     config, synthetic = stages[0], ", then ".join(f"{stage.synthetic_digits:.0%}" for stage in stages)
-    logs = [np.genfromtxt(run / "metrics.csv", delimiter=",", names=True) for run in runs]
     return CARD.format(
         name=name,
         epochs=" and ".join(f"{stage.epochs} epochs (seed {stage.seed})" for stage in stages)
         + (", whose weights are averaged" if stages[1:] else ""),
         train_images=round(config.train_fraction * mnist.COUNTS["train"]),
-        minutes=sum(log["seconds"].sum() for log in logs) / 60,
+        minutes=minutes(runs),
         damaged=", and every other one damaged" if config.damage else "",
         added=ADDED.format(synthetic_digits=synthetic, non_digits=config.non_digits)
         if config.non_digits

@@ -524,11 +524,16 @@ def _evaluate_tables(run_or_weights: str, data: str, split: str, given: dict[str
 def _show(evaluation: "Evaluation | RowEvaluation") -> None:
     from digitsum.evaluation import RowEvaluation
 
-    if isinstance(evaluation, RowEvaluation):
-        _show_rows(evaluation)
-        return
     e = evaluation
-    rows = [
+    tried, lines = _row_figures(e) if isinstance(e, RowEvaluation) else _figures(e)
+    print(f"\n{e.network}, {e.parameters:,} parameters, on {tried} in {e.seconds:.1f} s\n")
+    for name, share, note in lines:
+        print(f"{name:<12}{share:8.2%}   {note}")
+
+
+def _figures(e: "Evaluation") -> tuple[str, list[tuple[str, float, str]]]:
+    """Return on what a network was tried, and each figure's name, share and note."""
+    return f"{e.data} {e.split}: {e.images:,} images x 10 addends = {e.trials:,} trials", [
         ("digit", e.digit_accuracy, "{:.2%} to {:.2%}".format(*e.digit_ci95)),
         ("sum", e.sum_accuracy, "{:.2%} to {:.2%}".format(*e.sum_ci95)),
         ("joint", e.joint_accuracy, "both right"),
@@ -536,28 +541,16 @@ def _show(evaluation: "Evaluation | RowEvaluation") -> None:
         ("misread", e.misread, "sum wrong because the digit is"),
         ("misadded", e.misadded, "sum wrong although the digit is right"),
     ]
-    print(
-        f"\n{e.network}, {e.parameters:,} parameters, on {e.data} {e.split}:"
-        f" {e.images:,} images x 10 addends = {e.trials:,} trials in {e.seconds:.1f} s\n"
-    )
-    for name, share, note in rows:
-        print(f"{name:<12}{share:8.2%}   {note}")
 
 
-def _show_rows(evaluation: "RowEvaluation") -> None:
-    e = evaluation
-    rows = [
+def _row_figures(e: "RowEvaluation") -> tuple[str, list[tuple[str, float, str]]]:
+    """Return the same of a network of rows."""
+    return f"{e.rows:,} rows of {e.data} {e.split}", [
         ("number", e.number_accuracy, "{:.2%} to {:.2%}".format(*e.number_ci95)),
         ("digits", e.digit_error_rate, "wrong, missing or too many"),
         ("uncertain", e.uncertain, "of all rows"),
         ("wrong", e.certain_and_wrong, "and certain"),
     ]
-    print(
-        f"\n{e.network}, {e.parameters:,} parameters, on {e.rows:,} rows of {e.data} {e.split}"
-        f" in {e.seconds:.1f} s\n"
-    )
-    for name, share, note in rows:
-        print(f"{name:<12}{share:8.2%}   {note}")
 
 
 @command

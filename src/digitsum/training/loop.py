@@ -13,6 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,13 +101,14 @@ def fit(config: Config, run: str | Path, on_epoch: Callable[[Row], object] | Non
             state = begin(fabric, config, run, (train_loader, held_out_loader))
             averaged = state["average"].module
             make_task = _row_task if config.network == "row" else _digit_task
-            task = make_task(fabric, config, train_loader, held_out_loader)
+            # a finished run needs none, whose rows take half a minute to prepare
+            task = cache(lambda: make_task(fabric, config, train_loader, held_out_loader))
             while state["epoch"] < config.epochs:
                 start = time.perf_counter()
                 row = {
                     "epoch": state["epoch"] + 1,
-                    "train_loss": _train_epoch(fabric, state, task, config),
-                    **task.figures(averaged),
+                    "train_loss": _train_epoch(fabric, state, task(), config),
+                    **task().figures(averaged),
                     "learning_rate": state["optimizer"].param_groups[0]["lr"],
                     "seconds": time.perf_counter() - start,
                 }
@@ -116,7 +118,7 @@ def fit(config: Config, run: str | Path, on_epoch: Callable[[Row], object] | Non
                 if on_epoch and fabric.is_global_zero:
                     on_epoch(row)
             if fabric.is_global_zero and not (run / "model.safetensors").exists():
-                task.calibrate(averaged, state["log"][-1])
+                task().calibrate(averaged, state["log"][-1])
                 averaged.save_pretrained(run)
     if not fabric.is_global_zero:
         sys.exit()
@@ -263,8 +265,6 @@ def _check_learning(config: Config, images: int) -> None:
             "the network fast compares the images of a batch: --batch-size must be 2 or more, as must be the"
             " images to train on"
         )
-    if config.network == "row":
-        return
     if config.digit_weight == 0 and not NETWORKS[config.network].sum_nll_equals_digit_nll:
         log.warning(
             "the network %s learns next to nothing from sums alone (--digit-weight 0): exact and fast do",

@@ -27,7 +27,7 @@ from digitsum.data import mnist
 from digitsum.data.pairs import DigitSumDataset, Item, split_loaders
 from digitsum.errors import InputError
 from digitsum.files import digest, read, read_json, remove, replacing
-from digitsum.networks import KINDS, Network, find
+from digitsum.networks import KINDS, DigitSumNet, load_any
 from digitsum.training.optim import make_optimizer, moving_average
 
 LOGGED = ("digit_nll", "sum_nll", "digit_accuracy", "sum_accuracy", "joint_accuracy")
@@ -90,9 +90,8 @@ def with_start(config: Config, given: Container[str] = ()) -> Config:
     """
     if config.start_from is None:
         return config
-    own = {
-        name: Network.from_pretrained(find(config.start_from)).config[name] for name in ("network", "width")
-    }
+    found = load_any(config.start_from).config
+    own = {name: found[name] for name in ("network", "width")}
     for name, value in own.items():
         chosen = getattr(config, name)
         if chosen != value and (name in given or chosen != getattr(Config, name)):
@@ -151,10 +150,10 @@ def _start(
     torch.manual_seed(config.seed)
     network = KINDS[config.network](config.width)
     if weights:
-        network.load_state_dict(Network.from_pretrained(find(weights)).state_dict())
+        network.load_state_dict(load_any(weights).state_dict())
     network.config = asdict(config) | made
     model, optimizer = fabric.setup(network, make_optimizer(network, config))
-    if hasattr(network, "encode"):
+    if isinstance(network, DigitSumNet):
         model.mark_forward_method("encode")
     # made after the set-up, on the device; its batch statistics are averaged as the weights are
     average = AveragedModel(network, multi_avg_fn=moving_average(config.average), use_buffers=True)
