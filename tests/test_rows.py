@@ -169,3 +169,18 @@ def test_marks_within_a_number_part_thousands_or_stand_alone() -> None:
         kinds.update("thousands" if within == [0, 3] else "within" if within else "none" for _ in "1")
         kinds.update(kind for kind, place in (("before", -1), ("after", 6)) if place in marks)
     assert min(kinds[kind] for kind in ("thousands", "within", "none", "before", "after")) > 20
+
+
+def test_of_one_more_digit_beside_a_row_less_than_half_is_seen() -> None:
+    ink, block = np.zeros((3 * rows.TALL, 400), np.float32), np.full((28, 28), 255, np.uint8)
+    ink[rows.TALL : 2 * rows.TALL, 200:210] = 1  # a 1
+    sides = Counter[str]()
+    for seed in range(50):
+        wide, visible = rows._set_beside(ink, block, np.random.default_rng(seed))
+        columns = (wide[:, visible] > 0.3).any(axis=0)
+        runs = np.flatnonzero(np.diff(columns.astype(int), prepend=0, append=0)).reshape(-1, 2)
+        (left, right) = np.diff(runs).ravel().tolist()
+        assert 10 in (left, right)
+        assert 0 < left + right - 10 < 0.7 * rows.TALL
+        sides["before" if right == 10 else "after"] += 1
+    assert min(sides.values()) > 10

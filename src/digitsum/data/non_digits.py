@@ -21,8 +21,8 @@ from digitsum.files import reason
 from digitsum.reading.imaging import fit_ink
 from digitsum.types import UInt8Array
 
-# those that no handwritten digit looks like: without O, l, Z, b, P, Э, Ч and others
-LATIN = "ACEFHJKMNRUVWXacdefhkmnrtuvwx"
+# those that no handwritten digit looks like: without O, l, Z, b, P, r, t, u, Э, Ч and others
+LATIN = "ACEFHJKMNRUVWXacdefhkmnvwx"
 CYRILLIC = "ЖДЦШЩЮЯФЛИЙПГжцшщюяфлийпд"
 FONTS = {  # of those that come with matplotlib, by their files' names
     **dict.fromkeys(("cmr10", "cmmi10", "cmss10", "cmtt10", "cmb10"), LATIN),

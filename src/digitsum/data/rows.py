@@ -22,13 +22,15 @@ WIDEST = 3  # times TALL, the widest digit; the widest gap is 1.65 times
 PITCH = 0.2  # of the height: a digit begins at least so far right of the one before, which it would hide
 NARROW = 0.35  # of the height, the widest gap of a row in which a wider one, of 0.9 and more, is a mark
 LENGTHS = np.array(
-    [0.15, 0.13, 0.14, 0.17, 0.15, 0.1, 0.06, 0.04, 0.06]
+    [0.18, 0.13, 0.14, 0.16, 0.14, 0.1, 0.06, 0.04, 0.05]
 )  # of 1, 2, ... digits; the last: longer
 LONGEST = 24  # digits
 ZEROS, SAME = 0.25, 0.06  # how many rows end with zeros, and how many repeat a digit
-EMPTY = 0.07  # how many show no digit
-THOUSANDS, WITHIN, AFTER, BEFORE = 0.35, 0.12, 0.2, 0.08  # how many rows have marks, where
-CELLS, JOINED, RULED, HATCHED = 0.08, 0.18, 0.35, 0.35  # how many rows have what
+EMPTY = 0.09  # how many show no digit
+BESIDE = 0.08  # how many show a part of one more digit at an edge, where the picture was cut
+THOUSANDS, WITHIN, AFTER, BEFORE = 0.3, 0.17, 0.2, 0.08  # how many rows have marks, where
+CELLS, JOINED, RULED, HATCHED = 0.08, 0.18, 0.3, 0.4  # how many rows have what
+CALM = 0.35  # how many are on clean paper
 
 Ink = npt.NDArray[np.float32]  # 0 none to 1 a whole stroke's
 
@@ -129,7 +131,11 @@ def draw_row(images: UInt8Array, labels: Int64Array, non_digits: UInt8Array, rng
         else:
             chosen = _choose(labels, rng)
             ink, symbols = _write(images[chosen], labels[chosen], rng)
-        strip = _damage(_scale(_cut(_distort(ink, rng), rng), rng), rng)
+        visible = slice(None)
+        others = np.flatnonzero(labels != 1)  # a part of a 1 may be a whole one
+        if rng.random() < BESIDE and len(symbols) and len(others):
+            ink, visible = _set_beside(ink, images[rng.choice(others)], rng)
+        strip = _damage(_scale(_cut(_distort(ink, rng)[:, visible], rng), rng), rng)
         # as many steps as the symbols take, two alike with nothing between
         if strip.shape[1] // 4 >= len(symbols) + np.count_nonzero(np.diff(symbols) == 0):
             return Row(strip, symbols)
@@ -162,7 +168,7 @@ def _punctuate(count: int, rng: np.random.Generator) -> dict[int, str]:
         mark = str(rng.choice(list(".,' "), p=[0.5, 0.25, 0.1, 0.15]))
         marks = dict.fromkeys(range(count - 4, -1, -3), mark)
     elif count > 1 and kind > 1 - WITHIN:
-        marks[int(rng.integers(0, count - 1))] = str(rng.choice(list(".,:/-+ ")))
+        marks[int(rng.integers(0, count - 1))] = str(rng.choice(list(".,://-+  ")))
     if rng.random() < AFTER:
         marks[count - 1] = str(rng.choice(["-", "=", ".", ",", ".-", "=="]))
     if rng.random() < BEFORE:
@@ -301,6 +307,22 @@ _MARKS: dict[
 }
 
 
+def _set_beside(ink: Ink, image: UInt8Array, rng: np.random.Generator) -> tuple[Ink, slice]:
+    """Set one more digit before or after a row, and say which columns show only a part of it."""
+    glyph = _glyph(image, TALL * rng.uniform(0.85, 1.1), 0.06, rng)[:, : WIDEST * TALL]
+    columns = np.flatnonzero((ink > 0.3).any(axis=0))
+    if not len(columns):
+        return ink, slice(None)
+    gap, seen = int(TALL * rng.uniform(0.03, 0.35)), max(int(glyph.shape[1] * rng.uniform(0.1, 0.45)), 1)
+    wide = np.zeros((len(ink), glyph.shape[1] + gap), np.float32)
+    rows = slice(2 * TALL - len(glyph), 2 * TALL)
+    if rng.random() < 0.5:
+        wide[rows, : glyph.shape[1]] = glyph
+        return np.hstack([wide, ink[:, columns[0] :]]), slice(glyph.shape[1] - seen, None)
+    wide[rows, gap:] = glyph
+    return np.hstack([ink[:, : columns[-1] + 1], wide]), slice(0, columns[-1] + 1 + gap + seen)
+
+
 def _draw_cells(canvas: Ink, borders: list[int], size: float, rng: np.random.Generator) -> None:
     """Draw the cells of a form, of which the row fills one each."""
     thick, ink = int(rng.integers(1, 4)), rng.uniform(0.3, 1)
@@ -317,13 +339,13 @@ def _write_none(images: UInt8Array, non_digits: UInt8Array, rng: np.random.Gener
     """Write what is no digit: others' signs, a disc, an edge of a digit, an empty cell, or nothing at all."""
     canvas = np.zeros((3 * TALL, 6 * TALL), np.float32)
     kind = rng.random()
-    if kind < 0.6 and len(non_digits):
-        end = TALL
-        for image in non_digits[rng.integers(0, len(non_digits), int(rng.choice([1, 1, 1, 2, 3])))]:
+    if kind < 0.65 and len(non_digits):
+        end, count = TALL, int(rng.choice([1, 1, 1, 2, 3]))
+        for image in non_digits[rng.integers(0, len(non_digits), count)]:
             glyph = _glyph(image, TALL * rng.uniform(0.8, 1.1), 0.06, rng)[:, : int(1.5 * TALL)]
             canvas[2 * TALL - len(glyph) : 2 * TALL, end : end + glyph.shape[1]] = glyph[: 2 * TALL]
             end += glyph.shape[1] + int(rng.integers(2, 12))
-    elif kind < 0.7:
+    elif kind < 0.73:
         radius = rng.uniform(0.12, 0.5) * TALL
         page = Image.new("L", canvas.shape[::-1])
         box = [
@@ -465,6 +487,8 @@ def _damage(ink: Ink, rng: np.random.Generator) -> UInt8Array:
     if rng.random() < 0.35:
         ink = _blur(ink, rng)
     ink = ink / max(ink.max(), 0.3)
+    if rng.random() < CALM:
+        return (255 * ink.clip(0, 1)).astype(np.uint8)
     if rng.random() < 0.25:
         few = rng.uniform(0.35, 1.3, (2, max(ink.shape[1] // 16, 2))).astype(np.float32)
         ink = ink * np.asarray(Image.fromarray(few).resize(ink.shape[::-1], Image.Resampling.BICUBIC))
