@@ -1,6 +1,6 @@
-// prepare.js, whose path is the argument, outside a browser: a request a line in, {picture} or {image,
-// probability}, and an answer a line out, images, a sentence or whether the image may be two. A picture is
-// {size, width, height, pixels}, RGBA, base64; one without pixels can't be decoded.
+// prepare.js, whose path is the argument, outside a browser: a request a line in, {reader, picture}, and an answer
+// a line out, what the reader gives, pixels as base64, or a sentence. A picture is {size, width, height, pixels},
+// RGBA, base64; one without pixels can't be decoded.
 
 const fs = require("fs"), readline = require("readline");
 
@@ -22,12 +22,13 @@ class OffscreenCanvas {
     const levels = {white: 0xffffffff, black: 0xff000000};
     new Uint32Array(this.data.buffer).fill(levels[this.fillStyle], 0, width * height);
   }
-  drawImage({pixels}, left, top) {
-    const start = -4 * top * this.width, size = Math.min(this.data.length, pixels.length - start);
-    for (let i = 0; i < size; i++) {
-      if (i % 4 === 3) continue;
-      const alpha = pixels[start + (i | 3)];
-      this.data[i] = Math.round((pixels[start + i] * alpha + this.data[i] * (255 - alpha)) / 255);
+  drawImage({width, height, pixels}, left, top) {
+    const rows = Math.min(this.data.length / this.width / 4, height + top);
+    for (let i = 0; i < 4 * rows * this.width; i++) {
+      const column = (i >> 2) % this.width - left, row = Math.floor((i >> 2) / this.width) - top;
+      if (i % 4 === 3 || column >= width) continue;
+      const from = 4 * (row * width + column), alpha = pixels[from + 3];
+      this.data[i] = Math.round((pixels[from + i % 4] * alpha + this.data[i] * (255 - alpha)) / 255);
     }
   }
   getImageData(left, top, width, height) {
@@ -36,13 +37,13 @@ class OffscreenCanvas {
 }
 
 const twin = new Function("Refused", "createImageBitmap", "OffscreenCanvas",
-  `${fs.readFileSync(process.argv[2])}; return {readNumber, mayBeTwo};`);
-const {readNumber, mayBeTwo} = twin(Refused, createImageBitmap, OffscreenCanvas);
+  `${fs.readFileSync(process.argv[2])}; return {readPicture, readRow};`);
+const readers = twin(Refused, createImageBitmap, OffscreenCanvas);
 
-async function answer({picture, image, probability}) {
-  if (image) return mayBeTwo(Buffer.from(image, "base64"), probability);
+async function answer({reader, picture}) {
   try {
-    return (await readNumber(picture)).map(image => Buffer.from(image).toString("base64"));
+    const read = await readers[reader](picture);
+    return {...read, pixels: Buffer.from(read.pixels).toString("base64")};
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     return error.message;

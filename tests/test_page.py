@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from drawing import page_of, png
 from PIL import Image
 from playwright import sync_api
 from service import serving
 
 from digitsum import mnist
+from digitsum.reading.strips import read_row
+from digitsum.types import UInt8Array
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -30,7 +33,7 @@ FOUR = {
     "digit": 4,
     "probability": 0.6,
     "probabilities": [0, 0, 0, 0, 0.6, 0, 0, 0, 0, 0.4],
-    "image": "AAAA",
+    "place": [1, 2],
 }
 ANSWER = {
     "number": "4",
@@ -40,8 +43,10 @@ ANSWER = {
     "sum_probability": 0.6,
     "consistent": True,
     "uncertain": True,
+    "doubt": None,
     "sum_probabilities": [0] * 9 + [0.6, 0, 0, 0, 0, 0.4] + [0] * 4,
     "digits": [FOUR],
+    "seen": {"height": 1, "width": 3, "pixels": "AAAA"},
 }
 
 
@@ -113,11 +118,17 @@ def best(page: "Page", chart: str) -> tuple[int, float]:
     return int(np.argmax(heights)), max(heights) / sum(heights)
 
 
-def seen(page: "Page") -> list[bytes]:
-    """Return what the network sees of each digit: red, of red, green, blue and opacity."""
-    canvases = page.locator(".seen canvas")
-    pixels = "all => all.map(each => [...each.getContext('2d').getImageData(0, 0, 28, 28).data])"
-    return [bytes(rgba[::4]) for rgba in canvases.evaluate_all(pixels)]
+def seen(page: "Page") -> UInt8Array:
+    """Return what the network sees, uint8 [H, W]: red, of red, green, blue and opacity."""
+    script = """canvas => [canvas.height, canvas.width,
+      ...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]"""
+    height, width, *rgba = page.locator(".seen canvas").evaluate(script)
+    return np.array(rgba[::4], np.uint8).reshape(height, width)
+
+
+def mark(page: "Page", name: str) -> "sync_api.Locator":
+    """Return the radio button that marks a digit in what the network sees."""
+    return page.locator(".marks").get_by_role("radio", name=f"{name}: ")
 
 
 @pytest.mark.parametrize(("points", "digit", "addend"), [(SEVEN, 7, 0), (ZERO, 0, 9)])
@@ -163,18 +174,73 @@ def test_each_digit_of_a_number_is_chosen_to_show_its_probabilities(page: "Page"
         draw_number(page, ONE, ZERO, SEVEN)
     expect_sentence(page, 107, 5, 112)
     assert best(page, "digits")[0] == 1
-    digits = page.locator(".seen").get_by_role("radio")
-    for name, digit in (("7: ", 7), ("0: ", 0)):
-        page.locator(".seen label", has_text=name).click()
+    for digit in (7, 0):
+        mark(page, f"{digit}").click()
         assert best(page, "digits")[0] == digit
-    expect(digits.nth(1)).to_be_focused()
+        (share,) = page.locator("#digits .best .value").all_inner_texts()
+        shown = page.locator(".marks span").filter(visible=True)
+        expect(shown).to_have_text(share)
+        expect(mark(page, f"{digit}")).to_have_accessible_name(f"{digit}: {share}")
+    expect(mark(page, "0")).to_be_focused()
     page.keyboard.press("ArrowLeft")
     assert best(page, "digits")[0] == 1
     page.keyboard.press("9")  # the number to add; the digit stays chosen and focused
     expect_sentence(page, 107, 9, 116)
-    expect(digits.nth(0)).to_be_focused()
-    assert len(set(seen(page))) == 3
-    assert all(max(image) == 255 for image in seen(page))
+    expect(mark(page, "1")).to_be_focused()
+
+
+def test_marks_stand_where_the_digits_are(page: "Page") -> None:
+    draw_number(page, ONE, ZERO, SEVEN)
+    expect_sentence(page, 107, 5, 112)
+    strip = seen(page)
+    edges = np.flatnonzero(np.diff((strip > 127).any(axis=0), prepend=False, append=False))
+    assert len(edges) == 6  # nothing but paper is between the digits
+    canvas = box_of(page, ".seen canvas")
+    for digit, (start, end) in zip(
+        "107", canvas["x"] + canvas["width"] * edges.reshape(3, 2) / strip.shape[1], strict=True
+    ):
+        place = mark(page, digit).bounding_box()
+        assert place
+        assert place["x"] <= start
+        assert end <= place["x"] + place["width"]
+        assert place["y"] == canvas["y"]
+        name = page.locator(".marks b", has_text=digit).bounding_box()
+        assert name
+        assert start <= name["x"] + name["width"] / 2 <= end
+        assert name["y"] >= canvas["y"] + canvas["height"]
+
+
+def test_a_single_digit_has_no_marks(page: "Page") -> None:
+    expect(page.locator(".marks label")).to_have_count(0)
+    draw(page, SEVEN)
+    expect_sentence(page, 7, 5, 12)
+    expect(page.locator(".marks label")).to_have_count(0)
+    expect(page.locator("#several")).to_be_hidden()
+    draw_number(page, ONE, ZERO)
+    expect(page.locator(".marks label")).not_to_have_count(0)
+    expect(page.locator("#several")).to_be_visible()
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".marks label")).to_have_count(0)
+    assert not seen(page).any()
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+def test_a_long_number_is_seen_whole(page: "Page", width: int) -> None:
+    digits = mnist.load()
+    page.set_viewport_size({"width": width, "height": 740})
+    picture = png(page_of(*digits.images[:20, 0]))
+    page.locator("#file").set_input_files({"name": "row.png", "mimeType": "image/png", "buffer": picture})
+    expect(page.locator("#number")).to_have_text("".join(map(str, digits.labels[:20])))
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    canvas, column, strip = box_of(page, ".seen canvas"), box_of(page, ".sight"), seen(page)
+    assert canvas["width"] == pytest.approx(column["width"])
+    assert canvas["width"] / canvas["height"] == pytest.approx(strip.shape[1] / 32, rel=0.01)
+    for radio in page.locator(".marks").get_by_role("radio").all()[::19]:
+        radio.check()
+        caption = page.locator(".marks span").filter(visible=True).bounding_box()
+        assert caption
+        assert caption["x"] >= canvas["x"]
+        assert caption["x"] + caption["width"] <= canvas["x"] + canvas["width"]
 
 
 def test_any_whole_number_is_typed_and_added(page: "Page") -> None:
@@ -212,19 +278,19 @@ def test_buttons_and_keys_choose_undo_and_clear(page: "Page") -> None:
     expect(page.locator("#hint")).to_be_visible()
 
 
-def three(folder: Path) -> tuple[Path, bytes]:
-    """Write an embedded image of a three, and give its file and its pixels."""
+def three(folder: Path) -> Path:
+    """Write an embedded image of a three."""
     digits = mnist.load()
     image = digits.images[np.flatnonzero(digits.labels == 3)[0], 0]
     Image.fromarray(image).save(folder / "three.png")
-    return folder / "three.png", image.tobytes()
+    return folder / "three.png"
 
 
 def test_a_file_is_read_and_what_the_network_sees_is_drawn(page: "Page", tmp_path: Path) -> None:
-    file, image = three(tmp_path)
+    file = three(tmp_path)
     page.locator("#file").set_input_files(file)
     expect_sentence(page, 3, 5, 8)
-    assert seen(page) == [image]
+    np.testing.assert_array_equal(seen(page), read_row(file).strip)
     expect(page.locator("#pad img")).to_be_visible()
     page.get_by_role("button", name="Undo").click()
     expect_sentence(page, "?", 5, "?")
@@ -259,21 +325,35 @@ def test_a_dropped_and_a_pasted_picture_are_read(page: "Page") -> None:
         expect_sentence(page, "?", 5, "?")
 
 
-@pytest.mark.parametrize(("digits", "kind"), [(1, "digit"), (2, "number")])
-def test_an_uncertain_answer_says_so(page: "Page", digits: int, kind: str) -> None:
+DOUBT = "it shows 4·4: a mark stands between its digits"
+
+
+@pytest.mark.parametrize(
+    ("digits", "doubt", "said"),
+    [(1, None, "perhaps not a digit"), (2, None, "perhaps not a number"), (2, DOUBT, DOUBT)],
+    ids=["digit", "number", "doubt"],
+)
+def test_an_uncertain_answer_says_so(page: "Page", digits: int, doubt: str | None, said: str) -> None:
     number, sum_ = digits * "4", str(int(digits * "4") + 5)
-    answer = ANSWER | {"number": number, "sum": sum_, "digits": digits * [FOUR]}
+    answer = ANSWER | {"number": number, "sum": sum_, "digits": digits * [FOUR], "doubt": doubt}
     if digits > 1:
         answer["sum_probabilities"] = None
     page.route("**/predict", lambda route: route.fulfill(json={"predictions": [answer]}))
     draw(page, SEVEN)
     expect_sentence(page, number, 5, sum_)
-    expect(page.locator("#uncertain")).to_have_text(f"Uncertain: perhaps not a {kind}")
+    expect(page.locator("#uncertain")).to_have_text(f"Uncertain: {said}")
     if digits == 1:
         assert best(page, "sums") == (9, pytest.approx(0.6, abs=0.02))
     page.clock.fast_forward(700)  # of quiet
-    expect(page.locator("#spoken")).to_have_text(
-        f"Uncertain, perhaps not a {kind}: {number} plus 5 is {sum_}"
+    expect(page.locator("#spoken")).to_have_text(f"Uncertain, {said}: {number} plus 5 is {sum_}")
+
+
+def test_a_mark_between_digits_is_a_doubt(page: "Page") -> None:
+    draw_number(page, ONE, SEVEN)
+    expect_sentence(page, 17, 5, 22)
+    draw(page, [(0.42, 0.66)])
+    expect(page.locator("#uncertain")).to_have_text(
+        "Uncertain: it shows 1·7: a mark stands between its digits"
     )
 
 
@@ -305,7 +385,9 @@ def test_the_page_shows_the_networks_sum_and_says_where_it_contradicts_the_digit
 ) -> None:
     with serving("concat") as concat:
         page.goto(concat)
-        expect_contradiction(page, contradictory_image(tmp_path), 1, 3, 6)
+        picture = contradictory_image(tmp_path)
+        expect_contradiction(page, picture, 1, 3, 6)
+        np.testing.assert_array_equal(seen(page), Image.open(picture))
         page.clock.fast_forward(700)  # of quiet
         expect(page.locator("#spoken")).to_have_text(
             "Uncertain, the two outputs contradict each other: 1 plus 3 isn't 6"
@@ -315,13 +397,14 @@ def test_the_page_shows_the_networks_sum_and_says_where_it_contradicts_the_digit
 
 
 UNCERTAIN = {"number": "44", "sum": "49", "sum_probabilities": None, "digits": [FOUR, FOUR]}
+DOUBTFUL = UNCERTAIN | {"doubt": "something as tall as a digit was left out at the edge of the row"}
 CONTRADICTORY = {"sum": "18", "consistent": False}
 
 
 @pytest.mark.parametrize(
     ("answer", "shown"),
-    [(UNCERTAIN, "44 + 5 = 49"), (CONTRADICTORY, "4 + 5 ≠ 18")],
-    ids=["uncertain", "contradictory"],
+    [(UNCERTAIN, "44 + 5 = 49"), (DOUBTFUL, "44 + 5 = 49"), (CONTRADICTORY, "4 + 5 ≠ 18")],
+    ids=["uncertain", "doubtful", "contradictory"],
 )
 def test_what_is_said_of_an_uncertain_answer_covers_nothing(
     page: "Page", answer: dict[str, Any], shown: str
@@ -426,7 +509,7 @@ def test_the_documentation_lets_one_try_the_service(service: str, browser: "Brow
     page.on("console", lambda message: violations.append(message.text) if message.type == "error" else None)
     page.goto(f"{service}/docs")
     page.locator(".opblock-summary-path", has_text="/predict").click()
-    file, _ = three(tmp_path)
+    file = three(tmp_path)
     page.locator(".opblock-post input[type=file]").set_input_files(file)
     page.get_by_role("button", name="Execute").click()
     expect(page.locator(".live-responses-table tbody .response-col_status")).to_have_text("200")
@@ -490,7 +573,9 @@ def test_on_the_smallest_screen_the_scale_of_the_sums_is_readable(page: "Page") 
         assert all(after[1] - before[2] >= 4 for before, after in itertools.pairwise(ticks))  # pixels
 
 
-def test_forced_colours_keep_the_bars_and_the_chosen_number(service: str, browser: "Browser") -> None:
+def test_forced_colours_keep_the_bars_the_marks_and_the_chosen_number(
+    service: str, browser: "Browser"
+) -> None:
     page = browser.new_page(viewport={"width": 1200, "height": 900}, forced_colors="active")
     page.goto(service)
     draw(page, SEVEN)
@@ -500,6 +585,11 @@ def test_forced_colours_keep_the_bars_and_the_chosen_number(service: str, browse
         style = "element => getComputedStyle(element).backgroundColor"
         assert page.locator(part).evaluate(style) not in (ground, "rgba(0, 0, 0, 0)")
     assert ink(page) > 1000
+    page.get_by_role("button", name="Clear").click()
+    draw_number(page, ONE, SEVEN)
+    expect_sentence(page, 17, 5, 22)
+    colours = [mark(page, digit).evaluate("radio => getComputedStyle(radio).color") for digit in "17"]
+    assert len({ground, *colours}) == 3
     page.close()
 
 

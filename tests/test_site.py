@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 
 from digitsum import prediction
 from digitsum.files import WEIGHTS, user_cache
+from digitsum.reading import paper
 from digitsum.serving import page, site
 from digitsum.serving.app import create_app
 from digitsum.serving.page import STATIC, network_script
@@ -105,7 +106,7 @@ def test_the_page_is_the_services_but_for_the_part_that_asks(registry: object, t
             same = (tmp_path / name).read_bytes() == service.get(f"/{name}".replace("index.html", "")).content
             assert same == (name != "network.js")
     network = (tmp_path / "network.js").read_bytes()
-    assert network == network_script("local.js", "prepare.js")
+    assert network == network_script("local.js", "search.js", "prepare.js")
     network = network.decode()
     assert network.count("async function predict(") == 1
     assert 'fetch("predict"' not in network
@@ -128,31 +129,31 @@ def test_the_policy_allows_the_sites_own_files_alone(registry: object, tmp_path:
 def test_what_the_network_is_stands_in_a_file_whatever_its_name(
     registry: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    predictor = prediction.Predictor("exact")
+    predictor = prediction.Predictor("row")
     predictor.about["network"] = "</script><b>"
     monkeypatch.setattr(site, "Predictor", lambda _: predictor)
     write_site(tmp_path)
-    about = {"network": "</script><b>", "parameters": predictor.about["parameters"]}
-    about["bytes"] = (WEIGHTS / "exact" / "model.onnx").stat().st_size + len(b"machine code")
+    about = {"network": "</script><b>", "parameters": predictor.about["parameters"], "reads_rows": True}
+    about["bytes"] = (WEIGHTS / "row" / "model.onnx").stat().st_size + len(b"machine code")
     assert json.loads((tmp_path / "model.json").read_bytes()) == about
-    assert not any(b"<b>" in (tmp_path / name).read_bytes() for name in PAGE - {"index.html"})
+    assert not any(b"</script><b>" in (tmp_path / name).read_bytes() for name in PAGE - {"index.html"})
     assert (tmp_path / "index.html").read_bytes() == (STATIC / "page.html").read_bytes()
 
 
 def test_a_constant_that_is_changed_in_python_is_changed_in_the_site(
     registry: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    declared = "const CERTAIN = 0.92;\n"
+    declared = "const FAINTEST = 0.1;\n"
     network = write_site(tmp_path / "site")[0].with_name("network.js")
     before = network.read_text()
     assert declared in before
-    monkeypatch.setattr(prediction, "CERTAIN", 0.5)
+    monkeypatch.setattr(paper, "FAINTEST", 0.5)
     write_site(tmp_path / "site")
-    assert network.read_text() == before.replace(declared, "const CERTAIN = 0.5;\n")
+    assert network.read_text() == before.replace(declared, "const FAINTEST = 0.5;\n")
 
 
 def test_the_scripts_have_no_constant_that_python_has_too() -> None:
-    for name in ("local.js", "prepare.js", "service.js", "page.js"):
+    for name in ("local.js", "prepare.js", "search.js", "service.js", "page.js"):
         script = (STATIC / name).read_text()
         own = set(re.findall(r"^const ([A-Z_]+) = ", script, re.MULTILINE))
         assert not own & {shared for module in page.SHARED for shared in vars(module)}
@@ -160,11 +161,20 @@ def test_the_scripts_have_no_constant_that_python_has_too() -> None:
 
 def test_a_constant_of_the_scripts_has_one_meaning_in_python() -> None:
     declared = re.findall(
-        r"^const ([A-Z_]+) = [\d.]+;$", network_script("local.js", "prepare.js").decode(), re.M
+        r"^const ([A-Z_]+) = [\d.]+;$", network_script("local.js", "search.js", "prepare.js").decode(), re.M
     )
-    assert {"BOX", "CERTAIN", "MAX_BYTES", "SPECK", "TURN"} < set(declared)  # one of each module
+    of_each = {"BOX", "CERTAIN", "EDGE", "EVEN", "HIGHEST", "MARGIN", "MAX_BYTES", "SPECK"}
+    assert of_each < set(declared)
     for name in declared:
         assert len({getattr(module, name) for module in page.SHARED if hasattr(module, name)}) == 1
+
+
+@pytest.mark.parametrize(("model", "reads_rows"), [("row", True), ("concat", False)])
+def test_a_site_says_what_its_network_reads(
+    registry: object, tmp_path: Path, model: str, reads_rows: bool
+) -> None:
+    write_site(tmp_path, model)
+    assert json.loads((tmp_path / "model.json").read_bytes())["reads_rows"] is reads_rows
 
 
 @pytest.mark.parametrize("earlier", [False, True])
@@ -211,7 +221,7 @@ def test_a_folder_with_other_files_is_refused(registry: http.server.HTTPServer, 
 def test_an_unknown_model_is_refused_before_anything_is_fetched(
     registry: http.server.HTTPServer, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"^there is no model 'best': name exact, concat"):
+    with pytest.raises(ValueError, match=r"^there is no model 'best': name exact, concat, row"):
         write_site(tmp_path / "site", "best")
     assert not (tmp_path / "site").exists()
     assert registry.requests == []  # type: ignore[attr-defined]

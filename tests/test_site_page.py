@@ -1,4 +1,4 @@
-"""The folder of static files in a real browser, and its preparation of pictures beside imaging.py's."""
+"""The folder of static files in a real browser, and its preparation of pictures beside Python's."""
 
 import base64
 import functools
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from drawing import PAGE, drawn, encoded, png
+from drawing import PAGE, drawn, encoded, page_of, png
 from numpy.random import Generator
 from PIL import Image
 from playwright import sync_api
@@ -33,6 +33,7 @@ from test_prepare import photo, shade, transparent, transparent_white, unchanged
 from digitsum import mnist
 from digitsum.prediction import Predictor
 from digitsum.reading.imaging import read_picture
+from digitsum.reading.strips import read_row
 from digitsum.serving.site import write_site
 
 if TYPE_CHECKING:
@@ -46,9 +47,28 @@ ANSWER = """async ([picture, addend]) => {
 
 
 def answer_of(page: "Page", picture: bytes, addend: int = 5) -> dict[str, Any]:
-    """What the site says of a picture: what `Prediction.to_dict` does, and the image of each digit."""
+    """What the site says of a picture: what `Prediction.to_dict` does, and what the network sees."""
     answer: dict[str, Any] = page.evaluate(ANSWER, [base64.b64encode(picture).decode(), str(addend)])
     return answer
+
+
+def seen_in(answer: dict[str, Any]) -> np.ndarray:
+    seen = answer["seen"]
+    return np.array(seen["pixels"]).reshape(seen["height"], seen["width"])
+
+
+def assert_same(answer: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
+    """Assert that the site answers as the predictor does, but for probabilities that differ a little."""
+    shown, wanted = dict(answer), expected | {"digits": list(expected["digits"])}
+    assert shown.pop("seen").keys() == {"height", "width", "pixels"}
+    pairs = [(shown, wanted), *zip(shown.pop("digits"), wanted.pop("digits"), strict=True)]
+    for one, other in pairs:
+        assert one.keys() == other.keys()
+        for name, value in other.items():
+            if "probabilit" in name and value is not None:
+                assert one[name] == pytest.approx(value, abs=tolerance)
+            else:
+                assert one[name] == (list(value) if isinstance(value, tuple) else value)
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -98,7 +118,7 @@ def page(files: Files, browser: "Browser") -> Iterator["Page"]:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(files.url)
-    expect(page.locator("#about")).to_contain_text("Model: exact, ")
+    expect(page.locator("#about")).to_contain_text("Model: row, ")
     yield page
     page.close()
     assert errors == []
@@ -137,7 +157,7 @@ def test_the_page_predicts_without_its_server_once_it_is_loaded(page: "Page") ->
     draw_number(page, ONE, ZERO, SEVEN)
     page.locator("#typed").fill(str(10**20))
     expect_sentence(page, 107, str(10**20), str(10**20 + 107))
-    page.locator(".seen label", has_text="0: ").click()
+    page.locator(".marks").get_by_role("radio", name="0: ").click()
     assert best(page, "digits")[0] == 0
     page.context.set_offline(False)
 
@@ -219,13 +239,44 @@ def test_the_sites_sums_of_a_contradictory_digit_are_the_predictors(
     picture = contradictory_image(tmp_path)
     expected = Predictor("concat").predict_number(picture, addend).to_dict()
     answer = answer_of(concat, picture.read_bytes(), addend)
-    assert answer.keys() == expected.keys()
-    for name in ("number", "addend", "sum", "consistent", "uncertain"):
-        assert answer[name] == expected[name]
-    for name in ("probability", "sum_probability"):
-        assert answer[name] == pytest.approx(expected[name], abs=1e-4)
-    assert (answer["sum_probabilities"] is None) == (expected["sum_probabilities"] is None)
-    assert answer["digits"][0].keys() == expected["digits"][0].keys() | {"image"}
+    assert_same(answer, expected, 1e-4)
+    np.testing.assert_array_equal(seen_in(answer), read_picture(picture))
+
+
+def test_several_digits_are_refused_by_a_network_of_one(concat: "Page") -> None:
+    row = png(page_of(*mnist.load().images[:2, 0]))
+    with pytest.raises(sync_api.Error, match="the picture can't be read: it shows 2 digits, not one; the "):
+        answer_of(concat, row)
+
+
+@pytest.mark.parametrize("addend", [7, 10**20])
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_the_site_answers_for_a_row_as_the_predictor_does(page: "Page", count: int, addend: int) -> None:
+    picture = png(page_of(*mnist.load().images[20 : 20 + count, 0]))
+    answer = answer_of(page, picture, addend)
+    assert_same(answer, Predictor().predict_number(picture, addend).to_dict(), 1e-4)
+    np.testing.assert_array_equal(seen_in(answer), read_row(picture).strip)
+
+
+def test_marks_and_what_was_left_out_are_doubted_as_by_the_predictor(page: "Page") -> None:
+    marked = page_of(*mnist.load().images[20:22, 0])
+    marked[130:142, 146:158] = 0  # a point
+    beside = page_of(*mnist.load().images[20:22, 0])
+    beside[90:140, -8:] = 0  # half as tall as a digit
+    for pixels in (marked, beside):
+        expected = Predictor().predict_number(png(pixels), 3)
+        assert expected.doubt
+        assert_same(answer_of(page, png(pixels), 3), expected.to_dict(), 1e-4)
+
+
+def test_a_row_in_which_the_network_sees_no_digit_is_refused(page: "Page") -> None:
+    line = np.full((200, 300), 255, np.uint8)
+    line[95:98, 40:260] = 0
+    refusal = "the picture can't be read: it shows nothing that looks like a digit"
+    with pytest.raises(ValueError, match=f"^{refusal}$"):
+        Predictor().predict_number(line, 5)
+    with pytest.raises(sync_api.Error, match=refusal):
+        answer_of(page, png(line))
 
 
 @pytest.mark.parametrize("probabilities", ["NaN", "-0.5", "1.5"])
@@ -245,24 +296,23 @@ def test_the_browser_prepares_and_reads_a_picture_as_python_does(
     rng, digits, predictor = np.random.default_rng(0), mnist.load(), Predictor()
     for number, image in enumerate(digits.images[:3, 0]):
         picture = png(way(image, rng))
-        answer, expected = answer_of(page, picture, number), predictor.predict(picture, number).to_dict()
-        (digit,), (expected_digit,) = answer["digits"], expected["digits"]
-        difference = np.abs(np.array(digit["image"]) - read_picture(picture).ravel())
+        answer, expected = (
+            answer_of(page, picture, number),
+            predictor.predict_number(picture, number).to_dict(),
+        )
+        difference = np.abs(seen_in(answer) - read_row(picture).strip)
         assert difference.max() <= 1  # canvases round half-transparent pixels differently
         assert (difference > 0).mean() < 0.01
-        for name in ("number", "sum", "uncertain"):
-            assert answer[name] == expected[name]
-        np.testing.assert_allclose(digit["probabilities"], expected_digit["probabilities"], atol=0.01)
-        np.testing.assert_allclose(answer["sum_probabilities"], expected["sum_probabilities"], atol=0.01)
+        assert_same(answer, expected, 0.02)
 
 
 def test_a_photo_is_turned_as_its_exif_data_say(page: "Page") -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90 degrees clockwise
     file = encoded(Image.fromarray(PAGE).transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
-    image = np.array(answer_of(page, file)["digits"][0]["image"])
-    assert np.abs(image - read_picture(file).ravel()).max() <= 8  # decoders round differently
-    assert np.abs(image - read_picture(PAGE).ravel()).max() <= 8
+    strip = seen_in(answer_of(page, file))
+    assert np.abs(strip - read_row(file).strip).max() <= 8  # decoders round differently
+    assert np.abs(strip - read_row(PAGE).strip).max() <= 8
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -273,6 +323,6 @@ def test_a_large_picture_is_shrunk_as_python_does(page: "Page", shape: tuple[int
     paper = 230 * (1 - 0.8 * ink) * shade(ink) + rng.normal(0, 4, shape)
     picture = Image.fromarray(np.uint8(paper.clip(0, 255)[..., np.newaxis] * [1, 0.95, 0.85]))
     file = encoded(picture, kind, compress_level=1, quality=90)
-    image, expected = answer_of(page, file)["digits"][0]["image"], read_picture(file)
     # decoders of JPEG differ by a level, which can move a digit by a pixel, though none of these
-    assert np.abs(np.array(image) - expected.ravel()).max() <= (1 if kind == "PNG" else 8)
+    difference = np.abs(seen_in(answer_of(page, file)) - read_row(file).strip)
+    assert difference.max() <= (1 if kind == "PNG" else 8)

@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from digitsum import prediction
-from digitsum.reading import decoding, imaging, pieces, ruling
+from digitsum import prediction, search
+from digitsum.reading import decoding, finding, imaging, paper, ruling, strips
 
 STATIC = Path(__file__).parent / "static"
-SHARED = (decoding, imaging, pieces, prediction, ruling)  # whose constants the scripts use
+SHARED = (decoding, finding, imaging, paper, prediction, ruling, search, strips)  # have scripts' constants
 
 
 def network_script(*names: str) -> bytes:

@@ -3,7 +3,8 @@
     write_site("site")   # then: python -m http.server -d site
 
 The page is the service's own, and only its `network.js` is another: `prepare.js` repeats `imaging.py` and
-what that imports, and `local.js` runs the ONNX file in onnxruntime-web, which is downloaded once, verified.
+`strips.py` and what those import, `search.js` repeats `search.py`, and `local.js` runs the ONNX file in
+onnxruntime-web, which is downloaded once, verified.
 """
 
 import base64
@@ -43,7 +44,7 @@ PAGE = {  # name in the site: the package's own file
 }
 
 
-def write_site(folder: str | Path, model: str | Path = "exact") -> list[Path]:
+def write_site(folder: str | Path, model: str | Path = "row") -> list[Path]:
     """Write a page that reads digits and adds in the browser alone, and all that it needs.
 
     Any server of files can serve the folder, in a sub-folder too. A page that is opened as a file can't load
@@ -65,23 +66,20 @@ def write_site(folder: str | Path, model: str | Path = "exact") -> list[Path]:
     Raises
     ------
     InputError
-        There is no such model, it reads rows, or the folder holds other files.
+        There is no such model, or the folder holds other files.
     OSError
         onnxruntime-web can't be had, or the folder can't be written.
     """
     folder = Path(folder)
     predictor = Predictor(model)
-    if predictor.reads_rows:
-        raise InputError(
-            "the page's own script reads single digits yet: give a network of one digit, as exact"
-        )
     _check_folder(folder)
     files = _runtime() | {"model.onnx": find_model(model).read_bytes()}
     about = {name: predictor.about[name] for name in ("network", "parameters")}
+    about["reads_rows"] = predictor.reads_rows
     about["bytes"] = sum(len(files[name]) for name in (WASM, "model.onnx"))  # what takes its time to load
     contents = files | {
         "model.json": json.dumps(about).encode(),
-        "network.js": network_script("local.js", "prepare.js"),
+        "network.js": network_script("local.js", "search.js", "prepare.js"),
         **{name: (STATIC / file).read_bytes() for name, file in PAGE.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 // The network in the browser, what page.js says that it needs: ONNX Runtime, a module beside the page, runs
-// model.onnx. Python's constants stand above, and below prepare.js, which has `readNumber`.
+// model.onnx. Python's constants stand above; below are search.js, which has `readSteps`, `singleDigits` and
+// `rowDoubt`, and prepare.js, which has `readPicture` and `readRow`.
 
 class Refused extends Error {}
 
@@ -51,32 +52,65 @@ async function get(file) {
 }
 
 async function predict(picture, addend) {
-  const [images, {ort, session}] = await Promise.all([readNumber(picture), loaded()]);
-  const n = BigInt(addend), isDigit = n <= 9n;
-  const {digit, sum} = await session.run({
-    image: new ort.Tensor("uint8", images.flatMap(image => [...image]), [images.length, 1, SIDE, SIDE]),
-    addend: new ort.Tensor("int64", new BigInt64Array(images.length).fill(isDigit ? n : 0n), [images.length]),
-  });
-  check([...digit.data, ...sum.data]);
-  const digits = images.map((image, i) => answerOf(digit.data.slice(10 * i, 10 * i + 10), image));
-  const number = BigInt(digits.map(each => each.digit).join(""));
-  const probability = digits.reduce((product, each) => product * each.probability, 1);
-  const two = digits.some(each => mayBeTwo(each.image, each.probability));
-  const sums = images.length === 1 && isDigit ? sum.data : null;
-  const [total, sum_probability] = sums ? best(sums) : [number + n, probability];  // an output, or arithmetic
-  const consistent = BigInt(total) === number + n;
+  const {ort, session, about} = await loaded();
+  const {digits, ...found} = await (about.reads_rows ? askRow : askDigit)(picture, BigInt(addend), ort, session);
+  const number = BigInt(digits.map(({digit}) => digit).join("")), {sum, probability, sum_probability, doubt} = found;
+  const consistent = sum === number + BigInt(addend);
   return {
+    ...found,
     number: String(number),
-    addend: String(n),
-    sum: String(total),
-    probability,
-    sum_probability,
+    addend: String(BigInt(addend)),
+    sum: String(sum),
     consistent,
-    uncertain: Math.min(probability, sum_probability) < CERTAIN || !consistent || two,
-    doubt: null,  // of rows alone
-    sum_probabilities: sums,
-    digits,
+    uncertain: !consistent || doubt !== null || Math.min(probability, sum_probability) < CERTAIN,
+    digits: digits.map(({digit, probabilities, place = null}) =>
+      ({digit, probability: probabilities[digit], probabilities: Float32Array.from(probabilities), place})),
   };
+}
+
+async function askDigit(picture, addend, ort, session) {
+  const seen = await readPicture(picture), hasSums = addend <= 9n;
+  const outputs = await session.run({
+    image: new ort.Tensor("uint8", seen.pixels, [1, 1, SIDE, SIDE]),
+    addend: new ort.Tensor("int64", BigInt64Array.of(hasSums ? addend : 0n), [1]),
+  });
+  const probabilities = outputs.digit.data, sums = outputs.sum.data;
+  check([...probabilities, ...sums]);
+  const [digit, probability] = best(probabilities);
+  const [sum, sum_probability] = hasSums ? best(sums) : [BigInt(digit) + addend, probability];
+  const digits = [{digit, probabilities}], sum_probabilities = hasSums ? sums : null;
+  return {sum: BigInt(sum), probability, sum_probability, sum_probabilities, digits, doubt: null, seen};
+}
+
+async function askRow(picture, addend, ort, session) {
+  const {mayHaveLost, ...seen} = await readRow(picture), steps = await stepsOf(seen, ort, session);
+  const reading = readSteps(steps), {probability, digitProbabilities, places} = reading;
+  if (!places.length) {
+    throw new Refused("the picture can't be read: it shows nothing that looks like a digit");
+  }
+  const column = step => Math.min(Math.max(4 * step - MARGIN, 0), seen.width);
+  const digits = reading.digits.map((digit, k) => {
+    const [first, last] = places[k];
+    return {digit, probabilities: digitProbabilities[k], place: [column(first), column(last + 1)]};
+  });
+  const sum = BigInt(reading.digits.join("")) + addend, hasSums = digits.length === 1 && addend <= 9n;
+  const sum_probabilities = hasSums ? new Float32Array(19) : null;
+  sum_probabilities?.set(singleDigits(steps), Number(addend));
+  const sum_probability = hasSums ? sum_probabilities[Number(sum)] : probability;
+  const doubt = rowDoubt(reading, mayHaveLost);
+  return {sum, probability, sum_probability, sum_probabilities, digits, doubt, seen};
+}
+
+// P(symbol) of each step of four columns, the first of which begins `MARGIN` columns before the strip
+async function stepsOf({height, width, pixels}, ort, session) {
+  const wide = Math.ceil((width + 2 * MARGIN) / 4) * 4, strip = new Uint8Array(height * wide);
+  for (let row = 0; row < height; row++) {
+    strip.set(pixels.subarray(row * width, (row + 1) * width), row * wide + MARGIN);
+  }
+  const {symbols} = await session.run({strip: new ort.Tensor("uint8", strip, [1, 1, height, wide])});
+  check(symbols.data);
+  const [, length, count] = symbols.dims;
+  return Array.from({length}, (_, t) => symbols.data.subarray(t * count, (t + 1) * count));
 }
 
 function check(probabilities) {
@@ -88,11 +122,6 @@ function check(probabilities) {
 function best(probabilities) {
   const highest = Math.max(...probabilities);
   return [probabilities.indexOf(highest), highest];
-}
-
-function answerOf(probabilities, image) {
-  const [digit, probability] = best(probabilities);
-  return {digit, probability, probabilities, image};
 }
 
 const isThere = () => loaded().then(() => true, () => false);

@@ -273,7 +273,10 @@ function percent(p) {
 const sentence = text => text[0].toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
 
 let answered = null;  // the latest answer, of which one digit is chosen
-const NONE = {probabilities: new Float32Array(10), image: new Uint8Array(SIDE * SIDE)};
+const NONE = {
+  seen: {height: SIDE, width: SIDE, pixels: new Uint8Array(SIDE * SIDE)},
+  digits: [{digit: null, probabilities: new Float32Array(10)}],
+};
 
 function tell(answer, addend) {
   answered = answer;
@@ -283,7 +286,7 @@ function tell(answer, addend) {
   const doubt = doubtOf(answer);
   $("#uncertain span").textContent = doubt && `Uncertain: ${doubt}`;
   $("#refusal").textContent = "";
-  see(answer.digits);
+  see(answer);
   const sums = answer.sum_probabilities;
   $("#sums").hidden = !sums;
   $("#whole").hidden = !!sums;
@@ -293,8 +296,9 @@ function tell(answer, addend) {
   speak(`${doubt && `Uncertain, ${doubt}: `}${number} plus ${addend} ${answer.consistent ? "is" : "isn't"} ${answer.sum}`);
 }
 
-function doubtOf({consistent, uncertain, digits}) {
+function doubtOf({consistent, uncertain, doubt, digits}) {
   if (!consistent) return "the two outputs contradict each other";
+  if (doubt) return doubt;
   return uncertain ? `perhaps not a ${digits.length === 1 ? "digit" : "number"}` : "";
 }
 
@@ -304,7 +308,7 @@ function empty(refusal = "") {
   say("?", chosen, "?");
   $("#uncertain span").textContent = "";
   $("#refusal").textContent = refusal;
-  see([NONE]);
+  see(NONE);
   $("#sums").hidden = false;
   $("#whole").hidden = true;
   fill("sums", new Float32Array(19), null);
@@ -319,27 +323,46 @@ function say(number, addend, sum, consistent = true) {
   $("#sentence").style.setProperty("--digits", `${number}${addend}${sum}`.length);
 }
 
-const SEEN = `<label><input type="radio" name="digit"><canvas width="${SIDE}" height="${SIDE}" aria-hidden="true"></canvas><span></span></label>`;
-
-function see(digits) {
-  const place = $(".seen"), several = digits.length > 1;
-  while (place.children.length > digits.length) place.lastElementChild.remove();
-  while (place.children.length < digits.length) place.insertAdjacentHTML("beforeend", SEEN);
-  digits.forEach(({digit, probability, image}, i) => {
-    const [radio, canvas, caption] = place.children[i].children, pixels = new ImageData(SIDE, SIDE);
-    image.forEach((ink, j) => pixels.data.set([ink, ink, ink, 255], 4 * j));
-    canvas.getContext("2d").putImageData(pixels, 0, 0);
-    radio.hidden = !several;
-    caption.textContent = several ? `${digit}: ${percent(probability)}` : "";
-  });
-  $("#which").hidden = !several;
-  const radios = [...document.getElementsByName("digit")];
-  if (!radios.some(radio => radio.checked)) radios[0].checked = true;
-  showDigit(digits[radios.findIndex(radio => radio.checked)]);
+function see({seen: {height, width, pixels}, digits}) {
+  const canvas = $(".seen canvas"), image = new ImageData(width, height);
+  pixels.forEach((ink, i) => image.data.set([ink, ink, ink, 255], 4 * i));
+  Object.assign(canvas, {width, height});
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  $(".seen").style.setProperty("--ratio", width / height);
+  const several = digits.length > 1;
+  $("#one").hidden = several;
+  $("#several").hidden = !several;
+  mark(several ? digits : [], width);
+  showDigit();
 }
-$(".seen").onchange = () => see(answered.digits);
 
-const showDigit = ({probabilities, digit = null}) => fill("digits", probabilities, digit);
+const CHOICE = `<label><input type="radio" name="digit"><b></b><span></span></label>`;
+
+function mark(digits, width) {
+  const marks = $(".marks");
+  while (marks.children.length > digits.length) marks.lastElementChild.remove();
+  while (marks.children.length < digits.length) marks.insertAdjacentHTML("beforeend", CHOICE);
+  marks.style.setProperty("--count", digits.length);
+  const middles = digits.map(({place: [start, end]}) => (start + end) / 2 / width);
+  const ends = [0, ...middles.slice(1).map((middle, i) => (middles[i] + middle) / 2), 1];  // halfway between two
+  digits.forEach(({digit, probability}, i) => {
+    const label = marks.children[i], [radio, name, caption] = label.children;
+    Object.entries({from: ends[i], to: ends[i + 1], middle: middles[i]}).forEach(
+      ([property, share]) => label.style.setProperty(`--${property}`, share),
+    );
+    name.textContent = digit;
+    caption.textContent = percent(probability);
+    radio.ariaLabel = label.title = `${digit}: ${percent(probability)}`;
+  });
+  if (digits.length && !$(".marks :checked")) $(".marks input").checked = true;
+}
+
+function showDigit() {
+  const chosen = [...document.getElementsByName("digit")].findIndex(radio => radio.checked);
+  const {probabilities, digit} = (answered ?? NONE).digits[Math.max(chosen, 0)];  // of one digit, there is no choice
+  fill("digits", probabilities, digit);
+}
+$(".marks").onchange = showDigit;
 
 let voice = null;
 function speak(text) {

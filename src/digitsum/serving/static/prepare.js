@@ -1,40 +1,53 @@
-// Any picture of a handwritten digit, or of a number, prepared as MNIST's images were, in the browser.
+// Any picture of a handwritten digit, or of a number, prepared as the networks take it, in the browser.
 //
-//   const images = await readNumber(file);  // of each digit, from left to right: Uint8Array of 28 x 28, 255 ink
-//   mayBeTwo(image, probability)  // whether it may be two digits that touch, however probable one is
+//   const {pixels} = await readPicture(file);  // of a digit: Uint8Array of 28 x 28, 255 ink
+//   const {height, width, pixels, mayHaveLost} = await readRow(file);  // of a row: 32 pixels high
 //
-// The twin of `digitsum.reading` (imaging.py, decoding.py, ruling.py, pieces.py, morphology.py), step by step,
-// where the reasons for each step stand; their constants come before this. An array here is {height, width,
-// values}, values row by row as float32, as there.
+// The twin of `digitsum.reading` (decoding.py, finding.py, imaging.py, morphology.py, paper.py, pieces.py,
+// ruling.py, strips.py), step by step, where the reasons for each step stand; their constants come before this.
+// An array here is {height, width, values}, values row by row as float32, as there.
 
-const {readNumber, mayBeTwo} = (() => {  // the only names that the page sees
+const {readPicture, readRow} = (() => {  // the only names that the page sees
 
 const STRIP = 1_000_000;  // pixels of a picture that are drawn at a time
 
-async function readNumber(picture) {
-  try {
-    return prepare(await decode(picture));
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    throw new Refused(`the picture can't be read: ${error.message}`);
-  }
+const readPicture = named((bitmap, grey) => {
+  if (isPrepared(grey)) return imageOf(grey);
+  const {ink, chosen, apart, top, bottom, left, right} = find(bitmap, grey, true);
+  if (apart > 1) throw new Refused(`it shows ${apart} digits, not one; the network row reads rows of digits`);
+  const mask = array(ink.height, ink.width);
+  for (const {pixels} of chosen) for (const pixel of pixels) mask.values[pixel] = 1;
+  const near = highest(pad(mask, GREY), GREY).values;
+  return imageOf(digitOf(crop(cut(ofEach(ink, (value, i) => value * near[i]), top, bottom, left, right))));
+});
+
+const readRow = named((bitmap, grey) => {
+  const {ink, mayHaveLost, top, bottom, left, right} =
+    isPrepared(grey) ? findInInk(ofEach(grey, value => value / 255)) : find(bitmap, grey);
+  const margin = Math.floor(PAPER_AROUND * (bottom - top)) + 1;
+  const row = cut(ink, top - margin, bottom + margin, left - margin, right + margin);
+  return {...imageOf(stripOf(row)), mayHaveLost};
+});
+
+function named(prepare) {
+  return async picture => {
+    try {
+      const bitmap = await open(picture);
+      return prepare(bitmap, decode(bitmap));
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      throw new Refused(`the picture can't be read: ${error.message}`);
+    }
+  };
 }
 
-function mayBeTwo(image, probability) {
-  const isInk = i => image[i] > 127, rows = new Set();
-  let runs = 0;
-  for (let i = 0; i < image.length; i++) {
-    if (!isInk(i)) continue;
-    rows.add(Math.floor(i / SIDE));
-    if (i % SIDE === 0 || !isInk(i - 1)) runs++;
-  }
-  const surety = -Math.log(Math.max(1 - probability, 1e-6));
-  return runs > HIGH * rows.size + surety - RUNS;
-}
+// Clamped arrays round halves to even numbers, as numpy does
+const imageOf = ({height, width, values}) =>
+  ({height, width, pixels: new Uint8Array(Uint8ClampedArray.from(values).buffer)});
 
 // From a file or a canvas to grey levels, shrunk
 
-async function decode(picture) {
+async function open(picture) {
   if (picture.size > MAX_BYTES) throw new Refused(`it has more than ${MAX_BYTES} bytes; make it smaller`);
   // without the conversion of colours, which Pillow doesn't do either
   const options = {imageOrientation: "from-image", colorSpaceConversion: "none"};
@@ -45,70 +58,90 @@ async function decode(picture) {
   if (width * height > MAX_PIXELS) {
     throw new Refused(`it has ${width} x ${height} pixels, more than ${MAX_PIXELS}; make it smaller`);
   }
-  const white = shrink(bitmap, "white");
+  return bitmap;
+}
+
+function decode(bitmap, part = [0, 1, 0, 1], longest = WORKING) {
+  const white = shrink(bitmap, part, longest, "white");
   if (lowestOf(white) < LIGHT) return white;
-  const black = shrink(bitmap, "black");
+  const black = shrink(bitmap, part, longest, "black");
   return sum(black) < black.values.length * 255 / 2 ? black : white;  // where most is transparent
 }
 
 // The whole picture may need a larger canvas than a phone gives, so it is drawn in strips of whole blocks
-function shrink(bitmap, paper) {
-  const {width, height} = bitmap, k = factor(Math.max(width, height));
-  const down = Math.min(k, height), right = Math.min(k, width);
-  const shrunk = array(Math.ceil(height / down), Math.ceil(width / right));
+function shrink(bitmap, [top, bottom, left, right], longest, paper) {
+  const [above, height] = span(top, bottom, bitmap.height), [before, width] = span(left, right, bitmap.width);
+  const k = factor(Math.max(width, height), longest), down = Math.min(k, height), aside = Math.min(k, width);
+  const shrunk = array(Math.ceil(height / down), Math.ceil(width / aside));
   const most = Math.max(Math.floor(STRIP / (width * down)), 1);
   const strip = new OffscreenCanvas(width, most * down).getContext("2d", {willReadFrequently: true});
   strip.fillStyle = paper;  // where the picture is transparent
   for (let row = 0; row < shrunk.height; row += most) {
     const rows = Math.min(most * down, height - row * down);
     strip.fillRect(0, 0, width, rows);
-    strip.drawImage(bitmap, 0, -row * down);
-    const means = meansOfBlocks(strip.getImageData(0, 0, width, rows), down, right);
+    strip.drawImage(bitmap, -before, -above - row * down);
+    const means = meansOfBlocks(strip.getImageData(0, 0, width, rows), down, aside);
     shrunk.values.set(means, row * shrunk.width);
   }
   return shrunk;
 }
 
+// Of shares of a size: where they start, and how many pixels they are
+function span(start, end, size) {
+  const first = Math.floor(start * size);
+  return [first, Math.max(Math.floor(end * size) - first, 1)];
+}
+
 // How many times smaller: a power of two, or three of them
-function factor(longer) {
-  const times = Math.ceil(longer / WORKING), step = 2 ** Math.max(Math.floor(Math.log2(times)) - 1, 0);
+function factor(longer, longest) {
+  const times = Math.ceil(longer / longest), step = 2 ** Math.max(Math.floor(Math.log2(times)) - 1, 0);
   return Math.ceil(times / step) * step;
 }
 
 // Of the grey levels, with the weights of ITU-R 601, as Pillow rounds them, some halves down; the last
 // blocks may have fewer pixels
-function meansOfBlocks({data, width, height}, down, right) {
-  const columns = Math.ceil(width / right), sums = new Float64Array(Math.ceil(height / down) * columns);
+function meansOfBlocks({data, width, height}, down, aside) {
+  const columns = Math.ceil(width / aside), sums = new Float64Array(Math.ceil(height / down) * columns);
   for (let row = 0, i = 0; row < height; row++) {
     for (let block = Math.floor(row / down) * columns, column = 0; column < width; block++) {
-      for (const end = Math.min(column + right, width); column < end; column++, i += 4) {
+      for (const end = Math.min(column + aside, width); column < end; column++, i += 4) {
         sums[block] += (data[i] * 19595 + data[i + 1] * 38470 + data[i + 2] * 7471 + 0x8000) >> 16;
       }
     }
   }
   return sums.map((total, i) => {
-    const below = height - Math.floor(i / columns) * down, beside = width - i % columns * right;
-    const area = Math.min(down, below) * Math.min(right, beside);
+    const below = height - Math.floor(i / columns) * down, beside = width - i % columns * aside;
+    const area = Math.min(down, below) * Math.min(aside, beside);
     return Math.floor((total + (area >> 1)) * Math.floor(2 ** 24 / area) / 2 ** 24);
   });
 }
 
-// From grey levels to MNIST, rounded to float32 and summed in float64 where imaging.py is
-
-function prepare(grey) {
-  if (isPrepared(grey)) return [Uint8Array.from(grey.values)];
-  const {ink, hasRules} = findInk(
-    isDarkOnLight(grey) ? grey : ofEach(grey, value => 255 - value), highestOf(grey));
-  const chosen = choose(ofEach(ink, value => value > STRONG), hasRules), digits = [];
-  const owners = withRim(ownersOf(group(chosen, ink), ink));
-  for (let number = 1; number <= highestOf(owners); number++) {
-    digits.push(crop(ofEach(ink, (value, i) => owners.values[i] === number ? value : 0)));
-  }
-  return digits.map(digit => centre(fit(thicken(digit), BOX)));
-}
-
 const isPrepared = grey =>
   grey.height === SIDE && grey.width === SIDE && highestOf(grey) > 127 && median(grey) === 0;
+
+// From grey levels to ink, rounded to float32 and summed in float64 where paper.py is
+
+function findInk(grey, closing, ofOne) {
+  const rim = rimOf(grey), inside = grid => cut(grid, rim, grid.height - rim, rim, grid.width - rim);
+  if (Math.min(grey.height, grey.width) <= 2 * rim) throw noInk();
+  const before = findDepth(grey, isDarkOnLight(inside(grey)), closing), depth = withoutRules(before, ofOne);
+  const whole = strength(inside(depth)), least = depth === before ? 0 : LEFT * strength(before);
+  if (whole < Math.max(FAINTEST, least)) throw noInk();
+  return ofEach(depth, value => Math.min(value / Math.fround(whole), 1));
+}
+
+function withoutRules(depth, ofOne) {
+  const turned = transpose(depth), erased = eraseRules(turned);
+  if (erased === turned) return ofOne ? eraseRules(depth) : depth;
+  const rest = eraseRules(transpose(erased)), whole = strength(rest);
+  if (ofOne || whole <= LEFT * strength(depth)) return rest;
+  const {height, width, values} = rest, isStrong = value => value > Math.fround(STRONG * whole);
+  const first = Math.floor(values.findIndex(isStrong) / width);
+  return Math.floor(values.findLastIndex(isStrong) / width) - first >= HIGH * height ? depth : rest;
+}
+
+const noInk = () => new Refused("no ink stands out from its background");
+const rimOf = ({height, width}) => Math.max(Math.floor(RIM * Math.min(height, width)), 1);
 
 function isDarkOnLight(grey) {
   const radius = Math.floor(longer(grey) * AROUND), isLight = isEdgeLight(grey, Math.max(radius, 1));
@@ -136,45 +169,32 @@ const border = ({height, width, values}, by) => values.filter((_, i) => {
   return Math.min(row, column, height - 1 - row, width - 1 - column) < by;
 });
 
-// The sums of all above and to the left give that of any square, in float64
+// Of the square around each pixel, in float64
 function meanAround(grey, radius) {
-  const size = 2 * radius + 1, sums = sumsBefore(padEdge(grey, radius));
-  const width = grey.width + size, means = new Float64Array(grey.values.length);
-  for (let row = 0, i = 0; row < grey.height; row++) {
-    for (let above = row * width; i < (row + 1) * grey.width; i++, above++) {
-      const below = above + size * width;
-      means[i] = (sums[below + size] - sums[below] - sums[above + size] + sums[above]) / size ** 2;
-    }
-  }
-  return means;
+  const size = 2 * radius + 1;
+  let sums = pad(grey, radius, null);
+  for (let axis = 0; axis < 2; axis++) sums = transpose(sumsOfColumns(sums, size));
+  return sums.values.map(total => total / size ** 2);
 }
 
-function sumsBefore({height, width, values}) {
-  const sums = new Float64Array((height + 1) * (width + 1));
-  for (let row = 0, i = width + 1; row < height; row++) {
-    let line = 0;
-    sums[i++] = 0;
-    for (let column = 0; column < width; column++, i++) {
-      line += values[row * width + column];
-      sums[i] = sums[i - width - 1] + line;
-    }
+// Of each `size` pixels above each other
+function sumsOfColumns({height, width, values}, size) {
+  const rows = height - size + 1, sums = new Float64Array(rows * width);
+  for (let i = 0; i < size * width; i++) sums[i % width] += values[i];
+  for (let i = width, next = size * width; i < sums.length; i++, next++) {
+    sums[i] = sums[i - width] - values[i - width] + values[next];
   }
-  return sums;
+  return {height: rows, width, values: sums};
 }
 
-function findInk(grey, brightest) {
-  const paper = close(grey, Math.floor(longer(grey) * PAPER / 2));
+function findDepth(grey, isDark, closing) {
+  const brightest = highestOf(grey);
+  if (!isDark) grey = ofEach(grey, value => 255 - value);
+  const paper = closing(grey, Math.floor(longer(grey) * PAPER / 2));
   const dark = Math.max(DARKEST * Math.max(highestOf(paper), brightest), 1);
-  const raw = ofEach(grey, (value, i) => (paper.values[i] - value) / Math.max(paper.values[i], dark));
-  const noise = median(raw);
-  const whole = ofEach(raw, value => Math.max(value - noise, 0));
-  const once = eraseRules(whole), turned = transpose(once), twice = eraseRules(turned);
-  const depth = transpose(twice), hasRules = once !== whole || twice !== turned;
-  const most = strength(depth);
-  if (most < Math.max(FAINTEST, LEFT * strength(whole))) {
-    throw new Refused("no ink stands out from its background");
-  }
-  return {ink: ofEach(depth, value => Math.min(value / Math.fround(most), 1)), hasRules};
+  const depth = ofEach(grey, (value, i) => (paper.values[i] - value) / Math.max(paper.values[i], dark));
+  const noise = median(depth);
+  return ofEach(depth, value => Math.max(value - noise, 0));
 }
 
 function strength(depth) {
@@ -187,11 +207,20 @@ function strength(depth) {
   return weighted / Math.max(weights, 1e-9);
 }
 
+function crop(ink) {
+  const strong = [];
+  ink.values.forEach((value, i) => { if (value > Math.fround(STRONG)) strong.push(i); });
+  const {top, bottom, left, right} = boxOf(strong, ink.width);
+  return cut(ink, top, bottom + 1, left, right + 1);
+}
+
+// Lines from the left edge to the right one are taken away, in float64 where ruling.py has it
+
 function eraseRules(depth) {
   const {height, width} = depth, thickest = Math.floor(width * THICKEST) + EDGE;
   if (width < BLOCKS || height < 2 * thickest) return depth;
   const blocks = meansOfColumns(depth);
-  if (visibleBorders(blocks) < 2) return depth;
+  if (!mayHaveRules(blocks)) return depth;
   const opened = openColumns(blocks, thickest).values;
   const ridge = {...blocks, values: blocks.values.map((value, i) => value - opened[i])};
   const least = Math.max(VISIBLE, 2 * sum(ridge) / ridge.values.length);
@@ -199,307 +228,272 @@ function eraseRules(depth) {
   const lines = findRules(ridge, width);
   if (!lines.length) return depth;
   const size = thickness(ridge, lines, thickest) + EDGE, band = array(height + 2 * size, width);
-  for (const {start, fall} of lines) {
-    for (let column = 0; column < width; column++) {
-      const row = start + drop(fall, column, width) + size;
-      if (row >= 0 && row < band.height) band.values[row * width + column] = 1;
-    }
+  for (const line of lines) {
+    rowsOf(line, width).forEach((row, column) => { band.values[(row + size) * width + column] = 1; });
   }
-  const reach = (size >> 1) + 2, around = overColumns(Math.max, band, 2 * reach + 1).values;
+  const reach = (size >> 1) + 2, near = overColumns(band, 2 * reach + 1, 1).values;
   const rest = openColumns(depth, size).values;
-  return ofEach(depth, (value, i) => around[i + (size - reach) * width] ? rest[i] : value);
+  return ofEach(depth, (value, i) => near[i + (size - reach) * width] ? rest[i] : value);
 }
 
-// At how many of the left, right, upper and lower edges something may be a line
-function visibleBorders({height, values}) {
-  const visible = [false, false, false, false];
-  values.forEach((value, i) => {
-    if (value < VISIBLE) return;
-    const block = i % BLOCKS, row = (i - block) / BLOCKS;
-    [block < ENDS, block >= BLOCKS - ENDS, row === 0, row === height - 1].forEach((at, edge) => {
-      visible[edge] ||= at;
-    });
-  });
-  return visible.filter(Boolean).length;
+function meansOfColumns(depth) {
+  const edge = block => Math.floor(block * depth.width / BLOCKS), size = block => edge(block + 1) - edge(block);
+  const sums = scaleRows(depth, BLOCKS, block => [edge(block), new Array(size(block)).fill(1)], Float64Array);
+  return {...sums, values: sums.values.map((total, i) => total / size(i % BLOCKS))};
 }
 
-// Of blocks of columns, in float64
-function meansOfColumns({height, width, values}) {
-  const blocks = {height, width: BLOCKS, values: new Float64Array(height * BLOCKS)};
-  for (let i = 0; i < blocks.values.length; i++) {
-    const row = Math.floor(i / BLOCKS) * width, block = i % BLOCKS;
-    const start = Math.floor(block * width / BLOCKS), end = Math.floor((block + 1) * width / BLOCKS);
-    for (let column = start; column < end; column++) blocks.values[i] += values[row + column];
-    blocks.values[i] /= end - start;
-  }
-  return blocks;
+// Whether two edges have something that may be a line
+function mayHaveRules(blocks) {
+  const {height} = blocks, sides = [[0, height, 0, ENDS], [0, height, BLOCKS - ENDS, BLOCKS]];
+  const borders = [...sides, [0, 1, 0, BLOCKS], [height - 1, height, 0, BLOCKS]];
+  return borders.filter(border => highestOf(cut(blocks, ...border)) >= VISIBLE).length >= 2;
 }
 
 function findRules(ridge, width) {
-  const {height, values} = ridge, most = Math.floor(width * STEEPEST), size = height + 2 * most + 2;
-  const falls = [], peaks = [];
+  const {height, values} = ridge, most = Math.floor(width * STEEPEST_LINE), size = height + 2 * most + 2;
+  const falls = [], peaks = [], lines = [];
   for (let fall = -most; fall <= most; fall += TURN) falls.push(fall);
   values.forEach((value, i) => {
     if (value > (values[i - BLOCKS] ?? 0) && value >= (values[i + BLOCKS] ?? 0)) peaks.push(i);
   });
   const votes = falls.map(fall => {
-    const counts = new Int32Array(size);
-    for (const i of peaks) counts[Math.floor(i / BLOCKS) - drop(fall, i % BLOCKS, BLOCKS) + most + 1]++;
+    const counts = new Int32Array(size), drops = rowsOf({start: 0, fall}, BLOCKS);
+    for (const i of peaks) counts[Math.floor(i / BLOCKS) - drops[i % BLOCKS] + most + 1]++;
     return counts.map((count, i) => (counts[i - 1] ?? 0) + count + (counts[i + 1] ?? 0));
   });
-  const near = overColumns(Math.max, padRows(ridge, 2), 5), lines = [];
+  const near = overColumns(padRows(ridge, 2), 5, 1).values;
   for (let start = -most; start < height + most; start++) {
     const place = start + most + 1;
     const best = falls.reduce((one, _, i) => votes[i][place] > votes[one][place] ? i : one, 0);
-    if (isRule(near, start, falls[best])) lines.push({start, fall: falls[best]});
+    const line = {start, fall: falls[best]};
+    if (isRule(rowsOf(line, BLOCKS).map((row, block) => near[row * BLOCKS + block]))) lines.push(line);
   }
   return lines;
 }
 
-function isRule(near, start, fall) {
-  let seen = 0, inside = 0;
-  const ends = [0, 0];
-  for (let block = 0; block < BLOCKS; block++) {
-    const row = start + drop(fall, block, BLOCKS), isInside = row >= 0 && row < near.height;
-    const isSeen = isInside && near.values[row * BLOCKS + block] > 0;
-    seen += isSeen;
-    inside += isInside;
-    if (block < ENDS) ends[0] += isSeen || !isInside;
-    if (block >= BLOCKS - ENDS) ends[1] += isSeen || !isInside;
+// By what is near it in each block: 0 is nothing, and undefined is outside
+function isRule(near) {
+  const inside = near.filter(value => value !== undefined);
+  const isSeen = end => end.filter(value => value !== 0).length >= ENDS / 2;
+  return inside.filter(Boolean).length >= Math.max(COVERED * inside.length, 1)
+    && isSeen(near.slice(0, ENDS)) && isSeen(near.slice(-ENDS));
+}
+
+// In which row a line is in the middle of each of so many parts of the width
+const rowsOf = ({start, fall}, parts) => Array.from(
+  {length: parts}, (_, part) => start + Math.floor(((2 * part + 1) * fall + parts) / (2 * parts)));
+
+function thickness(ridge, lines, most) {
+  const reach = most >> 1, thin = padRows(ofEach(ridge, value => value > 0), 2 * reach);
+  const counts = sumsOfColumns(thin, 2 * reach + 1).values;
+  const seen = lines.flatMap(line => rowsOf(line, BLOCKS).map(
+    (row, block) => counts[(row + reach) * BLOCKS + block])).filter(Boolean);
+  return Math.floor(seen.reduce((one, other) => one + other) / seen.length);
+}
+
+// Where the digits stand
+
+function find(bitmap, grey, ofOne = false) {
+  const [place, closing] = findIn(grey, ofOne), [top, bottom] = place.part, height = place.bottom - place.top;
+  if (height >= SMALL) return place;
+  const longest = Math.floor(2 * SMALL * (2 + (place.right - place.left) / height));
+  const larger = decode(bitmap, place.part, Math.max(longest, WORKING));
+  if (larger.height <= ENLARGED * (bottom - top) * grey.height) return place;
+  return findInInk(findInk(larger, closing, ofOne), ofOne);
+}
+
+function findIn(grey, ofOne) {
+  try {
+    const place = findInInk(findInk(grey, close, ofOne), ofOne), [top, bottom] = place.part;
+    if (ofOne || top > 0 || bottom < 1) return [place, close];
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;  // all its ink may lie along the edge
   }
-  return seen >= Math.max(COVERED * inside, 1) && Math.min(...ends) >= ENDS / 2;
+  return [findInInk(findInk(grey, closeWithin, ofOne), ofOne), closeWithin];
 }
 
-// How many rows a line has fallen in the middle of one of so many parts of the width
-const drop = (fall, part, parts) => Math.floor(((2 * part + 1) * fall + parts) / (2 * parts));
-
-function thickness({height, values}, lines, most) {
-  let total = 0, places = 0;
-  for (const {start, fall} of lines) {
-    for (let block = 0; block < BLOCKS; block++) {
-      const row = start + drop(fall, block, BLOCKS), reach = most >> 1;
-      let count = 0;
-      for (let i = Math.max(row - reach, 0); i < Math.min(row + reach + 1, height); i++) {
-        count += values[i * BLOCKS + block] > 0;
-      }
-      total += count;
-      places += count > 0;
-    }
+function findInInk(ink, ofOne = false, part = null) {
+  const {large, mayHaveLost} = choose(piecesOf(ink), ink, ofOne), tall = largest(large, "height", TALL);
+  if (!part) {
+    part = around(tall, AROUND_ROW * most(tall, "height"), ink);
+    const angle = ofOne ? 0 : slope(tall, ink.width);
+    if (angle) return findInInk(turn(ink, angle), false, part);
   }
-  return Math.floor(total / places);
-}
-
-function openColumns(depth, size) {
-  const lowest = overColumns(Math.min, padRows(depth, size - 1), size);
-  return overColumns(Math.max, lowest, size);
-}
-
-// Of each `size` pixels above each other that lie in the array
-function overColumns(choose, {height, width, values}, size) {
-  values = values.slice();
-  for (let reach = 1, step; reach < size; reach += step) {
-    step = Math.min(reach, size - reach);
-    const ahead = step * width;
-    for (let i = 0; i < values.length - ahead; i++) values[i] = choose(values[i], values[i + ahead]);
-  }
-  const rows = height - size + 1;
-  return {height: rows, width, values: values.subarray(0, rows * width)};
-}
-
-function padRows({height, width, values}, by) {
-  const wide = new values.constructor((height + 2 * by) * width);
-  wide.set(values, by * width);
-  return {height: height + 2 * by, width, values: wide};
-}
-
-function close(grey, radius) {
-  const negative = grid => ofEach(grid, value => -value);
-  return negative(highest(negative(highest(padEdge(grey, 2 * radius), radius)), radius));
-}
-
-// Of each square that lies in the grid: along the rows, then, transposed, along the columns
-function highest(grid, radius) {
-  for (let axis = 0; axis < 2; axis++) {
-    const {height, width, values} = grid, rows = array(height, width - 2 * radius);
-    for (let row = 0; row < height; row++) {
-      const line = values.slice(row * width, (row + 1) * width);
-      lookAhead(line, 2 * radius + 1);
-      rows.values.set(line.subarray(0, rows.width), row * rows.width);
-    }
-    grid = transpose(rows);
-  }
-  return grid;
-}
-
-// Each pixel learns the highest of `size` pixels from itself on, and meanwhile of `reach`
-function lookAhead(line, size) {
-  for (let reach = 1, step; reach < size; reach += step) {
-    step = Math.min(reach, size - reach);
-    for (let i = 0; i < line.length - step; i++) {
-      if (line[i + step] > line[i]) line[i] = line[i + step];
-    }
-  }
-}
-
-function choose(mask, hasRules) {
-  let pieces = piecesOf(mask);
-  const inside = pieces.filter(piece => !touchesEdge(piece, mask));
-  if (hasRules || largestOf(inside) >= SPECK * largestOf(pieces)) pieces = inside;
-  const most = largestOf(pieces), large = pieces.filter(({area}) => area >= SPECK * most);
-  const highest = Math.max(0, ...large.map(heightOf));
-  const isTall = piece => heightOf(piece) >= FRAGMENT * highest, tall = pieces.filter(isTall);
-  const chosen = pieces.filter(piece => piece.area >= CRUMB * most || isTall(piece));
-  const extent = tall.reduce((size, {left, right}) => Math.max(size, right - left + 1), highest);
-  const tooSmall = extent < Math.max(SMALLEST * longer(mask), tall.length > 1 ? LEAST : 2);
-  if (tooSmall || Math.max(areaOf(tall), 2 * most) < areaOf(pieces) / 2 || chosen.length > MOST) {
-    throw new Refused("no digit stands out from the specks on its background; write it larger and darker");
-  }
-  return chosen;
-}
-
-const heightOf = ({top, bottom}) => bottom - top + 1;
-const areaOf = pieces => pieces.reduce((total, {area}) => total + area, 0);
-const largestOf = pieces => pieces.reduce((most, {area}) => Math.max(most, area), 0);
-const touchesEdge = ({top, bottom, left, right}, {height, width}) =>
-  top === 0 || bottom === height - 1 || left === 0 || right === width - 1;
-
-// The digits from left to right, each a list of pieces
-function group(chosen, shape) {
-  const bodies = bodiesOf(chosen, shape).map(pieces => ({pieces, ...around(pieces)}));
-  const highest = Math.max(...bodies.map(heightOf)), isLow = body => heightOf(body) < FRAGMENT * highest;
-  const digits = bodies.filter(body => !isLow(body)), tall = digits.flatMap(({pieces}) => pieces);
-  const inOrder = chosen.filter(piece => tall.includes(piece));
-  const isDust = ({pieces}) => areaOf(pieces) < SPECK * largestOf(chosen);
-  for (const piece of bodies.filter(body => isLow(body) && !isDust(body)).flatMap(({pieces}) => pieces)) {
-    const nearest = nearestOf(inOrder, piece);
-    digits.find(({pieces}) => pieces.includes(nearest)).pieces.push(piece);
-  }
-  digits.sort((one, other) => one.left + one.right - other.left - other.right);
-  if (digits.some((digit, i) => i && sharedRows(digit, digits[i - 1]) < LEVEL)) {
+  const top = least(tall, "top"), bottom = most(tall, "bottom") + 1;
+  const main = largest(largest(tall, "area", MAIN), "height", DIGIT), gap = GAP * most(main, "height");
+  if (most(main, "top") - least(main, "bottom") > gap) {
     throw new Refused("its digits don't stand in one row; show one row at a time");
   }
-  return digits.map(({pieces}) => pieces);
-}
-
-function bodiesOf(chosen, shape) {
-  const bodies = [], remaining = new Set(chosen), highest = Math.max(...chosen.map(heightOf));
-  const grown = grownLabels(chosen, shape);
-  const belong = (one, other) => grown(one) === grown(other) || areOne(one, other, highest);
-  for (const first of chosen) {
-    if (!remaining.delete(first)) continue;
-    const body = [first];
-    for (const piece of body) {  // which grows meanwhile
-      for (const other of remaining) if (belong(piece, other)) body.push(other), remaining.delete(other);
-    }
-    bodies.push(body);
+  const chosen = large.filter(piece => piece.bottom >= top && piece.top < bottom);
+  const left = least(chosen, "left"), right = most(chosen, "right") + 1, apart = countApart(main, gap);
+  const times = (right - left) / (bottom - top);
+  if (times > LONGEST) {
+    throw new Refused(`its row is ${Math.round(times)} times as long as high, more than ${LONGEST}; show a part at a time`);
   }
-  return bodies;
+  return {ink, chosen, top, bottom, left, right, part, apart, mayHaveLost};
 }
 
-// Which piece each becomes a part of, if all are grown by half of the gap that a broken stroke has
-function grownLabels(chosen, shape) {
-  const radius = Math.floor(Math.max(...chosen.map(heightOf)) * BREAK / 2 + 0.5);
-  const mask = highest(pad(ownersOf([chosen], shape), 2 * radius), radius), pieces = piecesOf(mask);
-  const labels = ownersOf(pieces.map(piece => [piece]), mask);
-  return ({top, starts}) => labels.values[(top + radius) * mask.width + starts[top] + radius];
-}
-
-function areOne(one, other, highest) {
-  const gap = Math.max(one.top, other.top) - Math.min(one.bottom, other.bottom);
-  const columns = shared(one.left, one.right, other.left, other.right);
-  if (sharedRows(one, other) < (columns > 0 ? OVERLAP : LEVEL)) {
-    return columns > -ASIDE && gap < GAP * Math.max(heightOf(around([one, other])), highest);
+// Which pieces may be digits or marks, and whether one that may be was left out
+function choose(pieces, ink, ofOne) {
+  const isBorder = ({inner, area}) => inner < BORDER * area;
+  const total = some => some.reduce((areas, {area}) => areas + area, 0);
+  let others = pieces.filter(piece => !isBorder(piece) && !isLine(piece, ink.width));
+  let inside = others.filter(({isStrong}) => isStrong);
+  if (!inside.length) inside = others = pieces.filter(({isStrong}) => isStrong);  // all is cut to the ink
+  if (!inside.length) throw noInk();
+  inside = largest(inside, "area", SPECK);
+  const tall = largest(inside, "height", TALL), highest = most(tall, "height");
+  const extent = Math.max(highest, most(tall, "width"));
+  if (extent < Math.max(SMALLEST * longer(ink), 2) || total(tall) < SPECKS * total(others)) {
+    throw new Refused("no digit stands out from the specks on its background; write it larger and darker");
   }
-  return Math.max(rowsBefore(one, other), rowsBefore(other, one)) <= BESIDE * (1 - gap);
+  if (ofOne) return {large: withoutNeighbours(inside, ink), mayHaveLost: false};
+  const isDigit = ({height}) => height >= AS_TALL * highest && height * AS_TALL <= highest;
+  const atEdge = pieces.filter(piece => isBorder(piece) && piece.isStrong && !inside.includes(piece));
+  const mayHaveLost = atEdge.some(piece =>
+    !isDigit(piece) && piece.height >= LOST * highest && piece.height <= highest);
+  return {large: [...inside, ...atEdge.filter(isDigit)], mayHaveLost};
 }
 
-const rowsBefore = (one, other) => one.ends.reduce((rows, end, row) => rows + (end < other.starts[row]), 0);
-
-const sharedRows = (one, other) => shared(one.top, one.bottom, other.top, other.bottom);
-
-// Which part of the shorter of two intervals lies in the other; less than 0: they are apart
-const shared = (start, end, otherStart, otherEnd) => {
-  const shorter = Math.min(end - start, otherEnd - otherStart) + 1;
-  return (Math.min(end, otherEnd) - Math.max(start, otherStart) + 1) / shorter;
-};
-
-const around = pieces => ({
-  top: Math.min(...pieces.map(({top}) => top)), bottom: Math.max(...pieces.map(({bottom}) => bottom)),
-  left: Math.min(...pieces.map(({left}) => left)), right: Math.max(...pieces.map(({right}) => right)),
-});
-
-function nearestOf(tall, {top, bottom, left, right}) {
-  const distances = tall.map(piece => {
-    const row = Math.min(Math.max((top + bottom) >> 1, piece.top), piece.bottom);
-    const down = Math.max(piece.top - bottom, top - piece.bottom, 0);
-    const aside = Math.max(piece.starts[row] - right, left - piece.ends[row], 0);
-    return down * down + aside * aside;
-  });
-  return tall[distances.indexOf(Math.min(...distances))];
+// Without what touches the picture's edge beside a digit that doesn't, and isn't much lower
+function withoutNeighbours(inside, {height, width}) {
+  const free = inside.filter(({top, bottom, left, right}) =>
+    top > 0 && bottom < height - 1 && left > 0 && right < width - 1);
+  if (most(free, "height") < DIGIT * most(inside, "height")) return inside;
+  const start = least(free, "left"), end = most(free, "right");
+  return inside.filter(piece => free.includes(piece) || piece.left >= start && piece.right <= end);
 }
 
-// Which digit lies where, 1 is the first
-function ownersOf(digits, {height, width}) {
-  const owners = array(height, width);
-  digits.forEach((digit, i) => digit.forEach(({pixels}) => pixels.forEach(pixel => {
-    owners.values[pixel] = i + 1;
-  })));
-  return owners;
+function isLine({pixels, area, left, height, width}, whole) {
+  if (height >= FLAT * width || width <= LONG * whole) return false;
+  const across = new Int32Array(width);
+  for (const pixel of pixels) across[pixel % whole - left]++;
+  return area / width > EVEN_LINE * Math.max(...across);
 }
 
-function withRim(owners) {
-  const near = highest(pad(owners, RIM), RIM);
-  return ofEach(owners, (owner, i) => owner || near.values[i]);
+function countApart(main, gap) {
+  let apart = 0, end = -Infinity;
+  for (const {left, right} of main.toSorted((one, other) => one.left - other.left)) {
+    apart += left - end > gap;
+    end = Math.max(end, right);
+  }
+  return apart;
 }
+
+// By how many degrees a long row falls, 0 if it is level, or too short to tell
+function slope(tall, width) {
+  const pixels = tall.flatMap(piece => piece.pixels);
+  const rows = pixels.map(pixel => Math.floor(pixel / width)), columns = pixels.map(pixel => pixel % width);
+  const across = covariance(columns, columns), down = covariance(rows, rows);
+  const both = 2 * covariance(columns, rows), angle = Math.atan2(both, across - down) * 180 / Math.PI / 2;
+  const long = (tall.length > 1 ? LONG_ROW : ONE_PIECE) * (across + down);
+  const isKnown = Math.hypot(both, across - down) >= long;
+  return isKnown && Math.abs(angle) >= LEVEL && Math.abs(angle) <= STEEPEST ? angle : 0;
+}
+
+function covariance(some, others) {
+  const mean = values => values.reduce((total, value) => total + value, 0) / values.length;
+  const one = mean(some), other = mean(others);
+  return mean(some.map((value, i) => (value - one) * (others[i] - other)));
+}
+
+// As Pillow's `rotate` does, by degrees, with bilinear interpolation; all of it has room
+function turn({height, width, values}, degrees) {
+  const angle = degrees * Math.PI / 180, sin = Math.sin(angle), cos = Math.cos(angle);
+  const room = (size, extent) => Math.ceil((size + extent) / 2) - Math.floor((size - extent) / 2);
+  const turned = array(room(height, Math.abs(sin) * width + cos * height),
+    room(width, cos * width + Math.abs(sin) * height));
+  for (let i = 0; i < turned.values.length; i++) {
+    const right = i % turned.width + 0.5 - turned.width / 2;
+    const down = Math.floor(i / turned.width) + 0.5 - turned.height / 2;
+    const x = cos * right - sin * down + width / 2, y = sin * right + cos * down + height / 2;
+    if (x < 0 || x >= width || y < 0 || y >= height) continue;
+    const row = Math.floor(y - 0.5), column = Math.floor(x - 0.5);
+    const [above, below] = [row, row + 1].map(at => {
+      const start = clamp(at, height) * width, value = values[start + clamp(column, width)];
+      return value + Math.fround(values[start + clamp(column + 1, width)] - value) * (x - 0.5 - column);
+    });
+    turned.values[i] = above + (below - above) * (y - 0.5 - row);
+  }
+  return turned;
+}
+
+// The part of a picture that holds pieces, with paper around, as shares
+const around = (pieces, paper, {height, width}) => [
+  Math.max((least(pieces, "top") - paper) / height, 0),
+  Math.min((most(pieces, "bottom") + 1 + paper) / height, 1),
+  Math.max((least(pieces, "left") - paper) / width, 0),
+  Math.min((most(pieces, "right") + 1 + paper) / width, 1),
+];
 
 // Corners connect too
-function piecesOf(mask) {
-  const width = mask.width + 2, pieces = [];
-  const left = Uint8Array.from(pad(mask, 1).values);  // the pixels that no piece has yet
-  const steps = [-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1];
-  const place = pixel => (Math.floor(pixel / width) - 1) * mask.width + pixel % width - 1;
-  for (let start = 0; start < left.length; start++) {
-    if (!left[start]) continue;
-    left[start] = 0;
-    const piece = [start];
-    for (const pixel of piece) {  // which grows meanwhile
-      for (const step of steps) {
-        if (!left[pixel + step]) continue;
-        left[pixel + step] = 0;
-        piece.push(pixel + step);
+function piecesOf(ink) {
+  const {height, width} = ink, pieces = [];
+  const free = Uint8Array.from(ink.values, value => value > Math.fround(WEAK));  // pixels that no piece has yet
+  for (let start = free.indexOf(1); start >= 0; start = free.indexOf(1, start)) {
+    const pixels = [start];
+    free[start] = 0;
+    for (const pixel of pixels) {  // which grows meanwhile
+      const row = Math.floor(pixel / width), column = pixel % width;
+      for (let y = Math.max(row - 1, 0); y <= Math.min(row + 1, height - 1); y++) {
+        for (let x = Math.max(column - 1, 0); x <= Math.min(column + 1, width - 1); x++) {
+          if (free[y * width + x]) pixels.push(y * width + x);
+          free[y * width + x] = 0;
+        }
       }
     }
-    pieces.push(measured(piece.map(place), mask.width));
+    pieces.push(measured(pixels, ink));
   }
   return pieces;
 }
 
-// The places of a piece's pixels in `values`, their box, and the first and last column of each row
-function measured(pixels, width) {
-  const starts = [], ends = [];
+// `inner` is how many of its pixels lie inside the rim, a strong one makes it more than dust
+function measured(pixels, ink) {
+  const rim = rimOf(ink), isInner = (place, size) => place >= rim && place < size - rim;
+  const inner = pixels.filter(pixel =>
+    isInner(Math.floor(pixel / ink.width), ink.height) && isInner(pixel % ink.width, ink.width)).length;
+  const isStrong = pixels.some(pixel => ink.values[pixel] > Math.fround(STRONG));
+  return {pixels, area: pixels.length, inner, isStrong, ...boxOf(pixels, ink.width)};
+}
+
+function boxOf(pixels, width) {
+  let top = Infinity, bottom = 0, left = Infinity, right = 0;
   for (const pixel of pixels) {
     const row = Math.floor(pixel / width), column = pixel % width;
-    starts[row] = Math.min(starts[row] ?? column, column);
-    ends[row] = Math.max(ends[row] ?? column, column);
+    top = Math.min(top, row);
+    bottom = Math.max(bottom, row);
+    left = Math.min(left, column);
+    right = Math.max(right, column);
   }
-  const top = Math.floor(pixels[0] / width), bottom = ends.length - 1;
-  const left = starts.reduce((one, other) => Math.min(one, other));
-  const right = ends.reduce((one, other) => Math.max(one, other));
-  return {pixels, area: pixels.length, top, bottom, left, right, starts, ends};
+  return {top, bottom, left, right, height: bottom - top + 1, width: right - left + 1};
 }
 
-function crop(ink) {
-  const strong = [];
-  ink.values.forEach((value, i) => { if (value > STRONG) strong.push(i); });
-  const {top, bottom, left, right} = measured(strong, ink.width);
-  return cut(ink, top, left, bottom - top + 1, right - left + 1);
-}
+const most = (pieces, side) => pieces.reduce((most, piece) => Math.max(most, piece[side]), -Infinity);
+const least = (pieces, side) => pieces.reduce((least, piece) => Math.min(least, piece[side]), Infinity);
 
-function thicken(ink) {
+// Those that have at least a share of what the largest has
+const largest = (pieces, side, share) => {
+  const least = share * most(pieces, side);
+  return pieces.filter(piece => piece[side] >= least);
+};
+
+// From ink to the image of a digit or the strip of a row
+
+function digitOf(ink) {
   if (longer(ink) > LARGE) ink = fit(ink, LARGE);
-  const outline = differences(ink) + differences(transpose(ink));
-  const missing = STROKE / LARGE * longer(ink) - 2 * sum(ink) / outline;
-  const radius = Math.max(Math.floor(missing / 2 + 0.5), 0);
+  return centre(fit(thicken(ink, STROKE / LARGE * longer(ink)), BOX));
+}
+
+function stripOf(ink) {
+  if (ink.height > LARGE) ink = resize(ink, LARGE, box);
+  ink = thicken(ink, PEN / LARGE * ink.height);
+  return ofEach(resize(ink, HEIGHT, ink.height > HEIGHT ? box : bicubic), value => 255 * value);
+}
+
+function thicken(ink, least) {
+  const mask = ofEach(ink, value => value > Math.fround(STRONG));
+  const outline = differences(mask) + differences(transpose(mask));
+  const radius = Math.max(Math.floor((least - 2 * sum(mask) / Math.max(outline, 1)) / 2 + 0.5), 0);
   return highest(pad(ink, 2 * radius), radius);
 }
 
@@ -507,38 +501,66 @@ function thicken(ink) {
 const differences = grid => pad(grid, 1).values.reduce(
   (total, value, i, values) => total + Math.abs(value - (values[i - 1] ?? 0)), 0);
 
-const fit = (ink, size) => {
-  const scale = side => Math.max(Math.floor(side * size / longer(ink) + 0.5), 1);
-  const rows = scaleRows(ink, scale(ink.width)), both = scaleRows(transpose(rows), scale(ink.height));
-  return ofEach(transpose(both), value => value);
-};
+const resize = (ink, height, weights) =>
+  scale(ink, height, Math.max(Math.floor(ink.width * height / ink.height + 0.5), 8), weights, Float32Array);
 
-// Each new pixel is the average of the area that it covers, in float64
-function scaleRows(grid, width) {
-  const result = {height: grid.height, width, values: new Float64Array(grid.height * width)};
-  for (let column = 0; column < width; column++) {
-    const start = column * grid.width / width, end = (column + 1) * grid.width / width;
-    for (let i = Math.floor(start); i < Math.min(Math.ceil(end), grid.width); i++) {
-      const part = (Math.min(end, i + 1) - Math.max(start, i)) * width / grid.width;
-      for (let row = 0; row < grid.height; row++) {
-        result.values[row * width + column] += part * grid.values[row * grid.width + i];
-      }
-    }
-  }
-  return result;
+function fit(ink, size) {
+  const [height, width] = [ink.height, ink.width].map(
+    side => Math.max(Math.floor(side * size / longer(ink) + 0.5), 1));
+  return ofEach(scale(ink, height, width, overlaps, Float64Array), value => value);
 }
 
+const scale = (grid, height, width, weights, kind) =>
+  transpose(scaleRows(transpose(scaleRows(grid, width, weights, kind)), height, weights, kind));
+
+// Each new pixel is a sum of old ones, from one on, with weights
+function scaleRows({height, width, values}, size, weightsOf, kind) {
+  const scaled = array(height, size, kind);
+  for (let column = 0; column < size; column++) {
+    const [first, weights] = weightsOf(column, width, size);
+    for (let row = 0; row < height; row++) {
+      const start = row * width + first;
+      scaled.values[row * size + column] =
+        weights.reduce((total, weight, i) => total + weight * values[start + i], 0);
+    }
+  }
+  return scaled;
+}
+
+// The average of the area that a pixel covers
+function overlaps(column, before, after) {
+  const start = column * before / after, end = (column + 1) * before / after, first = Math.floor(start);
+  const weigh = i => Math.max(Math.min(end, i + 1) - Math.max(start, i), 0) * after / before;
+  return [first, Array.from({length: Math.min(Math.ceil(end), before) - first}, (_, i) => weigh(first + i))];
+}
+
+// As Pillow's filters do: `curve` gives the weights of pixels at most `reach` from the middle
+const filter = (reach, curve) => (column, before, after) => {
+  const ratio = before / after, wide = Math.max(ratio, 1), middle = (column + 0.5) * ratio;
+  const first = Math.max(Math.floor(middle - reach * wide + 0.5), 0);
+  const end = Math.min(Math.floor(middle + reach * wide + 0.5), before);
+  const weights = Array.from({length: end - first}, (_, i) => curve((i + first - middle + 0.5) * (1 / wide)));
+  const total = weights.reduce((one, other) => one + other);
+  return [first, weights.map(weight => weight / total)];
+};
+
+const box = filter(0.5, x => x > -0.5 && x <= 0.5 ? 1 : 0);
+const bicubic = filter(2, x => {
+  x = Math.abs(x);
+  return x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
+});
+
 function centre(ink) {
-  const image = new Uint8Array(SIDE * SIDE), most = highestOf(ink);
-  const left = place(ink), top = place(transpose(ink));
+  const image = array(SIDE, SIDE), highest = highestOf(ink);
+  const left = placeOf(ink), top = placeOf(transpose(ink));
   ink.values.forEach((value, i) => {
     const row = top + Math.floor(i / ink.width), column = left + i % ink.width;
-    image[row * SIDE + column] = 255 * value / most + 0.5;  // which is cut to a whole number
+    image.values[row * SIDE + column] = Math.floor(255 * value / highest + 0.5);
   });
   return image;
 }
 
-function place(ink) {
+function placeOf(ink) {
   const moment = ink.values.reduce((total, value, i) => total + value * (i % ink.width), 0);
   const middle = Math.floor(moment / sum(ink) + 0.501);  // errors of rounding shouldn't decide a tie
   return Math.min(Math.max(SIDE / 2 - middle, 0), SIDE - ink.width);
@@ -546,8 +568,9 @@ function place(ink) {
 
 // Arrays, as numpy has them
 
-const array = (height, width) => ({height, width, values: new Float32Array(height * width)});
+const array = (height, width, kind = Float32Array) => ({height, width, values: new kind(height * width)});
 const longer = grid => Math.max(grid.height, grid.width);
+const clamp = (place, size) => Math.min(Math.max(place, 0), size - 1);
 const lowestOf = grid => grid.values.reduce((least, value) => Math.min(least, value));
 const highestOf = grid => grid.values.reduce((most, value) => Math.max(most, value));
 
@@ -568,42 +591,62 @@ function sum(grid) {
 const median = ({values}) => values.toSorted()[values.length >> 1];
 
 function transpose(grid) {
-  const values = new grid.values.constructor(grid.values.length);
-  const result = {height: grid.width, width: grid.height, values};
+  const result = array(grid.width, grid.height, grid.values.constructor);
   for (let row = 0, from = 0; row < grid.height; row++) {
     for (let to = row; to < result.values.length; to += grid.height) result.values[to] = grid.values[from++];
   }
   return result;
 }
 
-function cut({width, values}, top, left, rows, columns) {
-  const part = array(rows, columns);
-  for (let row = 0; row < rows; row++) {
-    const from = (top + row) * width + left;
-    part.values.set(values.subarray(from, from + columns), row * columns);
+// From a row and a column on to others, which may lie beyond the edge: there is `beyond` or, if that is null, what
+// is at the edge
+function cut({height, width, values}, top, bottom, left, right, beyond = 0) {
+  const part = array(bottom - top, right - left, values.constructor);
+  for (let row = top, i = 0; row < bottom; row++) {
+    const start = clamp(row, height) * width, isOut = row < 0 || row >= height;
+    for (let column = left; column < right; column++, i++) {
+      const isBeyond = isOut || column < 0 || column >= width;
+      part.values[i] = isBeyond && beyond !== null ? beyond : values[start + clamp(column, width)];
+    }
   }
   return part;
 }
 
-function pad({height, width, values}, by) {
-  const wide = array(height + 2 * by, width + 2 * by);
-  for (let row = 0; row < height; row++) {
-    wide.values.set(values.subarray(row * width, (row + 1) * width), (row + by) * wide.width + by);
-  }
-  return wide;
+const pad = (grid, by, beyond) => cut(grid, -by, grid.height + by, -by, grid.width + by, beyond);
+
+const padRows = (grid, by) => cut(grid, -by, grid.height + by, 0, grid.width);
+
+const close = (grey, radius) => lowest(highest(pad(grey, 2 * radius, null), radius), radius);
+
+// At the edge, too, where squares end
+function closeWithin(grey, radius) {
+  const high = highest(pad(grey, radius, lowestOf(grey)), radius);
+  return lowest(pad(high, radius, highestOf(high)), radius);
 }
 
-// Beyond the edge the array goes on as at the edge
-function padEdge({height, width, values}, by) {
-  const wide = array(height + 2 * by, width + 2 * by);
-  for (let row = 0; row < wide.height; row++) {
-    const from = Math.min(Math.max(row - by, 0), height - 1) * width, to = row * wide.width;
-    wide.values.fill(values[from], to, to + by);
-    wide.values.set(values.subarray(from, from + width), to + by);
-    wide.values.fill(values[from + width - 1], to + by + width, to + wide.width);
-  }
-  return wide;
+const openColumns = (depth, size) => overColumns(overColumns(padRows(depth, size - 1), size, -1), size, 1);
+
+// Of each square that lies in the grid
+const highest = (grid, radius) => overSquares(grid, radius, 1);
+const lowest = (grid, radius) => overSquares(grid, radius, -1);
+
+function overSquares(grid, radius, sign) {
+  for (let axis = 0; axis < 2; axis++) grid = transpose(overColumns(grid, 2 * radius + 1, sign));
+  return grid;
 }
 
-return {readNumber, mayBeTwo};
+// Of each `size` pixels above each other that lie in the grid
+function overColumns({height, width, values}, size, sign) {
+  values = values.slice();
+  for (let reach = 1, step; reach < size; reach += step) {
+    step = Math.min(reach, size - reach);
+    for (let i = 0, next = step * width; next < values.length; i++, next++) {
+      if (sign * values[next] > sign * values[i]) values[i] = values[next];
+    }
+  }
+  const rows = height - size + 1;
+  return {height: rows, width, values: values.subarray(0, rows * width)};
+}
+
+return {readPicture, readRow};
 })();

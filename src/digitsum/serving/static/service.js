@@ -10,7 +10,7 @@ async function predict(picture, addend, signal) {
   const answer = await response.json();
   if (!response.ok) throw new Refused(answer.error.message);
   const [prediction] = answer.predictions;
-  for (const digit of prediction.digits) digit.image = bytes(digit.image);
+  prediction.seen.pixels = bytes(prediction.seen.pixels);
   return prediction;
 }
 
