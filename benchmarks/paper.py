@@ -1,6 +1,6 @@
 """How right are digits read on paper with lines? Rules, squares and margins, pen and pencil, saved as JPEG.
 
-python benchmarks/paper.py [--data mnist5k --split train] [--images 100]
+python benchmarks/paper.py [--data mnist5k --split train] [--model row] [--images 100]
 
 Lines lie 1, 1/2, 1/3 and 1/4 of the digit's height apart, are 40, 70 and 100 % as dark as the ink and tilted
 by up to 6 degrees. If the digits are 6.5 mm high, the lines are 0.15 to 0.25 mm wide, a pen's strokes 0.5 to
@@ -69,9 +69,10 @@ FORMS: dict[int, list[list[Stroke]]] = {
 def main() -> None:
     """Print the share of each kind that is right, and how many empty pages are refused."""
     parser = make_data_parser(__doc__)
+    parser.add_argument("--model", default="row")
     parser.add_argument("--images", type=int, default=100, help="of each kind")
     args = parser.parse_args()
-    digits, predictor = mnist.load(args.data, args.split), Predictor("exact")
+    digits, predictor = mnist.load(args.data, args.split), Predictor(args.model)
 
     def printed(height: int, pen: str, rng: np.random.Generator) -> tuple[Grey, int]:
         place = rng.integers(len(digits.labels))

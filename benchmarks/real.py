@@ -1,11 +1,11 @@
 """How right is a network on real pictures, which nobody here made? Sets of pictures, each with a labels.csv.
 
-python benchmarks/real.py FOLDER [--model exact]
+python benchmarks/real.py FOLDER [--model row]
 
 FOLDER has a folder for each set, whose `labels.csv` says `file` and `label`: the number that the picture
 shows, or nothing where it shows none. The figures are per cent of the pictures: right; refused with a
-sentence; answered, but uncertain; certain and wrong. Such sets may choose settings and bounds, and train no
-weights.
+sentence; answered, but uncertain; certain and wrong. A set of single digits is read as such
+(`Predictor.predict`). Such sets may choose settings and bounds, and train no weights.
 """
 
 import csv
@@ -23,7 +23,7 @@ def main() -> None:
     """Print a row for each set."""
     parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", default="exact")
+    parser.add_argument("--model", default="row")
     options = parser.parse_args()
     predictor = Predictor(options.model)
     print(f"{'set':<20}{'pictures':>9}", *(f"{outcome:>18}" for outcome in OUTCOMES))
@@ -38,9 +38,11 @@ def main() -> None:
 def measure(predictor: Predictor, labels: dict[Path, str]) -> dict[str, int]:
     """Count what comes of pictures of these numbers, of which leading zeros count; "": of none."""
     counts = dict.fromkeys(OUTCOMES, 0)
+    are_single = all(len(label) == 1 for label in labels.values())
+    predict = predictor.predict if are_single else predictor.predict_number
     for picture, label in labels.items():
         try:
-            answer = predictor.predict_number(picture, 0)
+            answer = predict(picture, 0)
         except InputError:
             counts["refused"] += 1
             continue

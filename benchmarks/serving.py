@@ -1,6 +1,6 @@
 """What does the service do under load? Lost and wrong answers, rates, latencies, its CPU time and memory.
 
-python benchmarks/serving.py [--requests 5000] [--at-a-time 32] [--model exact]
+python benchmarks/serving.py [--requests 5000] [--at-a-time 32] [--model row]
 
 `digitsum serve` runs in a process of its own, and this one asks for one embedded image a request; then, a
 fifth as often, for one drawn large on a page of 400 x 400, and for a number, five images in a row; then
@@ -35,8 +35,8 @@ from PIL import Image
 from script import make_parser, record
 
 from digitsum import mnist
+from digitsum.errors import InputError
 from digitsum.prediction import Prediction, Predictor
-from digitsum.reading.imaging import read_number
 from digitsum.serving.limits import MAX_PICTURES
 from digitsum.types import Array, UInt8Array
 
@@ -79,27 +79,29 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--requests", type=int, default=5_000)
     parser.add_argument("--at-a-time", type=int, default=32)
-    parser.add_argument("--model", default="exact")
+    parser.add_argument("--model", default="row")
     options = parser.parse_args()
     rng, predictor = np.random.default_rng(0), Predictor(options.model)
     images = list(mnist.load().images[:IMAGES, 0])
     drawn = [page(image, rng) for image in images]
-    pages = [each for each in drawn if len(read_number(each)) == 1]  # a broken one is refused as several
+    pages = [each for each in drawn if is_one_digit(each, predictor)]
     noisy = [each + rng.normal(0, NOISE, each.shape) for each in pages[:MAX_PICTURES]]
     alone = [
         [question([each], i % 10, predictor) for i, each in enumerate(pictures)]
         for pictures in (images, pages)
     ]
-    numbers = [number(images[i : i + LENGTH], i, predictor) for i in range(0, IMAGES, LENGTH)]
-    full = [[question(pictures, 7, predictor)] for pictures in (pages[:MAX_PICTURES], noisy)]
+    asked = dict(zip(("images", "pages"), alone, strict=True))
+    if predictor.reads_rows:
+        asked["numbers"] = [number(images[i : i + LENGTH], i, predictor) for i in range(0, IMAGES, LENGTH)]
+    full = {
+        f"{MAX_PICTURES} {kind}": [question(each, 7, predictor)]
+        for kind, each in (("pages", pages[:MAX_PICTURES]), ("noisy", noisy))
+    }
     with served(options.model) as (pid, port):
         loads = {
-            "images": bear(pid, port, alone[0], options.requests, options.at_a_time),
-            "pages": bear(pid, port, alone[1], options.requests // 5, options.at_a_time),
-            "numbers": bear(pid, port, numbers, options.requests // 5, options.at_a_time),
-            f"{MAX_PICTURES} pages": bear(pid, port, full[0], 2 * FULL, FULL),
-            f"{MAX_PICTURES} noisy": bear(pid, port, full[1], 2 * FULL, FULL),
-        }
+            name: bear(pid, port, each, options.requests // (1 if name == "images" else 5), options.at_a_time)
+            for name, each in asked.items()
+        } | {name: bear(pid, port, each, 2 * FULL, FULL) for name, each in full.items()}
     print(
         pd.DataFrame({name: figures(load) for name, load in loads.items()}).to_string(
             float_format="{:,.1f}".format
@@ -119,10 +121,18 @@ def page(image: UInt8Array, rng: np.random.Generator) -> UInt8Array:
     return drawn
 
 
+def is_one_digit(page: UInt8Array, predictor: Predictor) -> bool:
+    """Return whether a page is read as one digit: a broken one may be several."""
+    try:
+        return len(predictor.predict_number(page, 0).digits) == 1
+    except InputError:
+        return False
+
+
 def question(pictures: Sequence[Array], addend: int, predictor: Predictor) -> Question:
     """Make the request for some pictures, all with one addend."""
     sent = [encode(picture, "PNG") for picture in pictures]
-    return request(sent, addend, predictor.predict_all(sent, addend))
+    return request(sent, addend, [predictor.predict_number(picture, addend) for picture in sent])
 
 
 def number(images: Sequence[UInt8Array], addend: int, predictor: Predictor) -> Question:

@@ -10,29 +10,25 @@ DOCS = Path(__file__).parent
 sys.path.append(str(DOCS.parent / "tests"))
 
 from conftest import FLAGS  # noqa: E402
-from test_page import SEVEN, Service, draw, expect_sentence  # noqa: E402
+from service import serving  # noqa: E402
+from test_page import ONE, SEVEN, ZERO, draw_number, expect_sentence  # noqa: E402
 
 
 def main() -> None:
-    """Draw a 7 on the page of a service of its own, and take the picture once it is answered."""
-    service = Service()
-    service.start()
-    try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-            page = browser.new_page(
-                viewport={"width": 980, "height": 760},
-                device_scale_factor=2,
-                reduced_motion="reduce",
-                bypass_csp=True,  # for `wait_for_function`
-            )
-            page.goto(service.url)
-            draw(page, SEVEN)
-            page.wait_for_function("!question")  # page.js asks while the 7 is drawn, and once it is
-            expect_sentence(page, 7, 5, 12)
-            page.screenshot(path=DOCS / "page.png")
-    finally:
-        service.stop()
+    """Draw 170 on the page of a service of its own, and take the picture once it is answered."""
+    with serving() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        page = browser.new_page(
+            viewport={"width": 980, "height": 760},
+            device_scale_factor=2,
+            reduced_motion="reduce",
+            bypass_csp=True,  # for `wait_for_function`
+        )
+        page.goto(address)
+        draw_number(page, ONE, SEVEN, ZERO)
+        page.wait_for_function("!question")  # page.js asks while it is drawn, and once it is
+        expect_sentence(page, 170, 5, 175)
+        page.screenshot(path=DOCS / "page.png")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from digitsum.serving.limits import LimitedProtocol
 
 
 @contextmanager
-def serving(model: str = "exact", port: int = 0) -> Iterator[str]:
+def serving(model: str = "row", port: int = 0) -> Iterator[str]:
     """Yield the service's address."""
     with app._listen("127.0.0.1", port) as listener:
         config = uvicorn.Config(app.create_app(model), http=LimitedProtocol, ws="none", log_config=None)

@@ -28,7 +28,8 @@ from digitsum import mnist
 from digitsum.errors import InputError
 from digitsum.files import WEIGHTS
 from digitsum.prediction import Predictor
-from digitsum.reading.imaging import read_number
+from digitsum.reading.imaging import read_picture
+from digitsum.reading.strips import Row, read_row
 from digitsum.serving import app, limits
 from digitsum.serving.app import create_app
 
@@ -81,7 +82,7 @@ def post_from(receive: Receive, *more: tuple[bytes, bytes]) -> tuple[int, Any]:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app("exact")) as client:
+    with TestClient(create_app()) as client:
         yield client
 
 
@@ -108,18 +109,21 @@ def seven() -> bytes:
 # Answers
 
 
-@pytest.mark.parametrize("model", ["exact", "concat"])
-def test_an_answer_is_the_predictors_with_the_image_of_each_digit(images: Images, model: str) -> None:
-    pictures = [png(page_of(*images[:3])), png(images[3]), png(images[4])]
+@pytest.mark.parametrize("model", ["row", "exact", "concat"])
+def test_an_answer_is_the_predictors_with_what_the_network_saw(images: Images, model: str) -> None:
+    predictor = Predictor(model)
+    first = page_of(*images[:3]) if predictor.reads_rows else images[2]
+    pictures = [png(first), png(images[3]), png(images[4])]
     addends = [10**1000 - 1, 7, 10]
     with TestClient(create_app(model)) as client:
         response = client.post("/predict", files=files(*pictures), data={"addends": addends})
     assert response.status_code == 200
-    predictor = Predictor(model)
     for answer, picture, addend in zip(response.json()["predictions"], pictures, addends, strict=True):
-        seen = [base64.b64decode(digit.pop("image")) for digit in answer["digits"]]
-        assert seen == [image.tobytes() for image in read_number(picture)]
-        assert_same(answer, predictor.predict_number(picture, addend).to_dict())
+        seen = answer.pop("seen")
+        expected = read_row(picture).strip if predictor.reads_rows else read_picture(picture)
+        assert (seen["height"], seen["width"]) == expected.shape
+        assert base64.b64decode(seen["pixels"]) == expected.tobytes()
+        assert_same(answer, json.loads(json.dumps(predictor.predict_number(picture, addend).to_dict())))
 
 
 def assert_same(answer: Any, expected: Any) -> None:
@@ -141,7 +145,7 @@ def test_answers_stand_in_the_order_of_their_pictures(
     client: TestClient, images: Images, addends: list[int]
 ) -> None:
     response = client.post("/predict", files=files(*map(png, images)), data={"addends": addends})
-    expected = Predictor("exact").predict_all(images, addends if len(addends) > 1 else 5)
+    expected = Predictor().predict_all(images, addends if len(addends) > 1 else 5)
     names = ("number", "addend", "sum")
     assert [[int(answer[name]) for name in names] for answer in response.json()["predictions"]] == [
         [answer.number, answer.addend, answer.sum] for answer in expected
@@ -165,7 +169,7 @@ def test_the_sum_is_the_networks_second_output_though_it_contradicts_the_first(c
 
 
 def test_the_model_says_what_it_is(client: TestClient, concat: TestClient) -> None:
-    for asked, model in ((client, "exact"), (concat, "concat")):
+    for asked, model in ((client, "row"), (concat, "concat")):
         assert asked.get("/model").json() == Predictor(model).about
 
 
@@ -285,6 +289,20 @@ def test_a_bad_picture_fails_the_request_and_is_named(
     assert_refused(among, 422, "invalid", "number 2 of 3: the picture can't be read: it ")
 
 
+def test_a_picture_without_a_digit_is_refused_once_the_network_has_read_it(
+    client: TestClient, seven: bytes
+) -> None:
+    line = np.zeros((100, 200), np.uint8)
+    line[48:52, 10:190] = 255
+    response = client.post("/predict", files=files(seven, png(line)), data={"addends": 1})
+    assert_refused(
+        response,
+        422,
+        "invalid",
+        "number 2 of 2: the picture can't be read: it shows nothing that looks like ",
+    )
+
+
 def test_pictures_that_are_none_or_too_many(client: TestClient, seven: bytes) -> None:
     missing = client.post("/predict", data={"addends": 1})
     assert_refused(missing, 422, "invalid", "pictures: field required")
@@ -387,10 +405,10 @@ def test_requests_over_the_bound_are_refused(
     reading, go_on = threading.Event(), threading.Event()
     predictor = client.app.state.predictor
 
-    def wait(picture: bytes) -> Images:
+    def wait(picture: bytes) -> Row:
         reading.set()
         assert go_on.wait(100)
-        return read_number(picture)
+        return read_row(picture)
 
     monkeypatch.setattr(predictor, "read", wait)
     monkeypatch.setattr(limits, "MAX_REQUESTS", 1)
@@ -437,7 +455,7 @@ def test_a_failure_of_the_service_has_the_same_shape(
 
     app = create_app()
     with TestClient(app, raise_server_exceptions=False) as client:
-        monkeypatch.setattr(app.state.predictor, "probabilities", fail)
+        monkeypatch.setattr(app.state.predictor, "steps", fail)
         response = client.post("/predict", files=files(seven), data={"addends": 1})
         assert 'status="500"} 1.0' in client.get("/metrics").text
     assert_refused(response, 500, "failed", "the service failed; its log says why")
@@ -564,9 +582,8 @@ def test_examples_of_the_schema_are_valid(client: TestClient, seven: bytes) -> N
             for example in part.get("examples", []):
                 jsonschema_rs.validate(part, example)
                 checked += 1
-    assert (
-        checked == 11 + 4 + 2 + 4 + 1 + 1
-    )  # of an answer, a digit, an error, the model, the health, addends
+    # of an answer, a digit, what is seen, an error, the model, the health, addends
+    assert checked == 11 + 5 + 3 + 2 + 4 + 1 + 1
     properties = schemas["Body_predict"]["properties"]
     example = properties["addends"]["examples"][0]
     assert client.post("/predict", files=files(seven), data={"addends": example}).status_code == 200

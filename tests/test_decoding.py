@@ -343,6 +343,26 @@ def test_too_many_bytes_are_refused_and_not_read(monkeypatch: pytest.MonkeyPatch
     assert file.tell() == 1001
 
 
+def test_a_second_look_at_a_part_does_not_warn_again(caplog: pytest.LogCaptureFixture) -> None:
+    pages = Image.fromarray(PAGE)
+    file = encoded(pages, "TIFF", save_all=True, append_images=[pages])
+    decoding.decode(file)
+    decoding.decode(file, part=(0, 0.5, 0, 1))
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_part_of_a_long_file_keeps_the_pixels_that_it_has_in_an_array(kind: str, orientation: int) -> None:
+    page, part = np.full((500, 4000), 200, np.uint8), (0.3, 0.8, 0.03, 0.13)
+    image, exif = Image.fromarray(page), Image.Exif()
+    exif[0x0112] = orientation
+    if orientation == 6:  # shown turned by 90 degrees clockwise
+        image = image.transpose(Image.Transpose.ROTATE_90)
+    file = encoded(image, kind, exif=exif)
+    assert decoding.decode(file, part=part).shape == decoding.decode(page, part=part).shape == (250, 400)
+
+
 @pytest.mark.parametrize("part", ["scan", "EXIF data"])
 def test_a_jpeg_that_repeats_a_part_to_take_long_is_refused(part: str) -> None:
     file = encoded(Image.fromarray(PAGE), "JPEG")

@@ -53,7 +53,8 @@ from digitsum.files import SUMS, read
 from digitsum.networks import FastNet
 from digitsum.prediction import find_model
 from digitsum.reading.decoding import FORMATS
-from digitsum.reading.imaging import read_number, read_picture
+from digitsum.reading.imaging import read_picture
+from digitsum.reading.strips import read_row
 from digitsum.reporting.page import SECTIONS
 from digitsum.scoring import tables
 from digitsum.scoring.job import score_file
@@ -145,10 +146,12 @@ def idx(data: bytes) -> None:
 
 def picture(data: bytes) -> None:
     """Read a picture as one digit and as a number."""
-    for reader in (read_picture, read_number):
-        with suppress(*REFUSED):
-            image = reader(data)
-            assert (str(image.dtype), image.shape[-2:]) == ("uint8", (28, 28))
+    with suppress(*REFUSED):
+        image = read_picture(data)
+        assert (str(image.dtype), image.shape) == ("uint8", (28, 28))
+    with suppress(*REFUSED):
+        strip = read_row(data).strip
+        assert (str(strip.dtype), len(strip)) == ("uint8", 32)
 
 
 def pixels(data: bytes) -> None:
@@ -160,8 +163,8 @@ def pixels(data: bytes) -> None:
     with suppress(ValueError):  # where the bytes don't fill the shape
         array = array.reshape(shape)
     with suppress(*REFUSED), np.errstate(invalid="ignore"):
-        images = read_number(array)
-        assert (str(images.dtype), images.shape[1:]) == ("uint8", (28, 28))
+        strip = read_row(array).strip
+        assert (str(strip.dtype), len(strip)) == ("uint8", 32)
 
 
 def config(data: bytes) -> None:

@@ -42,23 +42,30 @@ def predictor() -> Predictor:
 
 
 @pytest.fixture(scope="module")
+def rows() -> Predictor:
+    """The one that reads numbers of any length."""
+    return Predictor(threads=1)
+
+
+@pytest.fixture(scope="module")
 def images() -> np.ndarray:
     """Ten embedded images, the digits 0 to 9, uint8 [10, 28, 28]."""
     digits = mnist.load()
     return np.stack([digits.images[digits.labels == digit][9, 0] for digit in range(10)])
 
 
-def digit_of(shares: dict[int, float], may_be_two: bool = False) -> DigitPrediction:
+def digit_of(shares: dict[int, float]) -> DigitPrediction:
     """Digits as probable as given."""
     probabilities = np.zeros(10)
     probabilities[list(shares)] = list(shares.values())
     digit = max(shares, key=lambda digit: shares[digit])
-    return DigitPrediction(digit, shares[digit], probabilities, may_be_two)
+    return DigitPrediction(digit, shares[digit], probabilities)
 
 
-def number_of(shares: list[dict[int, float]], may_be_two: bool = False, addend: int = 0) -> Prediction:
-    """A number of such digits, whose sum is sure where it is an output."""
-    return Prediction.of([digit_of(each, may_be_two) for each in shares], addend, np.eye(19)[1])
+def number_of(shares: dict[int, float], doubt: str | None = None) -> Prediction:
+    """A number of one such digit."""
+    digit = digit_of(shares)
+    return Prediction(digit.digit, 0, digit.digit, digit.probability, digit.probability, None, [digit], doubt)
 
 
 def cut(file: Path, name: str) -> list[ort.InferenceSession]:
@@ -116,7 +123,7 @@ def test_model_says_what_it_is(predictor: Predictor) -> None:
     [(CERTAIN, CERTAIN, False), (CERTAIN - 0.01, 1.0, True), (1.0, CERTAIN - 0.01, True)],
 )
 def test_answer_is_uncertain_if_either_probability_is_low(digit: float, sum_: float, uncertain: bool) -> None:
-    assert Prediction.of([digit_of({1: digit})], 1, sum_ * np.eye(19)[2]).uncertain is uncertain
+    assert Prediction.of_digit(digit * np.eye(10)[1], sum_ * np.eye(19)[2], 1).uncertain is uncertain
 
 
 def test_every_kind_of_picture_gives_the_same_answer(
@@ -132,21 +139,37 @@ def test_every_kind_of_picture_gives_the_same_answer(
 
 
 @pytest.mark.parametrize("addend", [0, 7, 10**30, np.int64(12)])
-def test_a_number_is_read_and_added(predictor: Predictor, images: np.ndarray, addend: int) -> None:
-    answer = predictor.predict_number(page_of(*images[[4, 0, 7, 7]]), addend)
+def test_a_number_is_read_and_added(rows: Predictor, images: np.ndarray, addend: int) -> None:
+    answer = rows.predict_number(page_of(*images[[4, 0, 7, 7]]), addend)
     assert (answer.number, answer.sum, answer.uncertain) == (4077, 4077 + int(addend), False)
     assert (type(answer.number), type(answer.sum)) == (int, int)
     assert [digit.digit for digit in answer.digits] == [4, 0, 7, 7]
-    assert answer.probability == np.prod([digit.probability for digit in answer.digits])
     assert (answer.sum_probability, answer.consistent) == (answer.probability, True)
     assert answer.sum_probabilities is None
 
 
+def test_a_network_of_one_digit_adds_a_larger_number_to_it(predictor: Predictor, images: np.ndarray) -> None:
+    answer = predictor.predict_number(images[7], 10**30)
+    assert (answer.number, answer.sum, answer.sum_probabilities) == (7, 10**30 + 7, None)
+    assert answer.sum_probability == answer.probability
+
+
+def test_a_network_of_one_digit_refuses_a_picture_of_several(
+    predictor: Predictor, images: np.ndarray
+) -> None:
+    page = page_of(*images[[4, 0, 7]])
+    for predict in (predictor.predict, predictor.predict_number):
+        with pytest.raises(
+            InputError, match=r"^the picture can't be read: it shows 3 digits, not one; the n"
+        ):
+            predict(page, 1)
+
+
 @pytest.mark.parametrize(("count", "addend"), [(1, 7), (1, 2**53), (4, 7)])
 def test_what_json_holds_has_one_shape_and_keeps_every_digit(
-    predictor: Predictor, images: np.ndarray, count: int, addend: int
+    rows: Predictor, images: np.ndarray, count: int, addend: int
 ) -> None:
-    answer = predictor.predict_number(page_of(*images[[4, 0, 7, 7][:count]]), addend)
+    answer = rows.predict_number(page_of(*images[[4, 0, 7, 7][:count]]), addend)
     sums = answer.sum_probabilities
     assert json.loads(json.dumps(answer.to_dict())) == {
         "number": "4077"[:count],
@@ -163,6 +186,7 @@ def test_what_json_holds_has_one_shape_and_keeps_every_digit(
                 "digit": digit.digit,
                 "probability": digit.probability,
                 "probabilities": digit.probabilities.tolist(),
+                "place": list(digit.place or ()),
             }
             for digit in answer.digits
         ],
@@ -183,7 +207,7 @@ def test_the_sum_of_one_digit_is_the_network_s_second_output(images: np.ndarray)
 
 
 def test_outputs_that_contradict_each_other_are_said_and_uncertain_however_probable() -> None:
-    answer = Prediction.of([digit_of({8: 1.0})], 3, np.eye(19)[9])
+    answer = Prediction.of_digit(np.eye(10)[8], np.eye(19)[9], 3)
     assert (answer.sum, answer.sum_probability) == (9, 1)  # and not 8 + 3
     said = answer.to_dict()
     assert (answer.consistent, answer.uncertain) == (said["consistent"], said["uncertain"]) == (False, True)
@@ -213,41 +237,27 @@ def test_a_model_whose_answers_are_no_probabilities_is_refused(
             predict(images[7], 5)
 
 
-def test_a_number_of_prepared_images_is_read_as_they_are(predictor: Predictor, images: np.ndarray) -> None:
-    answer, one = predictor.predict_rows([images[[0, 0, 3]], images[[5]]], [100, 4])
-    assert (one.number, one.sum) == (5, 9)
-    assert (answer.number, answer.sum) == (3, 103)
-    for digit, image in zip(answer.digits, images[[0, 0, 3]], strict=True):
+def test_images_are_read_as_they_are_each_with_its_addend(predictor: Predictor, images: np.ndarray) -> None:
+    three, five = predictor.predict_rows(images[[3, 5]], [100, 4])
+    assert isinstance(three, Prediction)
+    assert isinstance(five, Prediction)
+    assert (three.number, three.sum, five.number, five.sum) == (3, 103, 5, 9)
+    for answer, image in zip((three, five), images[[3, 5]], strict=True):
         expected = predictor.predict(image, 0).digits[0].probabilities
-        np.testing.assert_allclose(digit.probabilities, expected, atol=1e-6)
+        np.testing.assert_allclose(answer.digits[0].probabilities, expected, atol=1e-6)
 
 
-def test_a_number_is_uncertain_if_its_digits_together_are() -> None:
-    share = CERTAIN + 0.01
-    one, two = (number_of([{1: share}] * count, addend=10) for count in (1, 2))
-    assert (one.uncertain, two.uncertain) == (False, True)
-    assert two.probability == pytest.approx(share**2)
-    assert (two.number, two.sum) == (11, 21)
-
-
-def test_two_digits_that_touch_are_an_uncertain_one(predictor: Predictor, images: np.ndarray) -> None:
+def test_two_digits_that_touch_are_read_as_a_row_and_an_uncertain_one(
+    predictor: Predictor, rows: Predictor, images: np.ndarray
+) -> None:
     row = np.hstack([image[:, 4:24] for image in images[[0, 2]]])
     row[14:16, 15:27] = 255  # a stroke that joins them
-    answer = predictor.predict_number(page_of(row), 1)
-    assert (len(answer.digits), answer.uncertain) == (1, True)
+    assert rows.predict_number(page_of(row), 1).number == 2  # 02
     assert predictor.predict(page_of(row), 1).uncertain
 
 
-def test_a_digit_that_may_be_two_is_uncertain_however_probable() -> None:
-    for two in (True, False):
-        for digits in ([digit_of({1: 1.0}, two)], [digit_of({1: 1.0}), digit_of({2: 1.0}, two)]):
-            answer = Prediction.of(digits, 2, np.eye(19)[3])
-            assert answer.probability == answer.sum_probability == 1
-            assert answer.uncertain is answer.to_dict()["uncertain"] is two
-
-
-def test_two_numbers_are_read_and_added(predictor: Predictor, images: np.ndarray) -> None:
-    answer = predictor.add_pictures(page_of(*images[[9, 9, 7]]), page_of(*images[[4]]))
+def test_two_numbers_are_read_and_added(rows: Predictor, images: np.ndarray) -> None:
+    answer = rows.add_pictures(page_of(*images[[9, 9, 7]]), page_of(*images[[4]]))
     assert (answer.top.number, answer.bottom.number, answer.sum) == (997, 4, 1001)
     assert not answer.uncertain
     # nearly all of the sum's probability is that of the two numbers
@@ -263,17 +273,16 @@ def test_two_numbers_are_read_and_added(predictor: Predictor, images: np.ndarray
 
 
 def test_probability_of_a_sum_is_that_of_all_pairs_that_make_it() -> None:
-    top = number_of([{1: 0.6, 2: 0.4}])
-    bottom = number_of([{0: 1.0}, {1: 0.5, 2: 0.5}])
+    top, bottom = number_of({1: 0.6, 2: 0.4}), number_of({1: 0.5, 2: 0.5})
     answer = SumPrediction.of(top, bottom)  # 1 + 2 or 2 + 1; 1 + 1 is as probable as 1 + 2
     assert (answer.sum, answer.sum_probability) == (3, pytest.approx(0.6 * 0.5 + 0.4 * 0.5))
     assert answer.uncertain
 
 
-def test_a_sum_is_uncertain_if_a_digit_may_be_two() -> None:
-    sure, two = number_of([{1: 1.0}]), number_of([{1: 1.0}], may_be_two=True)
+def test_a_sum_is_uncertain_if_a_number_is_doubtful() -> None:
+    sure, doubtful = number_of({1: 1.0}), number_of({1: 1.0}, "a mark stands before its digits")
     assert not SumPrediction.of(sure, sure).uncertain
-    assert SumPrediction.of(sure, two).uncertain
+    assert SumPrediction.of(sure, doubtful).uncertain
 
 
 @pytest.mark.parametrize("addend", [-1, 2.5, "7", None, True, [1, 2]])
@@ -470,7 +479,7 @@ def test_a_row_that_may_have_lost_a_digit_is_uncertain() -> None:
 
 
 def test_steps_without_a_digit_are_refused() -> None:
-    with pytest.raises(InputError, match="no digit that stands out"):
+    with pytest.raises(InputError, match=r"^it shows nothing that looks like a digit$"):
         row_of(".")
 
 

@@ -170,6 +170,17 @@ def test_steps_without_a_digit_are_no_number() -> None:
     assert (reading.digits, reading.places.shape, reading.digit_probabilities.shape) == ([], (0, 2), (0, 10))
 
 
+@pytest.mark.parametrize(("nothing", "digits"), [(0.84, [7]), (0.86, [])])
+def test_where_it_isnt_clear_that_there_is_no_digit_it_is_the_most_probable_one(
+    nothing: float, digits: list[int]
+) -> None:
+    steps = np.zeros((1, SYMBOLS))
+    steps[0, [7, 3, NOTHING]] = (1 - nothing) * 0.6, (1 - nothing) * 0.4, nothing
+    reading = read_steps(steps)
+    assert reading.digits == digits
+    assert reading.probability == pytest.approx((1 - nothing) * 0.6 if digits else nothing)
+
+
 def test_marks_may_part_groups_of_three_from_the_right() -> None:
     assert np.flatnonzero(plain_marks([1] * 7)).tolist() == [1, 4, 7]
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from digitsum.errors import InputError
-from digitsum.reading.strips import MARGIN, pad, read_row, window
+from digitsum.reading.strips import MARGIN, pad, read_row
 
 DIGITS = np.zeros((60, 300), bool)  # six upright strokes, 60 pixels high
 for left in range(10, 300, 50):
@@ -188,10 +188,10 @@ def test_strips_are_padded_to_a_common_width_that_four_divides() -> None:
     assert np.flatnonzero(batch[1, 0, 31]).tolist() == list(range(MARGIN, MARGIN + 10))
 
 
-def test_a_window_shows_what_is_around_a_digit() -> None:
-    strip = np.zeros((32, 40), np.uint8)
-    strip[:, 30] = 200
-    seen = window(strip, (28, 32))
-    assert seen.shape == (28, 28)
-    assert np.flatnonzero(seen[0]).tolist() == [14]
-    assert window(strip, (0, 4))[:, :12].max() == 0  # beyond the strip there is paper
+def test_beside_a_single_digit_what_is_at_the_edge_is_left_out() -> None:
+    page = np.full((120, 200), 255, np.uint8)
+    page[30:90, 60:70] = 0
+    alone = read_row(page, of_one=True).strip
+    page[30:90, :10] = 0  # a neighbour
+    np.testing.assert_array_equal(read_row(page, of_one=True).strip, alone)
+    assert read_row(page).strip.shape[1] > 2 * alone.shape[1]

@@ -17,7 +17,7 @@ from drawing import SEVEN, png
 from fsspec.implementations.local import LocalFileSystem
 
 from digitsum.errors import InputError
-from digitsum.reading.imaging import read_number
+from digitsum.reading.imaging import read_picture
 from digitsum.scoring import tables
 from digitsum.scoring.parquet import record_batches
 from digitsum.scoring.tables import find, opened, picture_column, read_rows
@@ -34,7 +34,7 @@ def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:
 
 # Columns of pictures
 
-FILES = [png(255 - image) for image in IMAGES]  # as on paper, and so as read_number prepares them
+FILES = [png(255 - image) for image in IMAGES]  # as on paper, and so as read_picture prepares them
 COLUMNS = {
     "bytes": pa.array(FILES),
     "large bytes": pa.array(FILES, pa.large_binary()),
@@ -61,7 +61,7 @@ def batch_of(path: Path, **columns: Any) -> pa.RecordBatch:
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
-def test_each_picture_of_a_column_is_read_as_read_number_does_and_a_missing_one_says_so(
+def test_each_picture_of_a_column_is_read_as_read_picture_does_and_a_missing_one_says_so(
     kind: str, tmp_path: Path
 ) -> None:
     column = COLUMNS[kind]
@@ -72,7 +72,7 @@ def test_each_picture_of_a_column_is_read_as_read_number_does_and_a_missing_one_
     assert isinstance(missing, str)
     assert missing.startswith("the picture can't be read: ")
     pictures = FILES if "bytes" in kind else list(IMAGES)
-    np.testing.assert_array_equal([first, last], [read_number(pictures[i]) for i in (0, 2)])
+    np.testing.assert_array_equal([first, last], [read_picture(pictures[i]) for i in (0, 2)])
     np.testing.assert_array_equal(read_rows(batch["image"].slice(2)), [last])
 
 
@@ -124,17 +124,17 @@ def test_a_frame_that_pandas_wrote_by_keys_has_them_from_its_folders(tmp_path: P
 def test_a_list_of_another_length_or_with_a_hole_is_no_picture(wrong: Any) -> None:
     no, yes = read_rows(pa.array([wrong, PIXELS[0]], pa.list_(pa.uint8())))
     assert no == "the picture can't be read: it should be 784 numbers, the rows of 28 x 28"
-    np.testing.assert_array_equal(yes, IMAGES[:1])
+    np.testing.assert_array_equal(yes, IMAGES[0])
 
 
 def read_or_why_not(picture: np.ndarray) -> np.ndarray | str:
     try:
-        return read_number(picture)
+        return read_picture(picture)
     except ValueError as error:
         return str(error)
 
 
-def test_images_are_told_from_drawings_as_read_number_does() -> None:
+def test_images_are_told_from_drawings_as_read_picture_does() -> None:
     """Those as MNIST's come back as they are; counts and brightnesses lie on both sides of the rule."""
     rng = np.random.default_rng(0)
     images = np.zeros((60, 784), np.uint8)
@@ -321,7 +321,7 @@ def test_a_file_that_can_not_be_read_is_a_row_that_says_why(tmp_path: Path) -> N
         "whole.png/x.png": "Not a directory",
     }.items():
         assert tables.read_file(LOCAL, str(tmp_path), name) == f"the picture can't be read: {why}"
-    np.testing.assert_array_equal(tables.read_file(LOCAL, str(tmp_path), "whole.png"), read_number(FILES[0]))
+    np.testing.assert_array_equal(tables.read_file(LOCAL, str(tmp_path), "whole.png"), read_picture(FILES[0]))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "scoring.evaluating": ["evaluate_tables"],
         "data.digits": ["Digits"],
         "networks": ["ConcatNet", "DigitSumNet", "ExactNet", "FastNet", "RowNet", "load", "load_row"],
-        "reading.imaging": ["read_number", "read_picture"],
+        "reading.imaging": ["read_picture"],
         "reading.strips": ["read_row"],
         "data.pairs": ["DigitSumDataset", "assign_addends", "pair_table", "split_loaders"],
         "prediction": ["DigitPrediction", "Prediction", "Predictor", "SumPrediction"],

@@ -246,7 +246,9 @@ RunOrWeights = Annotated[
 Model = Annotated[
     str,
     Parameter(
-        metavar="MODEL", help="**exact**, **concat**, **row**, a file that export wrote, or a run folder."
+        metavar="MODEL",
+        help="**row**, which reads numbers of any length; **exact** or **concat**, which read single digits;"
+        " a file that export wrote; or a run folder.",
     ),
 ]
 
@@ -629,7 +631,7 @@ def predict(
             help="The number to add, 0 or more: once for all pictures, or again for each.",
         ),
     ],
-    model: Model = "exact",
+    model: Model = "row",
     json: Annotated[
         bool, FLAG, Parameter(help="Print one JSON object a picture instead of a table.")
     ] = False,
@@ -696,6 +698,8 @@ def _line(name: str, answer: "Prediction") -> str:
 def _doubt(answer: "Prediction") -> str:
     if not answer.consistent:
         return f"  (uncertain: the two outputs contradict each other, as {_addition(answer)})"
+    if answer.doubt:
+        return f"  (uncertain: {answer.doubt})"
     kind = "digit" if len(answer.digits) == 1 else "number"
     return f"  (uncertain: perhaps not a {kind})" if answer.uncertain else ""
 
@@ -725,7 +729,7 @@ def add(
     bottom: Annotated[str, PICTURE, Parameter(help="Another.")],
     /,
     *,
-    model: Model = "exact",
+    model: Model = "row",
     json: Annotated[bool, FLAG, Parameter(help="Print a JSON object instead of a table.")] = False,
 ) -> None:
     """Read the numbers in two pictures and add them.
@@ -791,7 +795,7 @@ def score(
         ),
     ] = None,
     column: PictureColumn = None,
-    model: Model = "exact",
+    model: Model = "row",
     csv: Annotated[
         bool,
         FLAG,
@@ -891,7 +895,7 @@ def data(
 @command
 def serve(
     *,
-    model: Model = "exact",
+    model: Model = "row",
     host: Annotated[
         str,
         Parameter(
@@ -938,7 +942,7 @@ def site(
     folder: Annotated[Path, Parameter(help="A new or empty folder, or an earlier site.")],
     /,
     *,
-    model: Model = "exact",
+    model: Model = "row",
 ) -> None:
     """Write the web page as a folder of static files that predict in the browser, without a service.
 

@@ -1,6 +1,6 @@
 """Read pictures and add: ONNX Runtime does the arithmetic.
 
-    predictor = Predictor("exact")
+    predictor = Predictor()
     answer = predictor.predict("photo.png", addend=7)
     print(answer.number, answer.sum, answer.sum_probability)
     answer = predictor.predict_number("row.png", addend=1234)
@@ -16,9 +16,9 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import onnxruntime as ort
@@ -26,7 +26,8 @@ import onnxruntime as ort
 from digitsum.errors import InputError
 from digitsum.files import locate, read
 from digitsum.reading.decoding import Picture
-from digitsum.reading.imaging import may_be_two, name_of, read_number, read_picture, several_digits
+from digitsum.reading.finding import named
+from digitsum.reading.imaging import read_picture, several_digits
 from digitsum.reading.strips import MARGIN, Row, pad, read_row
 from digitsum.search import CERTAIN, Reading, most_probable_sum, plain_marks, read_steps, single_digits
 from digitsum.types import Array, UInt8Array
@@ -46,7 +47,7 @@ CHUNK = 64  # images that go through the network at once: what lies between laye
 
 @dataclass(frozen=True)
 class DigitPrediction:
-    """What the network says of the image of one digit.
+    """What the network says of one digit.
 
     Attributes
     ----------
@@ -56,8 +57,6 @@ class DigitPrediction:
         How probable it is, 0 to 1.
     probabilities
         Of all ten, float32 [10].
-    may_be_two
-        Whether the image may show two digits that touch (`digitsum.reading.imaging.may_be_two`).
     place
         Of a digit that was read in a row: from which to which column of the strip it is seen.
     """
@@ -65,7 +64,6 @@ class DigitPrediction:
     digit: int
     probability: float
     probabilities: Array
-    may_be_two: bool = False
     place: tuple[int, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,6 +72,7 @@ class DigitPrediction:
             "digit": self.digit,
             "probability": self.probability,
             "probabilities": self.probabilities.tolist(),
+            "place": self.place,
         }
 
 
@@ -89,8 +88,8 @@ class Prediction:
         For one digit and an addend from 0 to 9 the network's second output, which may contradict the first.
         For a longer number or a larger addend exact arithmetic, number + addend.
     probability
-        How probable the number is, 0 to 1: the product of its digits' probabilities; where a network reads
-        the whole row, over all ways to read it, and marks that make another number of it count against it.
+        How probable the number is, 0 to 1: of a row over all ways to read it, and marks that make another
+        number of it count against it.
     sum_probability
         How probable the sum is: by the network's second output, or else as probable as the number.
     sum_probabilities
@@ -111,15 +110,15 @@ class Prediction:
     doubt: str | None = None
 
     @classmethod
-    def of(cls, digits: list[DigitPrediction], addend: int, sums: Array) -> Self:
-        """Make the prediction from those of the digits.
+    def of_digit(cls, probabilities: Array, sums: Array, addend: int) -> Self:
+        """Make the prediction from both outputs of a network of one digit, [10] and [19].
 
-        `sums`, [19], is the network's second output for the first digit, which counts if it is the only one
-        and the addend is at most 9.
+        Its second output is for an addend of at most 9: to a larger one the digit is added.
         """
-        number = int("".join(str(each.digit) for each in digits))
-        probability = math.prod(each.probability for each in digits)
-        if len(digits) == 1 and addend <= 9:
+        number = int(probabilities.argmax())
+        probability = float(probabilities[number])
+        digits = [DigitPrediction(number, probability, probabilities)]
+        if addend <= 9:
             sum_ = int(sums.argmax())
             return cls(number, addend, sum_, probability, float(sums[sum_]), sums, digits)
         return cls(number, addend, number + addend, probability, probability, None, digits)
@@ -135,7 +134,7 @@ class Prediction:
         """
         reading = read_steps(steps)
         if not reading.digits:
-            raise InputError("it shows no digit that stands out; write it larger and darker")
+            raise InputError("it shows nothing that looks like a digit")
         digits = [
             DigitPrediction(digit, float(each[digit]), each.astype(np.float32), place=(start, end))
             for digit, each, (start, end) in zip(
@@ -164,7 +163,7 @@ class Prediction:
     def uncertain(self) -> bool:
         """Whether the number or the sum is improbable, they contradict each other, or there is a doubt."""
         least = min(self.probability, self.sum_probability)
-        return not self.consistent or self.doubt is not None or _is_uncertain(least, self.digits)
+        return not self.consistent or self.doubt is not None or least < CERTAIN
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold. Number, addend and sum are text: many a language rounds beyond 2^53."""
@@ -219,7 +218,7 @@ class SumPrediction:
     def uncertain(self) -> bool:
         """Whether the sum is improbable, or there is a doubt about one of the numbers."""
         doubts = self.top.doubt is not None or self.bottom.doubt is not None
-        return doubts or _is_uncertain(self.sum_probability, self.top.digits + self.bottom.digits)
+        return doubts or self.sum_probability < CERTAIN
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; the numbers and the sum are text (`Prediction.to_dict`)."""
@@ -230,11 +229,6 @@ class SumPrediction:
             "sum_probability": self.sum_probability,
             "uncertain": self.uncertain,
         }
-
-
-def _is_uncertain(probability: float, digits: list[DigitPrediction]) -> bool:
-    """Return whether an answer is less probable than `CERTAIN`, or one of its digits may be two."""
-    return probability < CERTAIN or any(digit.may_be_two for digit in digits)
 
 
 def _columns_of(places: Array, strip: UInt8Array) -> list[tuple[int, int]]:
@@ -271,8 +265,8 @@ class Predictor:
     Parameters
     ----------
     model
-        "exact", "concat" or "row", the package's own; an ONNX file that `digitsum export` wrote; or the
-        folder of a run, which has one.
+        "row", "exact" or "concat", the package's own; an ONNX file that `digitsum export` wrote; or the
+        folder of a run, which has one. "row" reads numbers of any length, the others single digits.
     threads
         For one call; 0: one a core. Calls from several threads are safe.
 
@@ -281,7 +275,7 @@ class Predictor:
     reads_rows : bool
         Whether the network reads a whole row of digits at once.
     read : function
-        What reads a picture of a number as the network takes it: `read_row`, or else `read_number`.
+        What reads a picture as the network takes it: `read_row`, or else `read_picture`.
     about : dict
         What the file says of itself: `network`, `parameters`, `version`, and by name the `figures` of its
         evaluation.
@@ -296,12 +290,12 @@ class Predictor:
     >>> import numpy as np
     >>> image = np.zeros((28, 28), np.uint8)
     >>> image[4:24, 13:15] = 255  # a stroke from top to bottom
-    >>> answer = Predictor("exact").predict(image, addend=6)
+    >>> answer = Predictor().predict(image, addend=6)
     >>> answer.number, answer.sum, answer.uncertain
     (1, 7, False)
     """
 
-    def __init__(self, model: str | Path = "exact", threads: int = 0) -> None:
+    def __init__(self, model: str | Path = "row", threads: int = 0) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         file = find_model(model)
@@ -312,7 +306,7 @@ class Predictor:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
             self.reads_rows = _check_signature(self._session)
-            self.read: Callable[[Picture], Any] = read_row if self.reads_rows else read_number
+            self.read: Callable[[Picture], Any] = read_row if self.reads_rows else read_picture
             self.about: dict[str, Any] = {
                 "network": metadata["network"],
                 "parameters": int(metadata["parameters"]),
@@ -325,6 +319,8 @@ class Predictor:
 
     def predict(self, picture: Picture, addend: int) -> Prediction:
         """Read a picture of one digit, of any kind that `read_picture` takes, and add: both outputs.
+
+        What stands at the picture's edge beside the digit is left out.
 
         Raises
         ------
@@ -345,31 +341,36 @@ class Predictor:
         addends = check_addends(addends, len(pictures))
         if not len(pictures):
             return []
-        if not self.reads_rows:
-            rows = [read_picture(picture)[np.newaxis] for picture in pictures]
-            return self._predict_images(rows, addends.tolist())
-        found = self.predict_rows([read_row(picture) for picture in pictures], addends.tolist())
-        answers = [_readable(answer, picture) for answer, picture in zip(found, pictures, strict=True)]
-        for answer, picture in zip(answers, pictures, strict=True):
-            if len(answer.digits) > 1:
-                raise several_digits(picture, len(answer.digits))
-        return answers
+        read = partial(read_row, of_one=True) if self.reads_rows else read_picture
+        found = self.predict_rows([read(picture) for picture in pictures], addends.tolist())
+        for answer, picture in zip(found, pictures, strict=True):
+            with named(picture):
+                if isinstance(answer, InputError):
+                    raise answer
+                if len(answer.digits) > 1:
+                    raise several_digits(len(answer.digits))
+        return cast("list[Prediction]", found)
 
     def predict_number(self, picture: Picture, addend: int) -> Prediction:
-        """Read a picture of a number, of any kind that `read_number` takes, and add.
+        """Read a picture of a number, of any kind that `read_row` takes, and add.
 
         Raises
         ------
         InputError
-            A picture that can't be read, or an addend that isn't a whole number from 0 on.
+            A picture that can't be read, or of several digits if the network reads one; or an addend that
+            isn't a whole number from 0 on.
         OSError
             A file that isn't there.
         """
         addend = check_any_addend(addend)
-        return _readable(self.predict_rows([self.read(picture)], [addend])[0], picture)
+        (answer,) = self.predict_rows([self.read(picture)], [addend])
+        if isinstance(answer, InputError):
+            with named(picture):
+                raise answer
+        return answer
 
     def add_pictures(self, top: Picture, bottom: Picture) -> SumPrediction:
-        """Read two pictures of numbers, of any kind that `read_number` takes, and add them.
+        """Read two pictures of numbers, of any kind that `read_row` takes, and add them.
 
         Raises
         ------
@@ -382,8 +383,8 @@ class Predictor:
         --------
         >>> import numpy as np
         >>> page = np.zeros((60, 100), np.uint8)
-        >>> page[20:40, 30:32] = page[20:40, 60:62] = 255  # two strokes: eleven
-        >>> Predictor("exact").add_pictures(page, page).sum
+        >>> page[20:40, 42:45] = page[20:40, 55:58] = 255  # two strokes: eleven
+        >>> Predictor().add_pictures(page, page).sum
         22
         """
         return SumPrediction.of(*(self.predict_number(picture, 0) for picture in (top, bottom)))
@@ -403,10 +404,12 @@ class Predictor:
         list
             Of each its prediction, or why there is none: a network of rows may find no digit.
         """
-        if not rows:
+        if not len(rows):
             return []
         if not self.reads_rows:
-            return list(self._predict_images(rows, addends))
+            own = [addend if addend <= 9 else 0 for addend in addends]
+            outputs = self.probabilities(np.stack(rows)[:, np.newaxis], np.array(own))
+            return [Prediction.of_digit(*each) for each in zip(*outputs, addends, strict=True)]
         answers: list[Prediction | InputError] = []
         for row, steps, addend in zip(rows, self.steps([row.strip for row in rows]), addends, strict=True):
             try:
@@ -414,21 +417,6 @@ class Predictor:
             except InputError as error:
                 answers.append(error)
         return answers
-
-    def _predict_images(self, rows: Sequence[UInt8Array], addends: Sequence[int]) -> list[Prediction]:
-        """Answer for numbers, each the images of its digits, uint8 [K, 28, 28]."""
-        images, counts = np.concatenate(rows), [len(row) for row in rows]
-        firsts = np.cumsum([0, *counts[:-1]])
-        outputs, sums = self.probabilities(
-            images[:, np.newaxis], np.repeat([addend if addend <= 9 else 0 for addend in addends], counts)
-        )
-        shares = outputs.max(axis=1)
-        two = may_be_two(images, shares)
-        digits = map(DigitPrediction, outputs.argmax(axis=1).tolist(), shares.tolist(), outputs, two.tolist())
-        return [
-            Prediction.of(list(islice(digits, count)), addend, of_first)
-            for count, addend, of_first in zip(counts, addends, sums[firsts], strict=True)
-        ]
 
     def probabilities(self, images: Array, addends: Array) -> tuple[Array, Array]:
         """Answer for images that are as MNIST's: the fast way for very many.
@@ -493,13 +481,6 @@ class Predictor:
                 for i, steps in zip(chosen, symbols, strict=True):
                     found[i] = steps
         return found
-
-
-def _readable(answer: Prediction | InputError, picture: Picture) -> Prediction:
-    """Return an answer, or raise why there is none."""
-    if isinstance(answer, InputError):
-        raise InputError(f"{name_of(picture)} can't be read: {answer}")
-    return answer
 
 
 def _check_probabilities(found: Array) -> None:

@@ -22,6 +22,7 @@ MARK = 10  # a point, comma, colon, slash, sign, or a gap much wider than the ot
 NOTHING = 11
 SYMBOLS = 12
 CERTAIN = 0.92  # an answer with a lower probability is called uncertain; 1.4 % of held-out digits are
+NO_DIGIT = 0.85  # that a strip shows no digit is believed if it is as probable
 GROUP = 3  # digits between marks that part thousands
 SEARCHED = 20_000  # steps, at most, that the search goes through, of all prefixes together
 TINY = 1e-300  # in place of a divisor of 0
@@ -124,6 +125,8 @@ class Reading(NamedTuple):
 def read_steps(steps: Array) -> Reading:
     """Find the most probable number, and how probable it is.
 
+    Where it isn't clear whether there is any digit, it is the most probable single one.
+
     Parameters
     ----------
     steps
@@ -139,6 +142,8 @@ def read_steps(steps: Array) -> Reading:
     """
     steps = _normalised(steps)
     digits = most_probable_number(steps)
+    if not digits and math.exp(log_probability(steps, [])) < NO_DIGIT:
+        digits = [int(single_digits(steps).argmax())]
     anywhere = np.ones(len(digits) + 1, bool)
     runs = _emitted(steps, digits, np.stack([anywhere, anywhere, plain_marks(digits)]))
     runs[1] = runs[1, ::-1, ::-1]  # from the end
@@ -207,9 +212,11 @@ def plain_marks(digits: list[int]) -> Mask:
 
 def single_digits(steps: Array) -> Array:
     """Return the probabilities that there is one digit alone, and that it is 0, ..., 9: float64 [10]."""
-    steps, digits = _normalised(steps), np.arange(10)[:, np.newaxis].tolist()
-    runs = np.concatenate([_emitted(steps, digit, plain_marks(digit)[np.newaxis]) for digit in digits])
-    return np.asarray(np.exp(_log_totals(*_forward(runs, _may_follow(digits)))))
+    steps = _normalised(steps)
+    before = np.broadcast_to(steps[:, NOTHING], (10, len(steps)))
+    after = before + steps[:, MARK]
+    emitted = np.stack([before, steps[:, :10].T, after], axis=2)
+    return np.asarray(np.exp(_log_totals(*_forward(emitted, np.ones((10, 0))))))
 
 
 def most_probable_number(steps: Array) -> list[int]:

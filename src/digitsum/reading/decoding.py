@@ -123,15 +123,14 @@ def decode(source: Source, name: str = "the picture", part: Part = WHOLE, longes
             image = _open(source)
         if image.format == "PNG":
             image.load()  # or its pixels would be decoded for its EXIF data, while other threads wait
-        if image.format == "TIFF" and getattr(image, "is_animated", False):
+        if part == WHOLE and image.format == "TIFF" and getattr(image, "is_animated", False):
             log.warning("%s has further pages: the first is read", name)
         with _quiet():
             image.getexif()  # warns here, and is kept; a JPEG's pixels are decoded later
-        factor = _factor(int(max(image.size) * max(part[1] - part[0], part[3] - part[2])), longest)
-        factor //= _decode_smaller(image, factor)
+        _decode_smaller(image, part, longest)
         ImageOps.exif_transpose(image, in_place=True)
         image = _crop(image, part)
-        return _grey(image, max(factor, _factor(max(image.size), longest)))
+        return _grey(image, _factor(max(image.size), longest))
     except UnidentifiedImageError as error:
         raise InputError(f"it is none of {', '.join(FORMATS)}; save it as PNG or JPEG") from error
     except Image.DecompressionBombError as error:
@@ -233,12 +232,15 @@ def _factor(longer: int, longest: int | None = None) -> int:
     return -(-factor >> zeros) << zeros
 
 
-def _decode_smaller(image: Image.Image, factor: int) -> int:
-    """Let a JPEG's decoder, which can do it up to 8 times, make the picture smaller; tell how many times."""
+def _decode_smaller(image: Image.Image, part: Part, longest: int | None) -> None:
+    """Let a JPEG's decoder, which can do it up to 8 times, make the picture smaller."""
     width, height = image.size
+    down, across = part[1] - part[0], part[3] - part[2]
+    # of the part; whichever side is up
+    longer = min(max(width * across, height * down), max(width * down, height * across))
+    factor = _factor(int(longer), longest)
     times = min(factor & -factor, 8)  # the largest power of two that divides it
     image.draft(None, (max(width // times, 1), max(height // times, 1)))  # of other formats nothing changes
-    return -(-max(width, height) // max(image.size))
 
 
 def _grey(image: Image.Image, factor: int) -> Grey:

@@ -1,18 +1,14 @@
-"""Any picture of a handwritten digit, or of a number, prepared as MNIST's images were.
+"""Any picture of a handwritten digit, prepared as MNIST's images were.
 
     image = read_picture("photo.jpg")   # uint8 [28, 28], 0 background, 255 ink
-    images = read_number("photo.jpg")   # uint8 [K, 28, 28], of a row of digits from left to right
 
 MNIST's own steps are the last ones: the digit is scaled to fit a box of 20 x 20, with grey levels from
 averaging areas, and its centre of mass is put at the centre of 28 x 28 ("The MNIST database of handwritten
 digits", LeCun, Cortes and Burges). Before them the picture is decoded to grey levels (decoding.py), the paper
-is evened out, its lines are taken away (ruling.py), and the pieces of ink that aren't dust are put together
-into digits (pieces.py). All are plain sums, largest values and averages of areas, so that a web page can
-repeat them on a canvas.
+is evened out (paper.py), and the pieces of ink that make the digit are found (finding.py). All are plain
+sums, largest values and averages of areas, so that a web page can repeat them on a canvas.
 """
 
-import os
-from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -20,29 +16,16 @@ import numpy.typing as npt
 
 from digitsum.errors import InputError
 from digitsum.reading.decoding import Grey, Picture, decode, read
-from digitsum.reading.morphology import close, over_squares
-from digitsum.reading.pieces import find_digits
-from digitsum.reading.ruling import erase_rules
-from digitsum.types import Array, Mask, UInt8Array
+from digitsum.reading.finding import Place, find, named
+from digitsum.reading.morphology import over_squares
+from digitsum.reading.paper import STRONG, Ink, crop
+from digitsum.types import Mask, UInt8Array
 
-PAPER = 1 / 3  # of the longer side: what is dark and narrower is ink, what is wider is paper or shadow
-AROUND = 1 / 9  # of the longer side: as far lie a pixel's surroundings, to which it is light or dark
-EVEN = 2  # grey levels: pixels at the edge that differ less from its median are as bright as it
-MOSTLY = 2 / 3  # of the pixels at an edge: where as many are as bright, it is that of a drawing or a sheet
-DARKEST = 1 / 2  # of what is brightest: a deeper shadow isn't evened out, as that would magnify its noise
-FAINTEST = 0.1  # of the paper's brightness: less contrast is no ink
-LEFT = 1 / 4  # of the ink before: what is fainter without the lines is only their rest
-STRONG = 0.45  # of a whole stroke's ink: what has more makes the digit
+GREY = 2  # pixels around the pieces of a digit that keep their grey levels
 LARGE = 100  # pixels, the longer side of the digit when its strokes are measured and thickened
 STROKE = 8  # pixels of LARGE: thinner strokes are made as thick; nine in ten of MNIST's are 7 to 14
 BOX = 20  # pixels, the longer side of the digit in the end
 SIDE = 28  # pixels, of the image in the end
-# An image may be of two digits if its rows have more than HIGH * rows + surety - RUNS runs of ink; surety is
-# -log(1 - probability). Chosen on MNIST's training split, of whose digits 0.1 % have more.
-HIGH = 2
-RUNS = 8
-
-Ink = npt.NDArray[np.float32]  # 0 none to 1 a whole stroke's
 
 
 def read_picture(picture: Picture) -> UInt8Array:
@@ -74,7 +57,7 @@ def read_picture(picture: Picture) -> UInt8Array:
     Raises
     ------
     InputError
-        It isn't such a picture, is damaged or too large, or shows no digit.
+        It isn't such a picture, is damaged or too large, or shows no digit or several.
     OSError
         The path can't be read.
     TypeError
@@ -90,56 +73,25 @@ def read_picture(picture: Picture) -> UInt8Array:
     >>> [np.ptp(axis) + 1 for axis in np.nonzero(image)]  # 20 rows, as in MNIST
     [np.int64(20), np.int64(2)]
     """
-    images = read_number(picture)
-    if len(images) > 1:
-        raise several_digits(picture, len(images))
-    return cast(UInt8Array, images[0])
+    with named(picture) as name:
+        source = read(picture)
+        grey = decode(source, name)
+        if are_prepared(grey[np.newaxis]).all():
+            return np.rint(grey).astype(np.uint8)
+        place = find(source, grey, name, of_one=True)
+        if place.apart > 1:
+            raise several_digits(place.apart)
+        return fit_ink(ink_of(place)[place.top : place.bottom, place.left : place.right])
 
 
-def several_digits(picture: Picture, count: int) -> InputError:
+def ink_of(place: Place) -> Ink:
+    """Return the ink of the pieces that were chosen, and of a little around them."""
+    return place.ink * over_squares(np.maximum, np.pad(place.chosen, GREY), GREY)
+
+
+def several_digits(count: int) -> InputError:
     """Return the error of a picture that should show one digit."""
-    return InputError(
-        f"{name_of(picture)} can't be read: it shows {count} digits, not one;"
-        " read_number and `digitsum predict` read rows of digits"
-    )
-
-
-def read_number(picture: Picture) -> UInt8Array:
-    """Read a picture of a number, a row of digits, and prepare each digit as `read_picture` does.
-
-    Pieces of ink that lie above each other, or one within the other, are one digit; pieces side by side are
-    several. Low ones belong to the digit that is nearest. On paper with lines, what touches the
-    picture's edge is left out.
-
-    Parameters
-    ----------
-    picture
-        As for `read_picture`.
-
-    Returns
-    -------
-    uint8 array, [K, 28, 28]
-        The digits from left to right, K at least 1; 0 is background, 255 is ink.
-
-    Raises
-    ------
-    InputError
-        As for `read_picture`, or the digits stand in several rows.
-    OSError, TypeError
-        As for `read_picture`.
-
-    Examples
-    --------
-    >>> page = np.full((300, 400), 230, np.uint8)
-    >>> page[100:200, 50:60] = page[110:200, 90:100] = 40  # eleven
-    >>> read_number(page).shape
-    (2, 28, 28)
-    """
-    name = name_of(picture)
-    try:
-        return _prepare(decode(read(picture), name))
-    except InputError as error:
-        raise InputError(f"{name} can't be read: {error}") from error
+    return InputError(f"it shows {count} digits, not one; the network row reads rows of digits")
 
 
 def fit_ink(ink: Ink) -> UInt8Array:
@@ -152,38 +104,7 @@ def fit_ink(ink: Ink) -> UInt8Array:
     >>> fit_ink(page).shape
     (28, 28)
     """
-    return _centre(_fit(_thicken(_crop(ink)), BOX))
-
-
-def may_be_two(images: UInt8Array, probabilities: Array) -> Mask:
-    """Return which images may show two digits that touch, which the network can be sure of all the same.
-
-    They are low, and their rows cross many strokes: the more the surer the network is, the more they may be.
-
-    Parameters
-    ----------
-    images
-        uint8 [K, 28, 28], as `read_number` gives them.
-    probabilities
-        Of the most probable digit of each, [K].
-
-    Returns
-    -------
-    bool array, [K]
-
-    Examples
-    --------
-    >>> image = np.zeros((2, 28, 28), np.uint8)
-    >>> image[0, 4:24, 13:15] = 255  # a one
-    >>> image[1, 10:18, 4:24:4] = 255  # a fence
-    >>> may_be_two(image, np.array([0.99, 0.99]))
-    array([False,  True])
-    """
-    ink = images > 127
-    runs = np.count_nonzero(ink & ~np.pad(ink, ((0, 0), (0, 0), (1, 0)))[..., :-1], axis=(1, 2))
-    surety = -np.log(np.maximum(1 - probabilities.astype(np.float64), 1e-6))
-    rows = np.count_nonzero(ink.any(axis=2), axis=1)
-    return cast(Mask, runs > HIGH * rows + surety - RUNS)
+    return _centre(_fit(_thicken_digit(crop(ink)), BOX))
 
 
 def are_prepared(images: Grey) -> Mask:
@@ -194,7 +115,7 @@ def are_prepared(images: Grey) -> Mask:
     Parameters
     ----------
     images
-        uint8 or float32 [N, 28, 28], 0 black to 255 white.
+        uint8 or float32 [N, H, W], 0 black to 255 white.
 
     Returns
     -------
@@ -207,168 +128,33 @@ def are_prepared(images: Grey) -> Mask:
     >>> are_prepared(np.stack([image, 255 - image]))
     array([ True, False])
     """
+    if images.shape[1:] != (SIDE, SIDE):
+        return np.zeros(len(images), bool)
     flat = images.reshape(-1, SIDE * SIDE)
     return cast(Mask, (flat.max(axis=1) > 127) & ((flat == 0).sum(axis=1) > SIDE * SIDE / 2))
 
 
-def name_of(picture: Picture) -> str:
-    """Return what a sentence calls a picture."""
-    return os.fspath(picture) if isinstance(picture, str | os.PathLike) else "the picture"
+def _thicken_digit(ink: Ink) -> Ink:
+    if max(ink.shape) > LARGE:
+        ink = _fit(ink, LARGE)
+    return thicken(ink, STROKE / LARGE * max(ink.shape))
 
 
-def _prepare(grey: Grey) -> UInt8Array:
-    if grey.shape == (SIDE, SIDE) and are_prepared(grey[np.newaxis]):
-        return np.rint(grey).astype(np.uint8)[np.newaxis]
-    ink, has_rules = _find_ink(find_depth(grey, is_dark_on_light(grey)))
-    owners = find_digits(ink > STRONG, has_rules)
-    return np.stack([fit_ink(ink * (owners == number)) for number in range(1, owners.max() + 1)])
+def thicken(ink: Ink, least: float) -> Ink:
+    """Make strokes at least so many pixels thick: thinner ones would turn faint in few pixels.
 
-
-# From grey levels to ink
-
-
-def is_dark_on_light(grey: Grey) -> bool:
-    """Return whether the ink is darker than the paper.
-
-    Where the edge doesn't tell, it is the sign of the third moment of what stands out from its surroundings:
-    a shadow, which is as much too dark as too light, adds nothing. Of strokes as thick as the surroundings
-    are wide the holes alone would stand out, which is why the edge is asked first.
-    """
-    radius = int(max(grey.shape) * AROUND)
-    is_edge_light = _is_edge_light(grey, max(radius, 1))
-    if is_edge_light is not None:
-        return is_edge_light
-    light = grey - _mean_around(grey, radius)
-    return bool(np.sum(light * light * light) <= 0)  # `** 3` takes a hundred times as long
-
-
-def _is_edge_light(grey: Grey, radius: int) -> bool | None:
-    """Return whether a drawing's paper is light, by its edge of one level; None where that doesn't tell.
-
-    A dark line around lighter paper isn't paper, nor is what a sheet lies on that has such an edge itself.
-    """
-    edge = _border(grey, 1)
-    level = _median(edge)
-    if np.count_nonzero(abs(edge - level) <= EVEN) < MOSTLY * edge.size:
-        return None
-    middle = (float(grey.min()) + float(grey.max())) / 2
-    is_light = bool(level >= middle)
-    if not is_light and np.mean(_border(grey, radius) >= middle) >= 1 / 2:
-        return True
-    other = (grey >= middle) != is_light
-    if not other.any():
-        return None
-    edge = _border(_crop(other.astype(np.float32)), 1)
-    return is_light if np.count_nonzero(edge) < MOSTLY * edge.size else None
-
-
-def _border(grey: Grey, width: int) -> npt.NDArray[np.float32]:
-    """Return the pixels, [N], that are less than `width` from the edge."""
-    inside = np.zeros(grey.shape, bool)
-    inside[width:-width, width:-width] = True
-    return grey[~inside].astype(np.float32)
-
-
-def _mean_around(grey: Grey, radius: int) -> npt.NDArray[np.float64]:
-    """Average the square around each pixel; beyond the edge the picture goes on as at the edge."""
-    size = 2 * radius + 1
-    sums: Array = grey
-    exact = np.int32 if grey.dtype == np.uint8 else np.float64  # whole numbers add up in a third of the time
-    for _ in range(2):  # along the rows, then, transposed, along the columns
-        ends = np.pad(sums, ((0, 0), (radius + 1, radius)), mode="edge").cumsum(axis=1, dtype=exact)
-        sums = (ends[:, size:] - ends[:, :-size]).T.copy()
-    return sums / size**2
-
-
-def find_depth(grey: Grey, is_dark: bool, close: Callable[[Array, int], Array] = close) -> Ink:
-    """Return how much darker than its paper each pixel is, 0 to 1; of ink that isn't dark, how much lighter.
-
-    `close` fills what is dark and narrow, which leaves the paper.
-    """
-    brightest = float(grey.max())  # of light ink it is noise on a bright page that is dark
-    if not is_dark:
-        grey = 255 - grey
-    paper = close(grey, int(max(grey.shape) * PAPER / 2))
-    dark = np.float32(max(DARKEST * max(paper.max(), brightest), 1))
-    depth = cast(Ink, (paper - grey) / np.maximum(paper, dark))
-    return cast(Ink, np.maximum(depth - _median(depth), 0))  # by which `paper` is too bright throughout
-
-
-def scale_depth(depth: Ink, whole: float, least: float = 0) -> Ink:
-    """Return the amount of ink, 0 to 1, of what is darker than its paper, by `whole` where a stroke is.
-
-    Raises
-    ------
-    InputError
-        That is no more than noise, or less than `least`.
-    """
-    if whole < max(FAINTEST, least):
-        raise InputError("no ink stands out from its background")
-    return cast(Ink, np.minimum(depth / np.float32(whole), 1))
-
-
-def _find_ink(depth: Ink) -> tuple[Ink, bool]:
-    """Return the amount of ink, 0 to 1, without lines, and whether there were any."""
-    rest = erase_rules(erase_rules(depth).T).T
-    return scale_depth(rest, strength(rest), LEFT * strength(depth)), not np.may_share_memory(rest, depth)
-
-
-def _median(depth: Ink) -> np.float32:
-    """Return the middle of numbers of at least 0, of an even count the higher of both.
-
-    Their bits are in the same order as they: the upper halves are counted, then the lower ones of those that
-    share the middle's upper half. `np.partition` takes fifteen times as long where most are equal.
+    The thickness of a stroke is twice its area by its outline.
 
     Examples
     --------
-    >>> _median(np.array([[0.5, 0, 0.25, 0.75]], np.float32))
-    np.float32(0.5)
+    >>> ink = np.zeros((9, 50), np.float32)
+    >>> ink[4, 3:47] = 1
+    >>> np.flatnonzero(thicken(ink, 3)[:, 25])
+    array([4, 5, 6])
     """
-    bits = depth.ravel().view(np.uint32)
-    high, place = _find_place(bits >> 16, bits.size // 2)
-    low, _ = _find_place(bits[bits >> 16 == high] & 0xFFFF, place)
-    return np.uint32(high << 16 | low).view(np.float32)
-
-
-def _find_place(numbers: Array, place: int) -> tuple[int, int]:
-    """Return the number at a place of the sorted ones, and its own place among those equal to it."""
-    counts = np.bincount(numbers)
-    ends = counts.cumsum()
-    number = int(np.searchsorted(ends, place, side="right"))
-    return number, place - int(ends[number] - counts[number])
-
-
-def strength(depth: Ink) -> float:
-    """Return the ink's depth: the mean of all depths weighted by their fourth powers.
-
-    Unlike Otsu's threshold it finds few ink pixels among many of noisy paper, and unlike the deepest pixel it
-    isn't led by one of them.
-    """
-    weight = np.square(np.square(depth))
-    return float(np.sum(weight * depth, dtype=np.float64) / max(np.sum(weight, dtype=np.float64), 1e-9))
-
-
-# From ink to MNIST
-
-
-def _crop(ink: Ink) -> Ink:
-    """Cut the digit out: what is fainter at its edge goes."""
-    strong = ink > STRONG
-    rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def _thicken(ink: Ink) -> Ink:
-    """Make strokes at least as thick as MNIST's thin ones; a thinner one would turn faint in 28 x 28.
-
-    The thickness of a stroke is twice its area by its outline, the sum of all differences of neighbours.
-    """
-    if max(ink.shape) > LARGE:
-        ink = _fit(ink, LARGE)
-    wide = np.pad(ink, 1).astype(np.float64)
-    outline = np.abs(np.diff(wide, axis=0)).sum() + np.abs(np.diff(wide, axis=1)).sum()
-    missing = STROKE / LARGE * max(ink.shape) - 2 * wide.sum() / outline
-    radius = max(int(missing / 2 + 0.5), 0)
+    mask = np.pad((ink > STRONG).astype(np.float64), 1)
+    outline = np.abs(np.diff(mask, axis=0)).sum() + np.abs(np.diff(mask, axis=1)).sum()
+    radius = max(int((least - 2 * mask.sum() / max(outline, 1)) / 2 + 0.5), 0)
     return over_squares(np.maximum, np.pad(ink, 2 * radius), radius)
 
 

@@ -13,7 +13,7 @@ from digitsum.reading.morphology import open_columns, over_columns
 from digitsum.types import IndexArray, Mask
 
 BLOCKS = 64  # of columns, in each of which a line is looked for
-STEEPEST = 0.12  # rows down for each column: 7 degrees; steeper lines aren't looked for
+STEEPEST_LINE = 0.12  # rows down for each column: 7 degrees; steeper lines aren't looked for
 TURN = 4  # rows by which the falls of the lines that are looked for differ
 THICKEST = 1 / 36  # of the columns: a line is lower, but for its blur; a stroke may be higher
 ENDS = 4  # blocks at each edge: in half of them a line is seen
@@ -89,7 +89,7 @@ def _find_rules(ridge: npt.NDArray[np.float64], width: int) -> tuple[IndexArray,
     """
     height, wide = len(ridge), np.pad(ridge, ((1, 1), (0, 0)))
     row, block = np.nonzero((ridge > wide[:-2]) & (ridge >= wide[2:]))
-    most = int(width * STEEPEST)
+    most = int(width * STEEPEST_LINE)
     falls = np.arange(-most, most + 1, TURN)[:, np.newaxis]
     drops, size = _drop(falls, BLOCKS), height + 2 * most + 2
     places = row - drops[:, block] + most + 1 + size * np.arange(len(falls))[:, np.newaxis]

@@ -130,14 +130,10 @@ def _labelled_images(
             rows, labels = tables.read_rows(batch[column]), tables.values(batch, part, label_column)
             labels = [_label(label, f"row {first + i} of {part}") for i, label in enumerate(labels)]
             first += len(batch)
-            unread = {
-                i: row if isinstance(row, str) else f"it shows {len(row)} digits, not one"
-                for i, row in enumerate(rows)
-                if len(row) != 1
-            }
+            unread = {i: row for i, row in enumerate(rows) if isinstance(row, str)}
             read = [i for i in range(len(rows)) if i not in unread]
-            images = np.concatenate([np.empty((0, 28, 28), np.uint8), *(rows[i] for i in read)])
-            yield images[:, np.newaxis], np.array([labels[i] for i in read], np.int64), unread
+            images = np.array([rows[i] for i in read], np.uint8).reshape(-1, 1, 28, 28)
+            yield images, np.array([labels[i] for i in read], np.int64), unread
 
 
 def _label(value: Any, place: str) -> int:

@@ -75,7 +75,7 @@ def score(
     addend: int | None = None,
     addend_column: str | None = None,
     column: str | None = None,
-    model: str | Path = "exact",
+    model: str | Path = "row",
     csv: bool = False,
     workers: int | None = None,
     scheduler: str | None = None,

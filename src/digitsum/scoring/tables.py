@@ -32,7 +32,7 @@ from digitsum.errors import InputError
 from digitsum.files import reason
 from digitsum.reading import strips
 from digitsum.reading.decoding import Picture
-from digitsum.reading.imaging import SIDE, are_prepared, read_number
+from digitsum.reading.imaging import SIDE, are_prepared, read_picture
 from digitsum.scoring.parquet import Table, open_table
 from digitsum.types import UInt8Array
 
@@ -46,7 +46,7 @@ PICTURES = 1_000  # of a folder: as many count as a file
 PIXELS = SIDE * SIDE
 STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
-# of a number the images of its digits, [K, 28, 28], or its strip; or why there is none
+# the image of a digit, [28, 28], or a number's strip; or why there is none
 Row = UInt8Array | strips.Row | str
 Read = Callable[[Picture], UInt8Array | strips.Row]  # `Predictor.read`
 
@@ -406,7 +406,7 @@ def _is_picture(kind: pa.DataType) -> bool:
 # Pictures
 
 
-def read_rows(pictures: pa.Array, read: Read = read_number) -> list[Row]:
+def read_rows(pictures: pa.Array, read: Read = read_picture) -> list[Row]:
     """Read a column of pictures: of each row what `read` gives, or why it can't be read.
 
     Parameters
@@ -427,7 +427,7 @@ def read_rows(pictures: pa.Array, read: Read = read_number) -> list[Row]:
     return [next(found) if is_whole else wrong for is_whole in whole]
 
 
-def read_file(fs: Any, base: str, name: str, read: Read = read_number) -> Row:
+def read_file(fs: Any, base: str, name: str, read: Read = read_picture) -> Row:
     """Read a picture that is a file of this name in the folder `base`.
 
     Raises
@@ -470,4 +470,4 @@ def _pixels(column: pa.Array) -> tuple[list[bool], UInt8Array]:
 def _read_images(images: UInt8Array, read: Read) -> Iterator[Row]:
     """Read images, [M, 28, 28]; those as MNIST's, which come back unchanged, are told all at once."""
     for image, is_prepared in zip(images, are_prepared(images).tolist(), strict=True):
-        yield image[np.newaxis] if is_prepared and read is read_number else _read(image, read)
+        yield image if is_prepared and read is read_picture else _read(image, read)

@@ -31,7 +31,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
 import uvicorn
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -49,7 +48,7 @@ from uvicorn.supervisors import Multiprocess
 from digitsum.cores import cores
 from digitsum.errors import InputError
 from digitsum.prediction import MAX_ADDEND_DIGITS, Prediction, Predictor, broadcast_addends
-from digitsum.reading.strips import Row, window
+from digitsum.reading.strips import Row
 from digitsum.serving.limits import BUFFER, MAX_PICTURES, MAX_SECONDS, LimitedProtocol, LimitedRoute
 from digitsum.serving.page import STATIC, network_script
 from digitsum.serving.schema import ERROR_RESPONSES, About, Addends, Health, Pictures, Predictions
@@ -204,7 +203,7 @@ async def predict(request: Request, pictures: Pictures, addends: Addends) -> Res
     answers = [_answer(answer, i, len(pictures)) for i, answer in enumerate(found, 1)]
     for answer in answers:
         request.app.state.metrics.predictions.labels(str(answer.uncertain).lower()).inc()
-    predictions = [_with_images(*one) for one in zip(answers, rows, strict=True)]
+    predictions = [_with_seen(*one) for one in zip(answers, rows, strict=True)]
     # a test checks the answers against the schema, so that not each has to be
     return Response(to_json({"predictions": predictions}), media_type="application/json")
 
@@ -234,15 +233,11 @@ def _numbered(error: InputError, number: int, count: int) -> InputError:
     return error if count == 1 else InputError(f"number {number} of {count}: {error}")
 
 
-def _with_images(answer: Prediction, row: UInt8Array | Row) -> dict[str, Any]:
-    """Return what JSON can hold of an answer, with the image of each digit."""
-    said = answer.to_dict()
-    images = row
-    if isinstance(row, Row):
-        images = np.stack([window(row.strip, digit.place) for digit in answer.digits if digit.place])
-    for digit, image in zip(said["digits"], images, strict=True):
-        digit["image"] = base64.b64encode(image.tobytes()).decode()
-    return said
+def _with_seen(answer: Prediction, row: UInt8Array | Row) -> dict[str, Any]:
+    """Return what JSON can hold of an answer, with what the network saw."""
+    image = row.strip if isinstance(row, Row) else row
+    pixels = base64.b64encode(image.tobytes()).decode()
+    return answer.to_dict() | {"seen": {"height": len(image), "width": image.shape[1], "pixels": pixels}}
 
 
 @router.get("/health")
@@ -315,7 +310,7 @@ async def _internal_error(_: Request, __: Exception) -> JSONResponse:
 
 
 def create_app(
-    model: str | Path = "exact", allow_origins: Sequence[str] = (), names: Sequence[str] = ()
+    model: str | Path = "row", allow_origins: Sequence[str] = (), names: Sequence[str] = ()
 ) -> FastAPI:
     """Make the web application.
 
@@ -333,7 +328,7 @@ def create_app(
     Examples
     --------
     >>> from fastapi.testclient import TestClient
-    >>> with TestClient(create_app("exact")) as client:
+    >>> with TestClient(create_app()) as client:
     ...     client.get("/health").json()
     {'status': 'ok'}
     """
@@ -373,7 +368,7 @@ def create_app(
 
 
 def serve(
-    model: str | Path = "exact",
+    model: str | Path = "row",
     host: str = "127.0.0.1",
     port: int = 8000,
     workers: int = 1,

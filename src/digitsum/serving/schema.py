@@ -35,10 +35,21 @@ class DigitPrediction(BaseModel):
         max_length=10,
         examples=[[0] * 7 + [0.75, 0, 0.25]],
     )
-    image: str = Field(
-        description="What the network saw: 28 rows of 28 bytes, 0 background, 255 ink, in base64. A"
-        " network of rows saw the whole row: it is a window of that, with the digit in its middle.",
-        examples=[base64.b64encode(bytes(28 * 28)).decode()],
+    place: tuple[int, int] | None = Field(
+        description="From which to which column of what the network saw the digit is seen; null where it saw"
+        " one digit alone.",
+        examples=[(40, 56), None],
+    )
+
+
+class Seen(BaseModel):
+    """What the network saw: the row scaled to 32 rows of pixels, or one digit to 28 x 28."""
+
+    height: int = Field(examples=[32])
+    width: int = Field(examples=[64])
+    pixels: str = Field(
+        description="Row by row a byte each, 0 background, 255 ink, in base64.",
+        examples=[base64.b64encode(bytes(32 * 64)).decode()],
     )
 
 
@@ -71,7 +82,7 @@ class Prediction(BaseModel):
     )
     uncertain: bool = Field(
         description=f"The number or the sum is less probable than {CERTAIN}, they contradict each other,"
-        " one of the digits may be two that touch, or there is a doubt: perhaps the picture shows another"
+        " or there is a doubt: perhaps the picture shows another"
         " number, perhaps none.",
         examples=[True],
     )
@@ -86,6 +97,7 @@ class Prediction(BaseModel):
         examples=[[0] * 12 + [0.75, 0, 0.25] + [0] * 4, None],
     )
     digits: list[DigitPrediction] = Field(description="From left to right.", min_length=1)
+    seen: Seen
 
 
 class Predictions(BaseModel):
