@@ -11,7 +11,7 @@ sys.path.append(str(DOCS.parent / "tests"))
 
 from conftest import FLAGS  # noqa: E402
 from service import serving  # noqa: E402
-from test_page import ONE, SEVEN, ZERO, draw_number, expect_sentence  # noqa: E402
+from test_page import ONE, SEVEN, ZERO, draw, expect_sentence  # noqa: E402
 
 
 def main() -> None:
@@ -25,7 +25,8 @@ def main() -> None:
             bypass_csp=True,  # for `wait_for_function`
         )
         page.goto(address)
-        draw_number(page, ONE, SEVEN, ZERO)
+        for i, points in enumerate((ONE, SEVEN, ZERO)):
+            draw(page, [(0.5 + 0.3 * (i - 1) + (x - 0.5) / 2, 0.25 + y / 2) for x, y in points])
         page.wait_for_function("!question")  # page.js asks while it is drawn, and once it is
         expect_sentence(page, 170, 5, 175)
         page.screenshot(path=DOCS / "page.png")
