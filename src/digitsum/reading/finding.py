@@ -115,7 +115,8 @@ def find(source: Source, grey: Grey, name: str, of_one: bool = False) -> Place:
     ((100, 200, 50, 100), 2)
     """
     place, closing = _find_in(grey, of_one)
-    if place.bottom - place.top < SMALL:
+    # what was shrunk is still longer than half of WORKING
+    if place.bottom - place.top < SMALL and 2 * max(grey.shape) > WORKING:
         longest = int(2 * SMALL * (2 + (place.right - place.left) / (place.bottom - place.top)))
         larger = decode(source, name, place.part, max(longest, WORKING))
         if len(larger) > ENLARGED * (place.part[1] - place.part[0]) * len(grey):

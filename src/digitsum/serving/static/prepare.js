@@ -295,7 +295,7 @@ function thickness(ridge, lines, most) {
 
 function find(bitmap, grey, ofOne = false) {
   const [place, closing] = findIn(grey, ofOne), [top, bottom] = place.part, height = place.bottom - place.top;
-  if (height >= SMALL) return place;
+  if (height >= SMALL || 2 * longer(grey) <= WORKING) return place;  // it wasn't shrunk
   const longest = Math.floor(2 * SMALL * (2 + (place.right - place.left) / height));
   const larger = decode(bitmap, place.part, Math.max(longest, WORKING));
   if (larger.height <= ENLARGED * (bottom - top) * grey.height) return place;
