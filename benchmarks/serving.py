@@ -86,11 +86,10 @@ def main() -> None:
     drawn = [page(image, rng) for image in images]
     pages = [each for each in drawn if is_one_digit(each, predictor)]
     noisy = [each + rng.normal(0, NOISE, each.shape) for each in pages[:MAX_PICTURES]]
-    alone = [
-        [question([each], i % 10, predictor) for i, each in enumerate(pictures)]
-        for pictures in (images, pages)
-    ]
-    asked = dict(zip(("images", "pages"), alone, strict=True))
+    asked = {
+        kind: [question([each], i % 10, predictor) for i, each in enumerate(pictures)]
+        for kind, pictures in (("images", images), ("pages", pages))
+    }
     if predictor.reads_rows:
         asked["numbers"] = [number(images[i : i + LENGTH], i, predictor) for i in range(0, IMAGES, LENGTH)]
     full = {

@@ -5,18 +5,15 @@ The node that playwright's package brings runs it, so this needs no browser.
 
 import base64
 import itertools
-import json
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import playwright
 import pytest
 from drawing import drawn, levels
+from node import Ask, asked
 from numpy.random import Generator
 from PIL import Image
 from scipy import ndimage
@@ -28,12 +25,8 @@ from digitsum.reading.decoding import MAX_BYTES, MAX_PIXELS, decode
 from digitsum.reading.finding import find
 from digitsum.reading.imaging import read_picture
 from digitsum.reading.strips import Row, read_row
-from digitsum.serving.page import network_script
-
-NODE = Path(playwright.__file__).parent / "driver" / "node"
 
 Pixels = np.ndarray  # uint8, [H, W] or RGBA, [H, W, 4]
-Ask = Callable[..., Any]
 Reader = Callable[[Pixels], Any]
 
 NAMES: dict[Reader, str] = {read_picture: "readPicture", read_row: "readRow"}
@@ -42,26 +35,8 @@ NAMES: dict[Reader, str] = {read_picture: "readPicture", read_row: "readRow"}
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """One process for all questions: it gives what prepare.js answers."""
-    with asked(tmp_path_factory.mktemp("node")) as ask:
+    with asked("prepare.js", tmp_path_factory.mktemp("node")) as ask:
         yield ask
-
-
-@contextmanager
-def asked(folder: Path) -> Iterator[Ask]:
-    """Start node with prepare.js and the constants as they are now."""
-    (folder / "prepare.js").write_bytes(network_script("prepare.js"))
-    command = [NODE, Path(__file__).with_name("prepare_in_node.js"), folder / "prepare.js"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as node:
-        assert node.stdin
-        assert node.stdout
-
-        def ask(**question: Any) -> Any:
-            print(json.dumps(question), file=node.stdin, flush=True)
-            return json.loads(node.stdout.readline())
-
-        yield ask
-        node.stdin.close()
-    assert node.returncode == 0
 
 
 def reading(ask: Ask, reader: Reader, pixels: Pixels) -> Row | str:
@@ -118,7 +93,7 @@ def test_a_constant_that_is_changed_in_python_is_changed_in_prepare_js(
     page = clean(mnist.load().images[7, 0], np.random.default_rng(0))
     assert is_read_alike(ask, reader, page)
     monkeypatch.setattr(module, name, value)
-    with asked(tmp_path) as changed:
+    with asked("prepare.js", tmp_path) as changed:
         assert is_read_alike(changed, reader, page)
     with pytest.raises(AssertionError):
         is_read_alike(ask, reader, page)

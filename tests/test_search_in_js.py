@@ -3,50 +3,30 @@
 The node that playwright's package brings runs it, so this needs no browser.
 """
 
-import json
 import math
-import subprocess
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import playwright
 import pytest
+from node import Ask, asked
 from numpy.random import Generator
 
 from digitsum import search
 from digitsum.prediction import _doubt
 from digitsum.reading.strips import Row
 from digitsum.search import MARK, NOTHING, SYMBOLS, log_probability, read_steps, single_digits
-from digitsum.serving.page import network_script
-
-NODE = Path(playwright.__file__).parent / "driver" / "node"
 
 Steps = np.ndarray  # P(symbol), [T, 12]
-Ask = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """One process for all questions: it gives what search.js answers."""
-    script = tmp_path_factory.mktemp("node") / "search.js"
-    command = [NODE, Path(__file__).with_name("search_in_node.js"), script]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "SEARCHED", 2000)  # a tenth, to be quick
-        script.write_bytes(network_script("search.js"))
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as node:
-            assert node.stdin
-            assert node.stdout
-
-            def ask(**question: Any) -> Any:
-                print(json.dumps(question), file=node.stdin, flush=True)
-                return json.loads(node.stdout.readline())
-
+        with asked("search.js", tmp_path_factory.mktemp("node")) as ask:
             yield ask
-            node.stdin.close()
-    assert node.returncode == 0
 
 
 def kinds_read_alike(ask: Ask, steps: Steps, may_have_lost: bool = False) -> set[str]:

@@ -76,15 +76,10 @@ class Place(NamedTuple):
     may_have_lost: bool
 
 
-def name_of(picture: Picture) -> str:
-    """Return what a sentence calls a picture."""
-    return os.fspath(picture) if isinstance(picture, str | os.PathLike) else "the picture"
-
-
 @contextmanager
 def named(picture: Picture) -> Iterator[str]:
     """Give the name of a picture, and put it into the sentence that says why it can't be read."""
-    name = name_of(picture)
+    name = os.fspath(picture) if isinstance(picture, str | os.PathLike) else "the picture"
     try:
         yield name
     except InputError as error:
@@ -142,8 +137,7 @@ def find_in_ink(ink: Ink, of_one: bool = False, part: Part | None = None) -> Pla
     """Find digits among the pieces of ink, float32 [H, W]; a row is turned once, until it is level."""
     pieces = connected(ink > WEAK)
     large, may_have_lost = _choose(pieces, ink, of_one)
-    top, bottom, left, right = pieces.boxes.T
-    heights = bottom - top + 1
+    (top, bottom, left, right), heights = pieces.boxes.T, pieces.heights
     tall = large & (heights >= TALL * heights[large].max())
     if part is None:
         part = _around(pieces.boxes[tall], AROUND_ROW * heights[tall].max(), ink.shape)
@@ -173,8 +167,7 @@ def _choose(pieces: Pieces, ink: Ink, of_one: bool) -> tuple[Mask, bool]:
     What lies along the picture's edge is a border or a rest, but where it is as tall as a digit; beside a
     single digit it is a neighbour.
     """
-    labels, areas, (top, bottom, left, right) = pieces.labels, pieces.areas, pieces.boxes.T
-    heights, widths, rim = bottom - top + 1, right - left + 1, rim_of(ink.shape)
+    labels, areas, heights, rim = pieces.labels, pieces.areas, pieces.heights, rim_of(ink.shape)
     is_strong = np.zeros(len(areas) + 1, bool)
     is_strong[labels[ink > STRONG]] = True  # a faint piece without a strong pixel is dust
     inner = np.bincount(labels[rim:-rim, rim:-rim].ravel(), minlength=len(areas) + 1)[1:]
@@ -188,7 +181,7 @@ def _choose(pieces: Pieces, ink: Ink, of_one: bool) -> tuple[Mask, bool]:
     inside &= areas >= SPECK * areas[inside].max()
     height = heights[inside].max()
     is_tall = inside & (heights >= TALL * height)
-    extent = max(height, widths[is_tall].max())
+    extent = max(height, pieces.widths[is_tall].max())
     if extent < max(SMALLEST * max(ink.shape), 2) or areas[is_tall].sum() < SPECKS * areas[~is_paper].sum():
         raise InputError("no digit stands out from the specks on its background; write it larger and darker")
     is_digit = (heights >= AS_TALL * height) & (heights * AS_TALL <= height)
@@ -201,9 +194,8 @@ def _choose(pieces: Pieces, ink: Ink, of_one: bool) -> tuple[Mask, bool]:
 
 def _are_neighbours(pieces: Pieces, inside: Mask) -> Mask:
     """Return which pieces, [N], touch the picture's edge beside a digit that doesn't, nearly as tall."""
-    top, bottom, left, right = pieces.boxes.T
+    (top, bottom, left, right), heights = pieces.boxes.T, pieces.heights
     height, width = pieces.labels.shape
-    heights = bottom - top + 1
     touches = (top == 0) | (bottom == height - 1) | (left == 0) | (right == width - 1)
     free = inside & ~touches
     if heights[free].max(initial=0) < DIGIT * heights[inside].max():
@@ -213,11 +205,11 @@ def _are_neighbours(pieces: Pieces, inside: Mask) -> Mask:
 
 def _are_lines(pieces: Pieces) -> Mask:
     """Return which pieces are lines of the paper, [N]: low, long and evenly thick."""
-    top, bottom, left, right = pieces.boxes.T
-    widths = right - left + 1
-    are_lines = (bottom - top + 1 < FLAT * widths) & (widths > LONG * pieces.labels.shape[1])
+    widths = pieces.widths
+    are_lines = (pieces.heights < FLAT * widths) & (widths > LONG * pieces.labels.shape[1])
     for line in np.flatnonzero(are_lines):
-        across = (pieces.labels[:, left[line] : right[line] + 1] == line + 1).sum(axis=0)
+        _, _, left, right = pieces.boxes[line]
+        across = (pieces.labels[:, left : right + 1] == line + 1).sum(axis=0)
         are_lines[line] = across.mean() > EVEN_LINE * across.max()
     return np.asarray(are_lines)
 

@@ -15,6 +15,16 @@ class Pieces(NamedTuple):
     areas: IndexArray  # [N], of the first piece on, pixels
     boxes: IndexArray  # [N, 4], the first and last row, then column
 
+    @property
+    def heights(self) -> IndexArray:
+        """How many rows each goes over, [N]."""
+        return self.boxes[:, 1] - self.boxes[:, 0] + 1
+
+    @property
+    def widths(self) -> IndexArray:
+        """How many columns each goes over, [N]."""
+        return self.boxes[:, 3] - self.boxes[:, 2] + 1
+
 
 def connected(mask: Mask) -> Pieces:
     """Find the connected pieces, corners connect too, by way of runs: pixels side by side in a row."""
