@@ -132,9 +132,10 @@ def draw_row(images: UInt8Array, labels: Int64Array, non_digits: UInt8Array, rng
             chosen = _choose(labels, rng)
             ink, symbols = _write(images[chosen], labels[chosen], rng)
         visible = slice(None)
-        others = np.flatnonzero(labels != 1)  # a part of a 1 may be a whole one
-        if rng.random() < BESIDE and len(symbols) and len(others):
-            ink, visible = _set_beside(ink, images[rng.choice(others)], rng)
+        if rng.random() < BESIDE and len(symbols):
+            others = np.flatnonzero(labels != 1)  # a part of a 1 may be a whole one
+            if len(others):
+                ink, visible = _set_beside(ink, images[rng.choice(others)], rng)
         strip = _damage(_scale(_cut(_distort(ink, rng)[:, visible], rng), rng), rng)
         # as many steps as the symbols take, two alike with nothing between
         if strip.shape[1] // 4 >= len(symbols) + np.count_nonzero(np.diff(symbols) == 0):
