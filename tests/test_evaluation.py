@@ -279,10 +279,9 @@ def test_evaluation_of_rows_made_by_hand() -> None:
     assert [trial.misleads for trial in trials] == [False, False, True, True, False, False]
     assert (found.uncertain, found.certain_and_wrong) == (2 / 6, 2 / 6)
     assert found.number_nll == pytest.approx(np.mean([trial.nll for trial in trials]))
-    plain = [trial for trial in trials if trial.plain]
-    assert found.number_ece == calibration_error(
-        np.array([trial.reading.probability for trial in plain]), np.array([trial.right for trial in plain])
-    )
+    # 42 and 1200 stand as they are read, 3.14 doesn't as 314 nor 1 as 12; of two rows nothing is read
+    probability = np.array([trial.reading.probability for trial in trials[:4]])
+    assert found.number_ece == calibration_error(probability, np.array([True, True, False, False]))
 
 
 def test_the_likelihood_of_a_number_is_that_of_all_its_alignments() -> None:
@@ -295,9 +294,9 @@ def test_the_likelihood_of_a_number_is_that_of_all_its_alignments() -> None:
     assert math.exp(-trial.nll) == pytest.approx(right * blank + no_digit * other + right * other, rel=1e-6)
 
 
-def test_rows_without_a_digit_alone_have_no_calibration_error_and_are_saved(tmp_path: Path) -> None:
-    found = evaluate_rows(Shown(), [strips([([], []), ([1], [])])], "by hand", "all")
-    assert (found.number_accuracy, found.number_ece, found.accuracy_by_length) == (0.5, None, [0.5])
+def test_rows_in_which_no_digit_is_found_have_no_calibration_error_and_are_saved(tmp_path: Path) -> None:
+    found = evaluate_rows(Shown(), [strips([([], []), ([], [1])])], "by hand", "all")
+    assert (found.number_accuracy, found.number_ece, found.accuracy_by_length) == (0.5, None, [1.0, 0.0])
     assert found.digit_error_rate == 1.0
     found.save(tmp_path / "evaluation.json")
     assert load_evaluation(tmp_path / "evaluation.json") == found

@@ -175,8 +175,8 @@ class RowEvaluation(_Figures):
     number_nll
         Mean negative log-likelihood of the right number, whatever marks are among its digits, nats.
     number_ece
-        Expected calibration error of the number's probability, of rows with digits and without marks that
-        make another number of them, 15 bins; None where there is no such row.
+        Expected calibration error of the number's probability, 15 bins, of rows in which digits are found:
+        whether it is right, with no marks that make another number of it. None where there is no such row.
     seconds
         How long the evaluation took.
     """
@@ -286,8 +286,9 @@ def evaluate_rows(network: RowNet, batches: Iterable[Strips], data: str, split: 
     trials = run_rows(network, progress(batches, "evaluating"))
     right = np.array([trial.right for trial in trials])
     length = np.array([len(trial.number) for trial in trials])
-    plain = np.array([trial.plain for trial in trials])
+    stands = np.array([trial.right and trial.plain for trial in trials])
     probability = np.array([trial.reading.probability for trial in trials])
+    found = np.array([bool(trial.reading.digits) for trial in trials])
     return RowEvaluation(
         network=network.name,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
@@ -305,7 +306,7 @@ def evaluate_rows(network: RowNet, batches: Iterable[Strips], data: str, split: 
         uncertain=float(np.mean([not trial.certain for trial in trials])),
         certain_and_wrong=float(np.mean([trial.misleads for trial in trials])),
         number_nll=float(np.mean([trial.nll for trial in trials])),
-        number_ece=calibration_error(probability[plain], right[plain]) if plain.any() else None,
+        number_ece=calibration_error(probability[found], stands[found]) if found.any() else None,
         seconds=time.perf_counter() - start,
     )
 
