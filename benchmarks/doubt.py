@@ -80,7 +80,7 @@ CHOSEN_WITH = {
     "infinity": ["50 50, 20 20, 0 50, 20 80, 50 50, 80 20, 100 50, 80 80, 50 50"],
     "umbrella": ["0 50, 20 10, 50 0, 80 10, 100 50", "0 50, 50 45, 100 50", "50 45, 50 90, 65 100, 75 88"],
 }
-GREEK = "ΔΛΞΠΣΨΩηκλμξπφχψω"
+SYLLABICS = "ᑧᑨᓀᓄᓈᓏᓬᔔᔬᔶᕓᕔᕞᕠᕡᖎᖑᖕᖪ"  # of Canada, that no digit looks like
 
 
 def main() -> None:
@@ -137,7 +137,7 @@ def reported() -> dict[str, list[bytes]]:
 def choosing() -> dict[str, list[bytes]]:
     """Return non-digits of the kinds that the training was chosen with."""
     return {kind: draw_all(strokes) for kind, strokes in CHOSEN_WITH.items()} | {
-        "Greek letter": repeat(greek)
+        "Canadian syllabic": repeat(syllabic)
     }
 
 
@@ -194,13 +194,13 @@ def texture(rng: Rng) -> bytes:
     return encode(255 * (grey - grey.min()) / np.ptp(grey))
 
 
-def greek(rng: Rng) -> bytes:
-    """Print a Greek letter."""
-    fonts = ("DejaVuSans", "DejaVuSerif-Italic", "STIXGeneral")
+def syllabic(rng: Rng) -> bytes:
+    """Print a letter of the Canadian syllabics."""
+    fonts = ("DejaVuSans", "DejaVuSans-Bold")
     file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{rng.choice(fonts)}.ttf"
     page = Image.new("L", (PAGE, PAGE), 240)
     font = ImageFont.truetype(file, int(rng.integers(100, 200)))
-    ImageDraw.Draw(page).text((PAGE / 2, PAGE / 2), rng.choice(list(GREEK)), 40, font, anchor="mm")
+    ImageDraw.Draw(page).text((PAGE / 2, PAGE / 2), rng.choice(list(SYLLABICS)), 40, font, anchor="mm")
     return encode(page)
 
 

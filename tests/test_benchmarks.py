@@ -16,7 +16,7 @@ from torch.nn.functional import nll_loss, one_hot
 from digitsum import mnist
 from digitsum.addition import AdditionDataset
 from digitsum.config import Config
-from digitsum.data.non_digits import FONTS
+from digitsum.data.non_digits import ALPHABETS
 from digitsum.data.pairs import DigitSumDataset
 from digitsum.networks import FastNet
 from digitsum.prediction import Predictor
@@ -141,7 +141,7 @@ def test_strokes_grow_and_shrink_by_the_pixels_named() -> None:
 
 def test_what_doubt_is_reported_for_was_neither_trained_on_nor_chosen_with() -> None:
     assert not set(doubt.REPORTED) & set(doubt.CHOSEN_WITH)
-    assert not set(doubt.GREEK) & set("".join(FONTS.values()))
+    assert not set(doubt.SYLLABICS) & set("".join(letters for letters, _ in ALPHABETS))
 
 
 def test_doubt_counts_what_is_certain_and_what_is_refused() -> None:
@@ -151,7 +151,7 @@ def test_doubt_counts_what_is_certain_and_what_is_refused() -> None:
     assert doubt.measure(Predictor("exact", threads=1), shown) == (2, 1)
 
 
-@pytest.mark.parametrize("make", [doubt.blot, doubt.texture, doubt.greek])
+@pytest.mark.parametrize("make", [doubt.blot, doubt.texture, doubt.syllabic])
 def test_non_digits_repeat_themselves(make: Any) -> None:
     first, again = (make(np.random.default_rng(0)) for _ in range(2))
     assert first == again

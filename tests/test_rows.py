@@ -172,15 +172,55 @@ def test_marks_within_a_number_part_thousands_or_stand_alone() -> None:
 
 
 def test_of_one_more_digit_beside_a_row_less_than_half_is_seen() -> None:
-    ink, block = np.zeros((3 * rows.TALL, 400), np.float32), np.full((28, 28), 255, np.uint8)
+    ink, block = np.zeros((3 * rows.TALL, 400), np.float32), np.full((1, 28, 28), 255, np.uint8)
     ink[rows.TALL : 2 * rows.TALL, 200:210] = 1  # a 1
     sides = Counter[str]()
     for seed in range(50):
-        wide, visible = rows._set_beside(ink, block, np.random.default_rng(seed))
+        wide, visible = rows._set_beside(ink, block, np.array([8]), np.random.default_rng(seed))
         columns = (wide[:, visible] > 0.3).any(axis=0)
         runs = np.flatnonzero(np.diff(columns.astype(int), prepend=0, append=0)).reshape(-1, 2)
-        (left, right) = np.diff(runs).ravel().tolist()
-        assert 10 in (left, right)
-        assert 0 < left + right - 10 < 0.7 * rows.TALL
-        sides["before" if right == 10 else "after"] += 1
+        shown = np.diff(runs).ravel().tolist()
+        assert 10 in shown
+        assert sum(shown) - 10 < 0.7 * rows.TALL
+        sides["before" if visible.stop is None else "after"] += len(shown) == 2  # not a part too faint
     assert min(sides.values()) > 10
+
+
+@pytest.mark.parametrize(
+    ("digit", "places"), [(1, {"none"}), (4, {"none", "after"}), (6, {"before", "none"})]
+)
+def test_no_part_that_looks_like_a_1_is_set_beside_a_row(digit: int, places: set[str]) -> None:
+    ink, block = np.zeros((3 * rows.TALL, 400), np.float32), np.full((1, 28, 28), 255, np.uint8)
+    ink[rows.TALL : 2 * rows.TALL, 200:210] = 1
+    found = set()
+    for seed in range(30):
+        wide, visible = rows._set_beside(ink, block, np.array([digit]), np.random.default_rng(seed))
+        # what is set before a row is cut at its left
+        found.add("none" if wide is ink else "before" if visible.stop is None else "after")
+    assert found == places
+
+
+def test_zeros_at_the_end_are_lower_in_some_rows_and_1s_taller_in_others() -> None:
+    sizes = np.array(
+        [rows._proportions(np.array([1, 0, 2, 0, 0]), np.random.default_rng(i)) for i in range(400)]
+    )
+    assert (sizes[:, 1:3] == 1).all()  # a zero that more digits follow, and another digit
+    np.testing.assert_array_equal(sizes[:, 3], sizes[:, 4])
+    assert 0.45 <= sizes[:, 3].min() < 0.6
+    assert np.mean(sizes[:, 3] < 1) == pytest.approx(rows.LOWER, abs=0.08)
+    assert 1.2 < sizes[:, 0].max() <= 1.4
+    assert np.mean(sizes[:, 0] > 1) == pytest.approx(rows.TALLER, abs=0.08)
+
+
+@pytest.mark.parametrize("number", [[0, 0, 0], [1, 1]])
+def test_zeros_or_1s_alone_are_of_the_row_s_size(number: list[int]) -> None:
+    """Beside nothing there is nothing that they could be lower or taller than."""
+    sizes = [rows._proportions(np.array(number), np.random.default_rng(seed)) for seed in range(20)]
+    np.testing.assert_array_equal(sizes, np.ones_like(sizes))
+
+
+def test_lines_reach_at_least_one_side_of_the_row() -> None:
+    for seed in range(200):
+        ink = np.zeros((40, 100), np.float32)
+        rows._rule(ink, np.random.default_rng(seed))
+        assert ink[:, [0, -1]].any()

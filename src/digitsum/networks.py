@@ -426,6 +426,7 @@ class RowNet(Network):
             *_block(2 * width, 2 * width, 3, padding=1, pool=True),  # [N, 2 width, 8, W / 4]
             *_block(2 * width, 3 * width, 3, padding=1),
             *_block(3 * width, 3 * width, 3, padding=1),
+            _Residual(3 * width, 3, padding=1),
             nn.MaxPool2d((2, 1)),  # [N, 3 width, 4, W / 4]
             nn.Conv2d(3 * width, 4 * width, (4, 3), padding=(0, 1), bias=False),  # [N, 4 width, 1, W / 4]
             nn.BatchNorm2d(4 * width),
@@ -434,6 +435,7 @@ class RowNet(Network):
         self.along = nn.Sequential(  # what stands beside a digit
             *_block(4 * width, 4 * width, (1, 5), padding=(0, 2)),
             *_block(4 * width, 4 * width, (1, 5), padding=(0, 2)),
+            _Residual(4 * width, (1, 5), padding=(0, 4), dilation=(1, 2)),
             nn.Dropout(0.2),
         )
         self.symbol = nn.Linear(4 * width, SYMBOLS)
@@ -464,6 +466,27 @@ class RowNet(Network):
         x = self.along(self.body(x.to(number)))[:, :, 0]  # [N, 4 width, W / 4]
         with torch.autocast(strip.device.type, enabled=False):
             return F.log_softmax(self.symbol(x.transpose(1, 2).to(number)).float(), dim=2)
+
+
+class _Residual(nn.Module):
+    """Adds a convolution of what comes in to it, at first nothing (Goyal et al., 2017, arXiv:1706.02677)."""
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: int | tuple[int, int],
+        padding: int | tuple[int, int],
+        dilation: int | tuple[int, int] = 1,
+    ) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(
+            channels, channels, kernel, padding=padding, dilation=dilation, bias=False
+        )
+        self.norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.norm(self.convolution(x)))
 
 
 def _block(

@@ -21,20 +21,32 @@ from digitsum.files import reason
 from digitsum.reading.imaging import fit_ink
 from digitsum.types import UInt8Array
 
-# those that no handwritten digit looks like: without O, l, Z, b, P, r, t, u, Э, Ч and others
+# those that no handwritten digit looks like: without O, l, Z, b, P, r, t, u, Э, Ч, δ, ∂, ∫ and others
 LATIN = "ACEFHJKMNRUVWXacdefhkmnvwx"
 CYRILLIC = "ЖДЦШЩЮЯФЛИЙПГжцшщюяфлийпд"
-FONTS = {  # of those that come with matplotlib, by their files' names
-    **dict.fromkeys(("cmr10", "cmmi10", "cmss10", "cmtt10", "cmb10"), LATIN),
-    **dict.fromkeys(
-        (
-            *("DejaVuSans", "DejaVuSans-BoldOblique", "DejaVuSans-Oblique", "DejaVuSansMono-Bold"),
-            *("DejaVuSerif", "DejaVuSerif-BoldItalic", "DejaVuSerif-Italic", "DejaVuSerif-Bold"),
-            *("STIXGeneral", "STIXGeneralItalic", "STIXGeneralBolIta"),
-        ),
-        LATIN + CYRILLIC,
-    ),
-}
+GREEK = "ΓΞΠΣΦΨΩαβεηκλμπφχψω"
+SIGNS = "∑∏∮∀∃∄∈∉⊂⊃⊆∪∩≈≠≤≥≡∝∠±×÷⊕⊗{}[]<*£¥~"  # noqa: RUF001
+OTHERS = (
+    "ԱԲԵԷԸԹԺԻԽՃՄՈՊՌՍՐՒՓՔաբեէըթժիխհճմնոպռստրփքֆև"  # Armenian
+    "დთლორფღშ"  # Georgian
+    "\u05d0\u05d4\u05d7\u05de\u05e2\u05e6\u05e7\u05e9\u05ea"  # Hebrew
+    "\u0628\u062a\u062b\u062c\u062e\u0633\u0634\u0635\u0636\u0639\u063a\u0641\u0643\u0644"  # Arabic
+    "ⴲⴳⴴⴸⴹⴺⴼⴽⴿⵃⵄⵅⵇⵉⵋⵍⵕⵖⵝⵞⵟⵡⵣⵥ"  # Tifinagh
+    "ກຍດຕທນບປຜຝພຟມຢຫ"  # Lao
+)
+CM = ("cmr10", "cmmi10", "cmss10", "cmtt10", "cmb10")
+DEJAVU = (
+    *("DejaVuSans", "DejaVuSans-BoldOblique", "DejaVuSans-Oblique", "DejaVuSansMono-Bold"),
+    *("DejaVuSerif", "DejaVuSerif-BoldItalic", "DejaVuSerif-Italic", "DejaVuSerif-Bold"),
+)
+STIX = ("STIXGeneral", "STIXGeneralItalic", "STIXGeneralBolIta")
+ALPHABETS = (  # each with fonts, by their files' names, that have it, of those that come with matplotlib
+    (LATIN, (*CM, *DEJAVU, *STIX)),
+    (CYRILLIC, (*DEJAVU, *STIX)),
+    (GREEK, (*DEJAVU, *STIX)),
+    (SIGNS, ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "STIXGeneral", "STIXGeneralBol")),
+    (OTHERS, ("DejaVuSans", "DejaVuSans-Bold")),
+)
 LETTER = 80  # pixels, of a letter before it is fitted into its box
 LEAN = 0.15  # of a letter, to the side and up: the standard deviations
 STROKES = 4  # of a scribble, at most
@@ -122,9 +134,9 @@ def struck(rng: np.random.Generator) -> UInt8Array:
 
 
 def letter(rng: np.random.Generator) -> UInt8Array:
-    """Draw a letter of one of the fonts, slanted and tilted a little."""
-    font = list(FONTS)[rng.integers(len(FONTS))]
-    characters = FONTS[font]
+    """Draw a letter or a sign of one of the alphabets, slanted and tilted a little."""
+    characters, fonts = ALPHABETS[rng.integers(len(ALPHABETS))]
+    font = fonts[rng.integers(len(fonts))]
     page, middle = Image.new("L", (3 * LETTER, 3 * LETTER)), 3 * LETTER // 2
     character = characters[rng.integers(len(characters))]
     ImageDraw.Draw(page).text((middle, middle), character, 255, _font(font), anchor="mm")

@@ -26,11 +26,14 @@ LENGTHS = np.array(
 )  # of 1, 2, ... digits; the last: longer
 LONGEST = 24  # digits
 ZEROS, SAME = 0.25, 0.06  # how many rows end with zeros, and how many repeat a digit
-EMPTY = 0.09  # how many show no digit
+LOWER, TALLER = 0.4, 0.25  # how many have zeros at the end that are lower, and 1s that are taller
+EMPTY = 0.11  # how many show no digit
 BESIDE = 0.08  # how many show a part of one more digit at an edge, where the picture was cut
+# digits whose right part, and whose left one, doesn't look like a 1
+NO_STROKE_RIGHT, NO_STROKE_LEFT = (2, 3, 5, 6, 8), (2, 3, 4, 5, 7, 8, 9)
 THOUSANDS, WITHIN, AFTER, BEFORE = 0.3, 0.17, 0.2, 0.08  # how many rows have marks, where
 CELLS, JOINED, RULED, HATCHED = 0.08, 0.18, 0.3, 0.4  # how many rows have what
-CALM = 0.35  # how many are on clean paper
+CALM = 0.4  # how many are on clean paper
 
 Ink = npt.NDArray[np.float32]  # 0 none to 1 a whole stroke's
 
@@ -127,15 +130,13 @@ def draw_row(images: UInt8Array, labels: Int64Array, non_digits: UInt8Array, rng
     """
     while True:
         if rng.random() < EMPTY:
-            ink, symbols = _write_none(images, non_digits, rng), np.zeros(0, np.int64)
+            ink, symbols = _write_none(images, labels, non_digits, rng), np.zeros(0, np.int64)
         else:
             chosen = _choose(labels, rng)
             ink, symbols = _write(images[chosen], labels[chosen], rng)
         visible = slice(None)
         if rng.random() < BESIDE and len(symbols):
-            others = np.flatnonzero(labels != 1)  # a part of a 1 may be a whole one
-            if len(others):
-                ink, visible = _set_beside(ink, images[rng.choice(others)], rng)
+            ink, visible = _set_beside(ink, images, labels, rng)
         strip = _damage(_scale(_cut(_distort(ink, rng)[:, visible], rng), rng), rng)
         # as many steps as the symbols take, two alike with nothing between
         if strip.shape[1] // 4 >= len(symbols) + np.count_nonzero(np.diff(symbols) == 0):
@@ -187,6 +188,7 @@ def _write(images: UInt8Array, labels: Int64Array, rng: np.random.Generator) -> 
         gap = min(gap, NARROW)
     spread = rng.uniform(0.02, 0.12)  # of the heights and base lines: a calm hand or a wild one
     canvas = np.zeros((3 * TALL, int((count + 4) * (WIDEST + 1.7) * TALL)), np.float32)
+    sizes = size * (1 + rng.normal(0, spread, count)) * _proportions(labels, rng)
     pen = max(size * rng.uniform(0.05, 0.14), 2)
     warp = rng.uniform(0, 0.14)
     symbols: list[int] = []
@@ -197,7 +199,7 @@ def _write(images: UInt8Array, labels: Int64Array, rng: np.random.Generator) -> 
         symbols.append(MARK)
     joined = rng.random() < JOINED
     for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        glyph = _glyph(image, size * (1 + rng.normal(0, spread)), warp, rng)[:, : WIDEST * TALL]
+        glyph = _glyph(image, sizes[i], warp, rng)[:, : WIDEST * TALL]
         height, width = glyph.shape
         top = int(2 * TALL - height + size * rng.normal(0, spread / 2))
         top = min(max(top, 0), len(canvas) - height)
@@ -221,6 +223,17 @@ def _write(images: UInt8Array, labels: Int64Array, rng: np.random.Generator) -> 
     if in_cells:
         _draw_cells(canvas, borders, size, rng)
     return canvas[:, : int(end) + TALL], np.array(symbols, np.int64)
+
+
+def _proportions(labels: Int64Array, rng: np.random.Generator) -> Array:
+    """Choose how tall each digit is beside the others: the zeros at the end may be lower, and 1s taller."""
+    proportions = np.ones(len(labels))
+    if rng.random() < LOWER:
+        zeros = int((labels[::-1] != 0).argmax()) if labels.any() else 0
+        proportions[len(labels) - zeros :] = rng.uniform(0.45, 1)
+    if rng.random() < TALLER and (labels != 1).any():
+        proportions[labels == 1] = rng.uniform(1, 1.4)
+    return proportions
 
 
 def _gap(rng: np.random.Generator) -> float:
@@ -308,16 +321,20 @@ _MARKS: dict[
 }
 
 
-def _set_beside(ink: Ink, image: UInt8Array, rng: np.random.Generator) -> tuple[Ink, slice]:
+def _set_beside(
+    ink: Ink, images: UInt8Array, labels: Int64Array, rng: np.random.Generator
+) -> tuple[Ink, slice]:
     """Set one more digit before or after a row, and say which columns show only a part of it."""
-    glyph = _glyph(image, TALL * rng.uniform(0.85, 1.1), 0.06, rng)[:, : WIDEST * TALL]
+    before = rng.random() < 0.5
+    others = np.flatnonzero(np.isin(labels, NO_STROKE_RIGHT if before else NO_STROKE_LEFT))
     columns = np.flatnonzero((ink > 0.3).any(axis=0))
-    if not len(columns):
+    if not len(columns) or not len(others):
         return ink, slice(None)
+    glyph = _glyph(images[rng.choice(others)], TALL * rng.uniform(0.85, 1.1), 0.06, rng)[:, : WIDEST * TALL]
     gap, seen = int(TALL * rng.uniform(0.03, 0.35)), max(int(glyph.shape[1] * rng.uniform(0.1, 0.45)), 1)
     wide = np.zeros((len(ink), glyph.shape[1] + gap), np.float32)
     rows = slice(2 * TALL - len(glyph), 2 * TALL)
-    if rng.random() < 0.5:
+    if before:
         wide[rows, : glyph.shape[1]] = glyph
         return np.hstack([wide, ink[:, columns[0] :]]), slice(glyph.shape[1] - seen, None)
     wide[rows, gap:] = glyph
@@ -331,12 +348,14 @@ def _draw_cells(canvas: Ink, borders: list[int], size: float, rng: np.random.Gen
     bottom = min(int(2 * TALL + size * rng.uniform(0.12, 0.4)), len(canvas) - thick)
     for border in borders if rng.random() < 0.8 else borders[:: len(borders) - 1]:
         canvas[top : bottom + thick, border : border + thick] = ink
-    if rng.random() < 0.8:
+    if len(borders) == 2 or rng.random() < 0.8:  # two lines alone would be two 1s
         for row in (top, bottom):
             canvas[row : row + thick, borders[0] : borders[-1] + thick] = ink
 
 
-def _write_none(images: UInt8Array, non_digits: UInt8Array, rng: np.random.Generator) -> Ink:
+def _write_none(
+    images: UInt8Array, labels: Int64Array, non_digits: UInt8Array, rng: np.random.Generator
+) -> Ink:
     """Write what is no digit: others' signs, a disc, an edge of a digit, an empty cell, or nothing at all."""
     canvas = np.zeros((3 * TALL, 6 * TALL), np.float32)
     kind = rng.random()
@@ -358,11 +377,14 @@ def _write_none(images: UInt8Array, non_digits: UInt8Array, rng: np.random.Gener
         (ImageDraw.Draw(page).ellipse if rng.random() < 0.7 else ImageDraw.Draw(page).rectangle)(box, 255)
         canvas += np.asarray(page, np.float32) / 255
     elif kind < 0.82:
-        glyph = _glyph(images[rng.integers(0, len(images))], TALL, 0.03, rng)
-        side, share = rng.integers(0, 4), rng.uniform(0.1, 0.3)
-        rows, columns = (max(int(share * length), 1) for length in glyph.shape)
-        part = (glyph[:rows], glyph[-rows:], glyph[:, :columns], glyph[:, -columns:])[side]
-        canvas[TALL : TALL + len(part), TALL : TALL + part.shape[1]] = part
+        side, share = int(rng.integers(0, 4)), rng.uniform(0.1, 0.3)
+        cut = (range(10), range(10), NO_STROKE_LEFT, NO_STROKE_RIGHT)[side]
+        others = np.flatnonzero(np.isin(labels, cut))
+        if len(others):
+            glyph = _glyph(images[rng.choice(others)], TALL, 0.03, rng)[:, : WIDEST * TALL]
+            rows, columns = (max(int(share * length), 1) for length in glyph.shape)
+            part = (glyph[:rows], glyph[-rows:], glyph[:, :columns], glyph[:, -columns:])[side]
+            canvas[TALL : TALL + len(part), TALL : TALL + part.shape[1]] = part
     elif kind < 0.92:
         _draw_cells(canvas, [TALL, TALL + int(rng.integers(TALL // 2, 2 * TALL))], TALL, rng)
     else:
@@ -446,17 +468,22 @@ def _rule(ink: Ink, rng: np.random.Generator) -> None:
     for _ in range(int(rng.choice([1, 1, 1, 2]))):
         place = rng.uniform(*((0.85, 1.0), (0.0, 0.12), (0.1, 0.9))[int(rng.choice(3, p=[0.65, 0.15, 0.2]))])
         thick, fall = int(rng.integers(1, 4)), rng.normal(0, 0.015) * height
-        start, end = (0, width) if rng.random() < 0.7 else np.sort(rng.integers(0, width, 2))
+        # one that ends at both sides within the row may be the foot of a 2
+        start, end = (0, width) if rng.random() < 0.8 else _from_a_side(width, rng)
         columns = np.arange(start, end)
         rows = (place * (height - thick) + fall * (columns / width - 0.5)).astype(int).clip(0, height - thick)
         strength = rng.uniform(0.2, 1)
         for down in range(thick):
             ink[rows + down, columns] = np.maximum(ink[rows + down, columns], strength)
-    if rng.random() < 0.12:
-        side = (
-            slice(0, int(rng.integers(1, 4))) if rng.random() < 0.5 else slice(-int(rng.integers(1, 4)), None)
-        )
+    if rng.random() < 0.06:
+        thick = int(rng.integers(1, 4))
+        side = slice(0, thick) if rng.random() < 0.5 else slice(-thick, None)
         ink[:, side] = np.maximum(ink[:, side], rng.uniform(0.3, 1))
+
+
+def _from_a_side(width: int, rng: np.random.Generator) -> tuple[int, int]:
+    end = int(rng.integers(0, width))
+    return (0, end) if rng.random() < 0.5 else (end, width)
 
 
 def _leave_remains(ink: Ink, others: Ink, rng: np.random.Generator) -> None:

@@ -257,6 +257,8 @@ def _grey(image: Image.Image, factor: int) -> Grey:
     if image.mode == "La":  # which can't become RGBA at once
         image = image.convert("LA")
     image = image.convert("RGBA")
+    if image.getchannel("A").getextrema()[0] == 255:  # opaque throughout, as most are
+        return _shrink(image.convert("L"), factor)
     white = _on_paper(image, "white", factor)
     if white.min() < LIGHT:
         return white

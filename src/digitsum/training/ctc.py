@@ -25,7 +25,7 @@ from digitsum.networks import RowNet
 from digitsum.search import MARK, NOTHING
 from digitsum.types import Int64Array, UInt8Array
 
-# synthetic digits, and a quarter as many non-digits, are drawn once a run
+# synthetic digits, and half as many non-digits, are drawn once a run
 DRAWN, DRAWN_HELD_OUT = 20_000, 1_000
 HELD_OUT = 1 / 15  # of an epoch's rows, as many are held out
 TEMPERATURES = np.geomspace(0.5, 2, 41)
@@ -46,7 +46,7 @@ def row_source(images: UInt8Array, labels: Int64Array, config: Config, drawn: in
     if config.synthetic_digits > 0:
         hands.append(draw_digits(drawn, rng))
         shares.append(config.synthetic_digits)
-    non_digits = draw_non_digits(drawn // 4, rng) if config.non_digits > 0 else images[:0]
+    non_digits = draw_non_digits(drawn // 2, rng) if config.non_digits > 0 else images[:0]
     return RowSource(hands, shares, non_digits)
 
 
