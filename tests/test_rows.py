@@ -104,7 +104,7 @@ def test_gap_that_is_a_mark_is_twice_as_wide_as_every_other(
 
 def test_images_without_ink_make_rows_without_a_fault() -> None:
     blank = np.zeros((3, 28, 28), np.uint8)
-    for seed in range(1000):
+    for seed in range(200):
         assert len(draw_row(blank, np.array([1, 2, 3]), blank[:0], np.random.default_rng(seed)).strip) == 32
 
 

@@ -24,7 +24,7 @@ Steps = np.ndarray  # P(symbol), [T, 12]
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """One process for all questions: it gives what search.js answers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "SEARCHED", 2000)  # a tenth, to be quick
+        patch.setattr(search, "SEARCHED", 500)  # a fortieth, to be quick
         with asked("search.js", tmp_path_factory.mktemp("node")) as ask:
             yield ask
 
