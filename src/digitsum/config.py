@@ -305,7 +305,7 @@ PRESETS = {
     "row": Config(
         data="mnist",
         train_fraction=0.98,
-        synthetic_digits=0.4,
+        synthetic_digits=0.5,
         non_digits=0.15,
         network="row",
         epochs=30,
