@@ -51,7 +51,9 @@ def test_calibrate_changes_probabilities_and_no_answer(digits: Digits, name: str
     assert after.digit_confidence.mean() == pytest.approx(right.mean(), abs=1e-3)
 
 
-def test_a_trained_network_is_as_sure_of_held_out_digits_and_sums_as_they_are_right(finished_run: Path) -> None:
+def test_a_trained_network_is_as_sure_of_held_out_digits_and_sums_as_they_are_right(
+    finished_run: Path,
+) -> None:
     """With all ten addends; of its sum alone that says nothing about a single image."""
     _, held_out = load_parts(Config.load(finished_run), finished_run)
     trials = run_trials(load(finished_run), held_out)

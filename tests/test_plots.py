@@ -58,20 +58,19 @@ def test_sums_are_shown_by_digit_and_addend_and_a_digit_without_images_stays_emp
     assert {"addend", "digit"} <= set(said)
 
 
-def test_wrong_sums_are_counted_by_digit_and_cause() -> None:
-    """A 2 read as 3 with every addend; a 5 read rightly and misadded with one of ten; a right 5."""
-    right = [5 + n for n in range(10)]
-    figure = plots.wrong_sums(
-        trials(
-            [2, 5, 5], [[3] * 10, [5] * 10, [5] * 10], [[3 + n for n in range(10)], [0, *right[1:]], right]
-        )
-    )
-    misread, misadded = (
-        {round(bar.get_x() + 0.4): bar.get_height() for bar in bars} for bars in figure.axes[0].containers
-    )
-    assert [misread[digit] for digit in range(10)] == [0, 0, 100, 0, 0, 0, 0, 0, 0, 0]
-    assert {digit: height for digit, height in misadded.items() if height > 0} == {5: pytest.approx(5)}
-    assert "sums that are wrong, %" in words(figure)
+def test_the_sum_s_probability_and_how_often_it_is_right_stand_above_the_digit_s_probability() -> None:
+    """Ten trials each of a digit at 50, 95 and 100 %, none from 60 to 92; sums are sure, the first wrong."""
+    digits = np.repeat([[3], [5], [7]], 10, axis=1)
+    sums = digits + np.arange(10)
+    sure = np.repeat([[0.5], [0.95], [1.0]], 10, axis=1)
+    shown = trials([8, 5, 7], digits.tolist(), sums.tolist())._replace(digit_confidence=sure)
+    figure = plots.confidence(shown)
+    digit, sum_, right = (list(line.get_ydata()) for line in figure.axes[0].lines)
+    assert digit == pytest.approx([50, 95, 100])
+    assert sum_ == pytest.approx([90, 90, 90])
+    assert right == pytest.approx([0, 100, 100])
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert [label.replace("\N{EN DASH}", "-") for label in labels] == ["0-60\n10", "92-99\n10", "99-100\n10"]
 
 
 def test_calibration_shows_how_often_what_is_90_percent_sure_is_right() -> None:

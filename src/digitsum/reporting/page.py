@@ -1,4 +1,4 @@
-"""The page of a run: what was run on what, the network, the training log, the evaluation, the worst errors.
+"""The page of a run: how right it is, its curves, the worst errors, the network, what was run on what.
 
     problems = write_report("runs/first")  # runs/first/report.html, one file that opens from disk
     table = compare(["runs/first", "runs/second"], "comparison.html")
@@ -28,15 +28,16 @@ from digitsum.files import read, read_json, replacing
 from digitsum.networks import NETWORKS, load
 from digitsum.reporting import plots
 from digitsum.reporting.diagram import TEMPLATES, draw, layers
+from digitsum.search import CERTAIN
 from digitsum.training.state import COLUMNS, load_parts
-from digitsum.types import UInt8Array
+from digitsum.types import Mask, UInt8Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Section = dict[str, Any]
 
-SAMPLES = 8  # images of the training part
+SAMPLES = 6  # images of the training part
 ERRORS = 12  # the most confident ones
 
 
@@ -102,7 +103,7 @@ class _Run:
 
     @cached_property
     def log(self) -> pd.DataFrame:
-        """The training log, a row an epoch."""
+        """The training log, a row an epoch, whose number is the index."""
         path = self.folder / "metrics.csv"
         data = io.BytesIO(read(path))
         try:
@@ -112,7 +113,7 @@ class _Run:
             epochs = table["epoch"].astype(int)
             if not epochs.eq(table["epoch"]).all():
                 raise InputError("an epoch isn't a whole number")
-            return table.set_index(epochs)
+            return table.drop(columns="epoch").set_index(epochs)
         except ValueError as error:
             raise InputError(f"{path} is damaged: {error}") from error
 
@@ -200,20 +201,31 @@ def _losses(run: _Run) -> Section:
     return {"config": run.config}
 
 
-def _log(run: _Run) -> Section:
-    log = run.log
-    losses = {"training": log["train_loss"], "digit": log["digit_nll"], "sum": log["sum_nll"]}
-    right = {"digit": log["digit_accuracy"], "sum": log["sum_accuracy"], "both": log["joint_accuracy"]}
-    figures = {
-        "Losses.": plots.curves(losses, "loss, nats", log=True),
-        "How often the digit, the sum and both are right.": plots.curves(
-            {name: 100 * share for name, share in right.items()}, "right, %"
-        ),
-        "The last step's learning rate.": plots.curves(
-            {"learning rate": log["learning_rate"]}, "learning rate"
-        ),
+def _training(run: _Run) -> Section:
+    losses = _ending(run.log, "_nll") | {"training": run.log["train_loss"]}
+    right = {name: 100 * share for name, share in _ending(run.log, "_accuracy").items()}
+    return {
+        "log": run.log,
+        "right": _figure(plots.curves(right, "right, %")),
+        "losses": _figure(plots.curves(losses, "loss, nats", log=True)),
     }
-    return {"log": log, "plots": {caption: _figure(figure) for caption, figure in figures.items()}}
+
+
+def _ending(log: pd.DataFrame, end: str) -> "dict[str, pd.Series[float]]":
+    """Return the columns whose names have this end, by the rest of their names."""
+    return {name.removesuffix(end): log[name] for name in map(str, log) if name.endswith(end)}
+
+
+def _log(run: _Run) -> Section:
+    log = run.log.rename(columns={"learning_rate": "rate", "seconds": "s"})  # to fit on a phone
+    shown = {"accuracy": "{:.2%}", "rate": "{:.5f}", "s": "{:.1f}"}  # by the last word of a name
+    table = {
+        name.replace("_nll", " loss").removesuffix("_accuracy").replace("_", " "): log[name].map(
+            shown.get(name.split("_")[-1], "{:.4f}").format
+        )
+        for name in map(str, log)
+    }
+    return {"log": pd.DataFrame(table)}
 
 
 def _evaluation(run: _Run) -> Section:
@@ -225,25 +237,46 @@ def _evaluation(run: _Run) -> Section:
     }
 
 
+def _all_figures(run: _Run) -> Section:
+    return {"evaluation": run.evaluation}
+
+
 def _answers(run: _Run) -> Section:
     dataset, _, held_out = run.parts
     trials = run_trials(load(run.folder), loader(dataset, sampler=held_out))
+    doubtful = trials.digit_confidence < CERTAIN
     return {
-        "calibration": _figure(plots.calibration(trials)),
-        "wrong_sums": _figure(plots.wrong_sums(trials)),
         "images": len(held_out),
         "errors": _most_confident_errors(trials, dataset.images[held_out].numpy()),
+        "confidence": _figure(plots.confidence(trials)),
+        "calibration": _figure(plots.calibration(trials)),
+        "config": run.config,
+        "bound": CERTAIN,
+        "all": _sums(trials, np.ones_like(doubtful)),
+        "doubtful": _sums(trials, doubtful) if doubtful.any() else None,
+        "usual": tuple(np.quantile(trials.sum_confidence, [0.05, 0.95])),
+    }
+
+
+def _sums(trials: Trials, chosen: Mask) -> Section:
+    """Return of some trials how many they are, how sure their sums are, and how many of these are right."""
+    return {
+        "trials": chosen.sum(),
+        "sure": trials.sum_confidence[chosen].mean(dtype=float),
+        "right": trials.sum_right[chosen].mean(),
     }
 
 
 SECTIONS: dict[str, Callable[[_Run], Section]] = {
-    "settings": _settings,
-    "data": _data,
-    "network": _network,
-    "losses": _losses,
-    "log": _log,
+    "training": _training,
     "evaluation": _evaluation,
     "answers": _answers,
+    "network": _network,
+    "data": _data,
+    "losses": _losses,
+    "figures": _all_figures,
+    "settings": _settings,
+    "log": _log,
 }
 
 
@@ -260,11 +293,12 @@ class Error(NamedTuple):
 
 
 def _most_confident_errors(trials: Trials, images: UInt8Array) -> list[Error]:
-    """Return the images with the most confident wrong answers, each with the addend of the surest one."""
-    sure = np.maximum(
-        np.where(trials.digit_right, 0, trials.digit_confidence),
-        np.where(trials.sum_right, 0, trials.sum_confidence),
-    )  # [images, 10]
+    """Return the images with the most confident wrong answers, each with the addend of the surest one.
+
+    An answer is as sure as the less sure of its outputs: the sum of `concat` is always sure.
+    """
+    both = np.minimum(trials.digit_confidence, trials.sum_confidence)  # [images, 10]
+    sure = np.where(trials.digit_right & trials.sum_right, 0, both)
     worst = sure.max(axis=1)
     chosen = [i for i in np.argsort(-worst, kind="stable")[:ERRORS] if worst[i] > 0]
     columns = (trials.digit, trials.digit_confidence, trials.sum, trials.sum_confidence)

@@ -32,6 +32,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from digitsum.evaluation import Evaluation, Trials, reliability
+from digitsum.search import CERTAIN
 
 INK, DIGIT, SUM = "#1a1b1f", "#2456cc", "#ac3d14"
 ON_PAGE = {INK: "currentColor", DIGIT: f"var(--digit, {DIGIT})", SUM: f"var(--sum, {SUM})"}
@@ -39,6 +40,7 @@ LINES = [  # colour, dashes, marker
     *((DIGIT, "-", "o"), (SUM, "--", "s"), (INK, ":", "^")),
     *((DIGIT, "-.", "D"), (SUM, "-", "v"), (INK, "--", "x")),
 ]
+GROUPS = (0, 60, 80, round(100 * CERTAIN), 99, 100)  # of trials, by the digit's probability, %
 SETTINGS: dict[Any, Any] = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
 SETTINGS |= {
     "axes.edgecolor": INK,
@@ -47,7 +49,7 @@ SETTINGS |= {
     "axes.spines.top": False,
     "figure.constrained_layout.use": True,
     "figure.figsize": (4.4, 3.0),  # inches, of which a page makes 72 to 96 pixels each
-    "font.size": 10,
+    "font.size": 11,
     "hatch.color": INK,
     "legend.frameon": False,
     "lines.linewidth": 1.4,
@@ -139,7 +141,7 @@ def _grid(
         alpha = 0.55 * np.sqrt(shade / highest)
         axes.add_patch(Rectangle(corner, 1, 1, facecolor=SUM, alpha=alpha, linewidth=0))
         weight = "bold" if bold_diagonal and row == column else "normal"
-        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=8, fontweight=weight)
+        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=9, fontweight=weight)
     axes.set(xlabel=across, ylabel="digit", xlim=(-0.5, 9.5), ylim=(9.5, -0.5))
     axes.set(xticks=range(10), yticks=range(10), aspect="equal")
     axes.tick_params(length=0)
@@ -147,25 +149,21 @@ def _grid(
 
 
 @styled
-def wrong_sums(trials: Trials) -> Figure:
-    """Plot for each digit how many of its sums are wrong, because it was misread or was misadded."""
-    misread, misadded = ~trials.sum_right & ~trials.digit_right, ~trials.sum_right & trials.digit_right
-    by_digit = pd.DataFrame({"misread": misread.mean(axis=1), "misadded": misadded.mean(axis=1)})
-    share = 100 * by_digit.groupby(trials.label).mean().reindex(range(10), fill_value=0)
-    share["misadded"] = share["misadded"].replace(0, np.nan)  # else its outline would still be there
-    figure = Figure()
-    axes = figure.subplots()
-    axes.bar(share.index, share["misread"], color=DIGIT, alpha=0.6, label="misread")
-    axes.bar(
-        share.index,
-        share["misadded"],
-        bottom=share["misread"],
-        fill=False,
-        edgecolor=SUM,
-        hatch="///",
-        label="misadded",
+def confidence(trials: Trials) -> Figure:
+    """Plot how sure both outputs are, and how often the sum is right, by how sure the digit is."""
+    digit, sum_ = (100 * sure.ravel() for sure in (trials.digit_confidence, trials.sum_confidence))
+    table = pd.DataFrame(
+        {"digit's probability": digit, "sum's probability": sum_, "sum right": 100 * trials.sum_right.ravel()}
     )
-    axes.set(xlabel="digit", ylabel="sums that are wrong, %", xticks=range(10))
+    groups = table.groupby(np.digitize(digit, GROUPS[1:-1]))
+    figure = Figure(figsize=(4.4, 3.9))
+    axes = figure.subplots()
+    for (name, means), (colour, dashes, marker) in zip(groups.mean().items(), LINES, strict=False):
+        axes.plot(means.to_numpy(), dashes, color=colour, marker=marker, label=name)
+    ticks = [f"{GROUPS[i]}\N{EN DASH}{GROUPS[i + 1]}\n{len(table):,}" for i, table in groups]
+    axes.set(xticks=range(len(ticks)), xticklabels=ticks, ylim=(-3, 103), ylabel="%")
+    axes.set(xlabel="probability of the digit, %; trials")
+    axes.grid(color=INK, alpha=0.15)
     figure.legend(loc="outside upper left", ncols=2)
     return figure
 
