@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -81,6 +82,14 @@ def test_calibration_shows_how_often_what_is_90_percent_sure_is_right() -> None:
     assert (list(sum_.get_xdata()), list(sum_.get_ydata())) == (pytest.approx([90]), pytest.approx([100]))
     assert list(figure.axes[1].lines[0].get_ydata()) == [40]
     assert {"right, %", "probability of the answer, %", "trials"} <= set(words(figure))
+
+
+def test_numbers_are_right_by_how_many_digits_a_row_has() -> None:
+    shares = [0.5, 1.0, None, 0.25]  # no row has two digits
+    figure = plots.by_length(SimpleNamespace(accuracy_by_length=shares))  # type: ignore[arg-type]
+    bars = figure.axes[0].patches
+    assert [round(bar.get_x() + 0.4) for bar in bars] == [0, 1, 2, 3]
+    assert [bar.get_height() for bar in bars] == pytest.approx([50, 100, np.nan, 25], nan_ok=True)
 
 
 def test_lines_differ_without_colour() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from digitsum.config import Config
+from digitsum.config import PRESETS, Config
 from digitsum.errors import InputError
 from digitsum.evaluation import Evaluation, evaluate
 from digitsum.networks import NETWORKS, load
@@ -348,6 +348,12 @@ def test_an_unfinished_run_or_one_that_is_named_twice_is_not_compared(copy: Path
     ):
         report.compare([copy], tmp_path / "comparison.html")
     assert not (tmp_path / "comparison.html").exists()
+
+
+def test_a_run_of_the_network_of_rows_is_not_compared(copy: Path, tmp_path: Path) -> None:
+    PRESETS["row"].save(copy)
+    with pytest.raises(InputError, match=rf"^{copy} is a run of the network row: networks of one digit are "):
+        report.compare([copy], tmp_path / "comparison.html")
 
 
 @pytest.mark.usefixtures("undrawn")

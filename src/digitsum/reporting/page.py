@@ -23,13 +23,14 @@ from PIL import Image
 from digitsum.config import Config, defaults, option
 from digitsum.data.pairs import DigitSumDataset, loader, pair_table
 from digitsum.errors import InputError
-from digitsum.evaluation import LARGEST, SHARES, Evaluation, Trials, run_trials
+from digitsum.evaluation import LARGEST, SHARES, Evaluation, RowEvaluation, Trials, run_rows, run_trials
 from digitsum.files import read, read_json, replacing
-from digitsum.networks import NETWORKS, load
+from digitsum.networks import NETWORKS, load, load_row
 from digitsum.reporting import plots
 from digitsum.reporting.diagram import TEMPLATES, draw, layers
 from digitsum.search import CERTAIN
-from digitsum.training.state import COLUMNS, load_parts
+from digitsum.training.ctc import held_out_rows
+from digitsum.training.state import COLUMNS, ROW_COLUMNS, load_parts
 from digitsum.types import Mask, UInt8Array
 
 if TYPE_CHECKING:
@@ -58,15 +59,12 @@ def write_report(run: str | Path, data_dir: str | None = None) -> list[str]:
     Raises
     ------
     InputError
-        The folder has none of the files that a run leaves behind, or it is a run of the network of rows.
+        The folder has none of the files that a run leaves behind.
     """
     source = _Run(Path(run), data_dir)
-    if source.is_of_rows:
-        raise InputError(
-            f"{run} is a run of the network row: there are reports of networks of one digit alone"
-        )
-    sections = {name: _attempt(make, source) for name, make in SECTIONS.items()}
-    _render("report.html", source.folder / "report.html", name=source.name, sections=sections)
+    template, makers = ("rows.html", ROW_SECTIONS) if source.is_of_rows else ("report.html", SECTIONS)
+    sections = {name: _attempt(make, source) for name, make in makers.items()}
+    _render(template, source.folder / "report.html", name=source.name, sections=sections)
     return list(dict.fromkeys(section for section in sections.values() if isinstance(section, str)))
 
 
@@ -104,12 +102,12 @@ class _Run:
     @cached_property
     def log(self) -> pd.DataFrame:
         """The training log, a row an epoch, whose number is the index."""
-        path = self.folder / "metrics.csv"
+        path, columns = self.folder / "metrics.csv", ROW_COLUMNS if self.is_of_rows else COLUMNS
         data = io.BytesIO(read(path))
         try:
             table = pd.read_csv(data, dtype=float)
-            if list(table) != list(COLUMNS) or table.empty or not (table.abs() <= LARGEST).all(axis=None):
-                raise InputError(f"expected rows of {', '.join(COLUMNS)}")
+            if list(table) != list(columns) or table.empty or not (table.abs() <= LARGEST).all(axis=None):
+                raise InputError(f"expected rows of {', '.join(columns)}")
             epochs = table["epoch"].astype(int)
             if not epochs.eq(table["epoch"]).all():
                 raise InputError("an epoch isn't a whole number")
@@ -280,6 +278,42 @@ SECTIONS: dict[str, Callable[[_Run], Section]] = {
 }
 
 
+def _row_evaluation(run: _Run) -> Section:
+    evaluation = RowEvaluation.load(run.folder / "evaluation.json")
+    return {"evaluation": evaluation, "by_length": _figure(plots.by_length(evaluation))}
+
+
+def _row_answers(run: _Run) -> Section:
+    dataset, _, held_out = run.parts
+    rows = held_out_rows(dataset.images.numpy()[held_out, 0], dataset.digits.numpy()[held_out], run.config)
+    trials = run_rows(load_row(run.folder), rows)
+    wrong = sorted(
+        (trial for trial in trials if not trial.right), key=lambda trial: -trial.reading.probability
+    )
+    return {
+        "rows": len(trials),
+        "errors": [
+            {
+                "picture": _picture(trial.strip[None]),
+                "number": "".join(map(str, trial.number)),
+                "read": "".join(map(str, trial.reading.digits)),
+                "probability": trial.reading.probability,
+            }
+            for trial in wrong[:ERRORS]
+        ],
+    }
+
+
+ROW_SECTIONS: dict[str, Callable[[_Run], Section]] = {
+    "training": _training,
+    "evaluation": _row_evaluation,
+    "answers": _row_answers,
+    "losses": _losses,
+    "settings": _settings,
+    "log": _log,
+}
+
+
 class Error(NamedTuple):
     """A wrong answer: the picture, what it shows, the addend, and both answers with their probabilities."""
 
@@ -329,11 +363,15 @@ def compare(runs: Sequence[str | Path], path: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        A run isn't finished, is named twice, or a file of it is damaged; or `path` is a file of another kind.
+        A run isn't finished, is of the network of rows, is named twice, or a file of it is damaged; or `path`
+        is a file of another kind.
     """
     path = Path(path)
     _check_replaceable(path)
     sources = _named([_Run(Path(run)) for run in runs])
+    for run in sources.values():
+        if run.is_of_rows:
+            raise InputError(f"{run.folder} is a run of the network row: networks of one digit are compared")
     configs = [run.config for run in sources.values()]
     settings = {each.name: [getattr(config, each.name) for config in configs] for each in fields(Config)}
     _render(
@@ -404,7 +442,7 @@ def _figures(run: _Run) -> Section:
 
 
 def _picture(image: UInt8Array) -> str:
-    """Return an image, uint8 [1, 28, 28], as the address of a PNG whose ink is black on nothing."""
+    """Return an image, uint8 [1, height, width], as the address of a PNG whose ink is black on nothing."""
     ink = Image.fromarray(image[0])
     file = io.BytesIO()
     Image.merge("LA", [Image.new("L", ink.size), ink]).save(file, "PNG")

@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from digitsum.evaluation import Evaluation, Trials, reliability
+from digitsum.evaluation import Evaluation, RowEvaluation, Trials, reliability
 from digitsum.search import CERTAIN
 
 INK, DIGIT, SUM = "#1a1b1f", "#2456cc", "#ac3d14"
@@ -145,6 +145,19 @@ def _grid(
     axes.set(xlabel=across, ylabel="digit", xlim=(-0.5, 9.5), ylim=(9.5, -0.5))
     axes.set(xticks=range(10), yticks=range(10), aspect="equal")
     axes.tick_params(length=0)
+    return figure
+
+
+@styled
+def by_length(evaluation: RowEvaluation) -> Figure:
+    """Plot how often a number is right, in percent, by how many digits the row has."""
+    accuracy = 100 * np.array(evaluation.accuracy_by_length, float)
+    figure = Figure()
+    axes = figure.subplots()
+    axes.bar(range(len(accuracy)), accuracy, color=DIGIT, alpha=0.6)
+    axes.set(xlabel="digits in the row", ylabel="numbers right, %", ylim=(0, 103))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color=INK, alpha=0.15)
     return figure
 
 
