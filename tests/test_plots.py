@@ -11,8 +11,12 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
 
 from digitsum.evaluation import Evaluation, Trials
+from digitsum.networks import DigitSumNet
 from digitsum.reporting import plots
 
 EVALUATION = Evaluation(
@@ -82,6 +86,26 @@ def test_calibration_shows_how_often_what_is_90_percent_sure_is_right() -> None:
     assert (list(sum_.get_xdata()), list(sum_.get_ydata())) == (pytest.approx([90]), pytest.approx([100]))
     assert list(figure.axes[1].lines[0].get_ydata()) == [40]
     assert {"right, %", "probability of the answer, %", "trials"} <= set(words(figure))
+
+
+def test_networks_at_work_are_shown_side_by_side_with_the_probabilities_of_both_outputs() -> None:
+    """One is sure of a 4 and adds the addend; the other is sure of a 4 and adds 1 too much."""
+
+    def adding(extra: int) -> DigitSumNet:
+        def answer(image: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:
+            assert (image.shape, image.dtype) == ((1, 1, 28, 28), torch.uint8)
+            places = torch.tensor([4]), 4 + addend.argmax(dim=1) + extra
+            return one_hot(places[0], 10).log(), one_hot(places[1], 19).log()
+
+        return answer  # type: ignore[return-value]
+
+    networks = {"right": adding(0), "wrong": adding(1)}
+    figure = plots.at_work(networks, np.zeros((1, 28, 28), np.uint8), addend=5)
+    plotted = [axes for axes in figure.axes if axes.containers]
+    highest = [int(np.argmax([bar.get_height() for bar in axes.containers[0]])) for axes in plotted]
+    assert [len(axes.containers[0]) for axes in plotted] == [10, 10, 19, 19]
+    assert highest == [4, 4, 9, 10]
+    assert {"right: digit 4, sum 9", "wrong: digit 4, sum 10", "+ 5", "100"} <= set(words(figure))
 
 
 def test_numbers_are_right_by_how_many_digits_a_row_has() -> None:

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
+from torch.nn.functional import one_hot
 
 try:
     import matplotlib as mpl
@@ -32,7 +34,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from digitsum.evaluation import Evaluation, RowEvaluation, Trials, reliability
+from digitsum.networks import DigitSumNet
 from digitsum.search import CERTAIN
+from digitsum.types import UInt8Array
 
 INK, DIGIT, SUM = "#1a1b1f", "#2456cc", "#ac3d14"
 ON_PAGE = {INK: "currentColor", DIGIT: f"var(--digit, {DIGIT})", SUM: f"var(--sum, {SUM})"}
@@ -145,6 +149,40 @@ def _grid(
     axes.set(xlabel=across, ylabel="digit", xlim=(-0.5, 9.5), ylim=(9.5, -0.5))
     axes.set(xticks=range(10), yticks=range(10), aspect="equal")
     axes.tick_params(length=0)
+    return figure
+
+
+@styled
+def at_work(networks: Mapping[str, DigitSumNet], image: UInt8Array, addend: int) -> Figure:
+    """Plot what networks make of one image and one addend: the probabilities of both outputs.
+
+    Parameters
+    ----------
+    networks
+        What to call each, and the network.
+    image
+        uint8 [1, 28, 28].
+    addend
+        From 0 to 9.
+    """
+    figure = Figure(figsize=(4.4 * len(networks), 4.4))
+    columns = figure.subplots(2, len(networks), squeeze=False).T
+    inputs = torch.from_numpy(image[None]), one_hot(torch.tensor([addend]), 10).float()
+    for (name, network), column in zip(networks.items(), columns, strict=True):
+        with torch.no_grad():
+            digit, sum_ = (100 * log_probability[0].exp().numpy() for log_probability in network(*inputs))
+        column[0].set_title(f"{name}: digit {digit.argmax()}, sum {sum_.argmax()}")
+        shown = column[0].inset_axes((0.62, 0.1, 0.2, 0.85))  # right of the digits, where no sum of theirs is
+        shown.imshow(255 - image[0], cmap="gray", vmin=0, vmax=255)
+        shown.axis("off")
+        column[0].text(16.5, 50, f"+ {addend}", fontsize=16, va="center")
+        for axes, output, values, colour in zip(
+            column, ("digit", "sum"), (digit, sum_), (DIGIT, SUM), strict=True
+        ):
+            bars = axes.bar(range(len(values)), values, color=colour)
+            axes.bar_label(bars, [f"{value:.0f}" if value >= 1 else "" for value in values], fontsize=9)
+            axes.set(ylabel=f"{output}, %", xticks=range(len(values)), xlim=(-0.6, 18.6), ylim=(0, 115))
+            axes.tick_params(labelsize=9)
     return figure
 
 
