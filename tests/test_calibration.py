@@ -1,14 +1,18 @@
+from pathlib import Path
+
 import pytest
 import torch
 from scipy.optimize import brentq
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from digitsum.config import Config
 from digitsum.data.digits import Digits
 from digitsum.data.pairs import DigitSumDataset, loader
 from digitsum.evaluation import run_trials
-from digitsum.networks import NETWORKS
+from digitsum.networks import NETWORKS, load
 from digitsum.training.calibration import calibrate, temperature
+from digitsum.training.state import load_parts
 
 
 @pytest.fixture
@@ -45,3 +49,14 @@ def test_calibrate_changes_probabilities_and_no_answer(digits: Digits, name: str
         assert (getattr(before, confidence) != getattr(after, confidence)).any()
     right = after.digit == after.label[:, None]
     assert after.digit_confidence.mean() == pytest.approx(right.mean(), abs=1e-3)
+
+
+def test_a_trained_network_is_as_sure_of_held_out_digits_and_sums_as_they_are_right(
+    finished_run: Path,
+) -> None:
+    """With all ten addends; of its sum alone that says nothing about a single image."""
+    _, held_out = load_parts(Config.load(finished_run), finished_run)
+    trials = run_trials(load(finished_run), held_out)
+    assert trials.digit_right.mean() < 1  # else it isn't calibrated
+    assert trials.digit_confidence.mean() == pytest.approx(trials.digit_right.mean(), abs=1e-4)
+    assert trials.sum_confidence.mean() == pytest.approx(trials.sum_right.mean(), abs=1e-4)

@@ -50,6 +50,7 @@ def test_the_loss_is_the_likelihood_over_all_alignments() -> None:
     assert ctc.row_loss(network, batch).item() == pytest.approx(np.mean(expected), rel=1e-4)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_learns_goes_on_bit_for_bit_and_is_taken_by_the_predictor(tmp_path: Path) -> None:
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     evaluation = train(SMALL, whole)
@@ -61,6 +62,9 @@ def test_a_run_learns_goes_on_bit_for_bit_and_is_taken_by_the_predictor(tmp_path
     ours, theirs = load_row(whole).state_dict(), load_row(halves).state_dict()
     assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
     assert {path.name for path in whole.iterdir()} >= {"evaluation.json", "model.onnx", "model.safetensors"}
+    page = (whole / "report.html").read_text()
+    assert f"<b>{100 * evaluation.number_accuracy:.2f}\N{NO-BREAK SPACE}%</b>numbers right" in page
+    assert "problem" not in page[page.index("<body>") :]
     assert Predictor(whole).reads_rows
     again = evaluate_held_out(whole)
     assert replace(again, seconds=0.0) == replace(evaluation, seconds=0.0)

@@ -4,14 +4,19 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
 
 from digitsum.evaluation import Evaluation, Trials
+from digitsum.networks import DigitSumNet
 from digitsum.reporting import plots
 
 EVALUATION = Evaluation(
@@ -58,20 +63,19 @@ def test_sums_are_shown_by_digit_and_addend_and_a_digit_without_images_stays_emp
     assert {"addend", "digit"} <= set(said)
 
 
-def test_wrong_sums_are_counted_by_digit_and_cause() -> None:
-    """A 2 read as 3 with every addend; a 5 read rightly and misadded with one of ten; a right 5."""
-    right = [5 + n for n in range(10)]
-    figure = plots.wrong_sums(
-        trials(
-            [2, 5, 5], [[3] * 10, [5] * 10, [5] * 10], [[3 + n for n in range(10)], [0, *right[1:]], right]
-        )
-    )
-    misread, misadded = (
-        {round(bar.get_x() + 0.4): bar.get_height() for bar in bars} for bars in figure.axes[0].containers
-    )
-    assert [misread[digit] for digit in range(10)] == [0, 0, 100, 0, 0, 0, 0, 0, 0, 0]
-    assert {digit: height for digit, height in misadded.items() if height > 0} == {5: pytest.approx(5)}
-    assert "sums that are wrong, %" in words(figure)
+def test_the_sum_s_probability_and_how_often_it_is_right_stand_above_the_digit_s_probability() -> None:
+    """Ten trials each of a digit at 50, 95 and 100 %, none from 60 to 92; sums are sure, the first wrong."""
+    digits = np.repeat([[3], [5], [7]], 10, axis=1)
+    sums = digits + np.arange(10)
+    sure = np.repeat([[0.5], [0.95], [1.0]], 10, axis=1)
+    shown = trials([8, 5, 7], digits.tolist(), sums.tolist())._replace(digit_confidence=sure)
+    figure = plots.confidence(shown)
+    digit, sum_, right = (list(line.get_ydata()) for line in figure.axes[0].lines)
+    assert digit == pytest.approx([50, 95, 100])
+    assert sum_ == pytest.approx([90, 90, 90])
+    assert right == pytest.approx([0, 100, 100])
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert [label.replace("\N{EN DASH}", "-") for label in labels] == ["0-60\n10", "92-99\n10", "99-100\n10"]
 
 
 def test_calibration_shows_how_often_what_is_90_percent_sure_is_right() -> None:
@@ -82,6 +86,34 @@ def test_calibration_shows_how_often_what_is_90_percent_sure_is_right() -> None:
     assert (list(sum_.get_xdata()), list(sum_.get_ydata())) == (pytest.approx([90]), pytest.approx([100]))
     assert list(figure.axes[1].lines[0].get_ydata()) == [40]
     assert {"right, %", "probability of the answer, %", "trials"} <= set(words(figure))
+
+
+def test_networks_at_work_are_shown_side_by_side_with_the_probabilities_of_both_outputs() -> None:
+    """One is sure of a 4 and adds the addend; the other is sure of a 4 and adds 1 too much."""
+
+    def adding(extra: int) -> DigitSumNet:
+        def answer(image: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:
+            assert (image.shape, image.dtype) == ((1, 1, 28, 28), torch.uint8)
+            places = torch.tensor([4]), 4 + addend.argmax(dim=1) + extra
+            return one_hot(places[0], 10).log(), one_hot(places[1], 19).log()
+
+        return answer  # type: ignore[return-value]
+
+    networks = {"right": adding(0), "wrong": adding(1)}
+    figure = plots.at_work(networks, np.zeros((1, 28, 28), np.uint8), addend=5)
+    plotted = [axes for axes in figure.axes if axes.containers]
+    highest = [int(np.argmax([bar.get_height() for bar in axes.containers[0]])) for axes in plotted]
+    assert [len(axes.containers[0]) for axes in plotted] == [10, 10, 19, 19]
+    assert highest == [4, 4, 9, 10]
+    assert {"right: digit 4, sum 9", "wrong: digit 4, sum 10", "+ 5", "100"} <= set(words(figure))
+
+
+def test_numbers_are_right_by_how_many_digits_a_row_has() -> None:
+    shares = [0.5, 1.0, None, 0.25]  # no row has two digits
+    figure = plots.by_length(SimpleNamespace(accuracy_by_length=shares))  # type: ignore[arg-type]
+    bars = figure.axes[0].patches
+    assert [round(bar.get_x() + 0.4) for bar in bars] == [0, 1, 2, 3]
+    assert [bar.get_height() for bar in bars] == pytest.approx([50, 100, np.nan, 25], nan_ok=True)
 
 
 def test_lines_differ_without_colour() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from digitsum.config import Config
+from digitsum.config import PRESETS, Config
 from digitsum.errors import InputError
 from digitsum.evaluation import Evaluation, evaluate
 from digitsum.networks import NETWORKS, load
@@ -21,7 +21,10 @@ from digitsum.training.state import load_parts
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-SECTIONS = ["settings", "data", "network", "losses", "log", "evaluation", "answers"]
+SECTIONS = [
+    *("training", "evaluation", "answers", "network", "data", "losses"),
+    *("figures", "settings", "log"),  # folded up
+]
 CONCAT = pytest.mark.parametrize("written", ["concat"], indirect=True)
 
 
@@ -95,7 +98,7 @@ def test_the_page_tells_what_the_run_folder_holds(written: Path) -> None:
     sections = Sections(page)
     assert list(sections.words) == SECTIONS
     evaluation = Evaluation.load(written / "evaluation.json")
-    assert f"{100 * evaluation.digit_accuracy:.2f}\N{NO-BREAK SPACE}%" in sections.words["evaluation"]
+    assert f"{100 * evaluation.digit_accuracy:.2f}\N{NO-BREAK SPACE}%" in sections.words["figures"]
     trained, held_out = ("4,000", "1,000") if written.name == "concat" else ("4,500", "500")
     assert f"{trained} to train on and {held_out} held out" in sections.words["data"]
     said = re.sub(r"\s", "", sections.words["settings"])
@@ -108,6 +111,8 @@ def test_the_page_tells_what_the_run_folder_holds(written: Path) -> None:
         )
     for row in (written / "metrics.csv").read_text().splitlines()[1:]:
         assert f"{float(row.split(',')[1]):.4f}" in sections.words["log"]
+    assert re.findall(r'<section id="(\w+)">\n<details>', page) == ["figures", "settings", "log"]
+    assert page.index("digit right") < page.index("<nav>") < page.index("<section")
     assert len(page.encode()) < 2_000_000
     assert "<script" not in page
     links = re.findall(r"(?:src|href)=\"([^\"]*)\"", page)
@@ -126,30 +131,58 @@ def test_the_command_repeats_the_run() -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_says_on_which_images_the_probabilities_were_calibrated(written: Path, copy: Path) -> None:
     words = Sections((written / "report.html").read_text()).words
-    for section in ("evaluation", "answers"):
+    for section in ("figures", "answers"):
         assert re.search(r"temperatures that .*were found on these same images", words[section])
-    assert "On others the calibration error and the loss may be larger." in words["evaluation"]
+    assert "On others the calibration error and the loss may be larger." in words["figures"]
     change(copy, "evaluation.json", joint_accuracy=1.0)  # then training leaves the probabilities as they are
     report.write_report(copy)
     assert "temperatures" not in (copy / "report.html").read_text()
 
 
 def test_the_most_confident_errors_come_first() -> None:
-    """A 1 read as 7 with 0.8; a 2 misadded with one addend and 0.95; a right 3; a 4 read as 9 with 0.9."""
+    """A 1 read as 7 with 0.8; a 2 misadded with one addend and 0.85; a right 3; a 4 read as 9 with 0.9.
+
+    Of the sum, which is always surer than the digit, nothing depends.
+    """
     label = np.array([1, 2, 3, 4])
     digit = np.array([[7] * 10, [2] * 10, [3] * 10, [9] * 10])
     sum_ = digit + np.arange(10)
     sum_[1, 6] = 0
-    sure = np.array([[0.8] * 10, [0.5] * 10, [1.0] * 10, [0.9] * 10])
-    sum_sure = sure.copy()
-    sum_sure[1, 6] = 0.95
+    sure = np.array([[0.8] * 10, [0.85] * 10, [1.0] * 10, [0.9] * 10])
+    sum_sure = np.array([[0.999] * 10, [0.998] * 10, [1.0] * 10, [0.997] * 10])
     trials = report.Trials(label, digit, sure, sure, sum_, sum_sure, sure)
     errors = report._most_confident_errors(trials, np.zeros((4, 1, 28, 28), np.uint8))
     assert [(error.label, error.addend, error.digit, error.sum) for error in errors] == [
-        (2, 6, 2, 0),
         (4, 0, 9, 9),
+        (2, 6, 2, 0),
         (1, 0, 7, 7),
     ]
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("network", ["concat", "exact"])
+def test_the_page_says_how_far_to_trust_the_probability_of_a_sum(
+    copy: Path, network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a digit that is a guess, the sum of `concat` is sure and wrong; that of `exact` has its doubt."""
+    label = np.arange(10)
+    sure = np.repeat([0.5, *[1.0] * 9], 10).reshape(10, 10)
+    sum_sure = np.full((10, 10), 0.9875) if network == "concat" else sure
+    digit = np.repeat([6, *range(1, 10)], 10).reshape(10, 10)
+    trials = report.Trials(label, digit, sure, sure, digit + np.arange(10), sum_sure, sure)
+    monkeypatch.setattr(report, "run_trials", lambda *_: trials)
+    monkeypatch.setattr(report, "load", lambda _: None)
+    change(copy, "config.json", network=network)
+    report.write_report(copy)
+    said = Sections((copy / "report.html").read_text()).words["answers"].replace("\N{NO-BREAK SPACE}", " ")
+    if network == "concat":
+        assert "90.00 % of all sums are right, and their mean probability is 98.75 %." in said
+        assert "have a probability of 98.75 to 98.75 %" in said
+        assert (
+            "Of the 10 trials whose digit has less than 92 %, sums claim 98.8 %, and 0.0 % are right." in said
+        )
+    else:
+        assert "sums claim 50.0 % on average, and 0.0 % are right." in said
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -157,9 +190,9 @@ def test_the_most_confident_errors_come_first() -> None:
 @pytest.mark.parametrize(
     ("file", "lost"),
     [
-        ("config.json", ["settings", "data", "network", "losses", "answers"]),
-        ("metrics.csv", ["log"]),
-        ("evaluation.json", ["evaluation"]),
+        ("config.json", ["answers", "network", "data", "losses", "settings"]),
+        ("metrics.csv", ["training", "log"]),
+        ("evaluation.json", ["evaluation", "figures"]),
         ("model.safetensors", ["answers"]),
     ],
 )
@@ -203,7 +236,7 @@ def test_a_change_by_hand_is_shown_and_lost_data_cost_only_what_shows_them(copy:
     page = (copy / "report.html").read_text()
     assert "--data &#39;&lt;script&gt;\\udcff&#39;" in page
     assert "<script" not in page
-    assert list(Sections(page).problems) == ["data", "answers"]
+    assert list(Sections(page).problems) == ["answers", "data"]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -235,11 +268,14 @@ def test_of_other_data_than_the_run_was_trained_on_nothing_is_scored(pictures: P
     run = tmp_path / "run"
     fit(Config(data=str(pictures), epochs=1, width=4, precision="32-true"), run)
     shutil.copy(pictures / "3" / "0.png", pictures / "3" / "new.png")
-    problem, unfinished = report.write_report(run)
+    unfinished, problem = report.write_report(run)
     assert problem.startswith(f"{pictures} isn't what {run} was trained on any more: other images, ")
     assert "evaluation.json" in unfinished
     problems = Sections((run / "report.html").read_text()).problems
-    assert problems == {"data": problem, "answers": problem, "evaluation": unfinished}
+    assert problems == {
+        **dict.fromkeys(("data", "answers"), problem),
+        **dict.fromkeys(("evaluation", "figures"), unfinished),
+    }
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -312,6 +348,12 @@ def test_an_unfinished_run_or_one_that_is_named_twice_is_not_compared(copy: Path
     ):
         report.compare([copy], tmp_path / "comparison.html")
     assert not (tmp_path / "comparison.html").exists()
+
+
+def test_a_run_of_the_network_of_rows_is_not_compared(copy: Path, tmp_path: Path) -> None:
+    PRESETS["row"].save(copy)
+    with pytest.raises(InputError, match=rf"^{copy} is a run of the network row: networks of one digit are "):
+        report.compare([copy], tmp_path / "comparison.html")
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -423,7 +465,6 @@ def test_the_page_is_printed_whole_in_the_colours_of_paper(page: "Page", written
     page.set_viewport_size({"width": round(180 / 25.4 * 96), "height": 900})  # A4 within its margins
     page.goto((written / "report.html").as_uri())
     page.emulate_media(media="print", color_scheme="dark")
-    page.evaluate("document.querySelector('details').open = false")
     assert page.evaluate(CUT) == []
     assert page.evaluate(STICKING_OUT) == []
     assert page.evaluate("document.querySelector('.log').checkVisibility({contentVisibilityAuto: true})")

@@ -78,6 +78,15 @@ def test_the_stored_tour_is_whole_and_says_nothing_of_a_machine(stored: Notebook
     assert len(text) < 700_000
 
 
+def test_each_exercise_has_its_solution_behind_a_fold(stored: NotebookNode) -> None:
+    (text,) = [cell.source for cell in stored.cells if cell.id == "exercises"]
+    exercises = re.findall(r"^\d(?=\. )", text, re.MULTILINE)
+    assert re.findall(r"<details>\n<summary>Solution of exercise (\d)</summary>\n\n", text) == exercises
+    assert text.count("\n\n</details>") == len(exercises)
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        compile(code, "a solution", "exec")
+
+
 def test_the_tours_links_lead_to_files(stored: NotebookNode) -> None:
     text = "\n".join(cell.source for cell in stored.cells if cell.cell_type == "markdown")
     links = re.findall(r"\]\(([^)]+)\)", text)

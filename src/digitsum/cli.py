@@ -564,9 +564,9 @@ def report(
 ) -> None:
     """Write report.html, a page about a run, into its folder: train does so too.
 
-    It shows what was run on what, the network, the training log, the evaluation and the worst errors. If a
-    file of the run is missing or damaged, that is said, the rest is shown, and the exit code is 1. A browser
-    prints the page, or saves it as a PDF.
+    It opens with how right the run is, its curves, what it confuses and the worst errors; then come the
+    network, the data, the settings and the log. If a file of the run is missing or damaged, that is said, the
+    rest is shown, and the exit code is 1. A browser prints the page, or saves it as a PDF.
     """
     from digitsum import write_report
 

@@ -41,7 +41,7 @@ def train(
     -------
     Evaluation or RowEvaluation
         Of the trained network on the held-out images, each with all ten addends; of a network of rows on rows
-        that are made of them. Of such a run there is no report yet.
+        that are made of them.
 
     Raises
     ------
@@ -67,12 +67,10 @@ def train(
 
         log_evaluation(evaluation, config, run)
     from digitsum.export import to_onnx
+    from digitsum.reporting.page import write_report
 
     to_onnx(network, run / "model.onnx", evaluation)
-    if isinstance(evaluation, Evaluation):
-        from digitsum.reporting.page import write_report
-
-        write_report(run)
+    write_report(run)
     return evaluation
 
 

@@ -1,4 +1,4 @@
-"""The page of a run: what was run on what, the network, the training log, the evaluation, the worst errors.
+"""The page of a run: how right it is, its curves, the worst errors, the network, what was run on what.
 
     problems = write_report("runs/first")  # runs/first/report.html, one file that opens from disk
     table = compare(["runs/first", "runs/second"], "comparison.html")
@@ -23,20 +23,22 @@ from PIL import Image
 from digitsum.config import Config, defaults, option
 from digitsum.data.pairs import DigitSumDataset, loader, pair_table
 from digitsum.errors import InputError
-from digitsum.evaluation import LARGEST, SHARES, Evaluation, Trials, run_trials
+from digitsum.evaluation import LARGEST, SHARES, Evaluation, RowEvaluation, Trials, run_rows, run_trials
 from digitsum.files import read, read_json, replacing
-from digitsum.networks import NETWORKS, load
+from digitsum.networks import NETWORKS, load, load_row
 from digitsum.reporting import plots
 from digitsum.reporting.diagram import TEMPLATES, draw, layers
-from digitsum.training.state import COLUMNS, load_parts
-from digitsum.types import UInt8Array
+from digitsum.search import CERTAIN
+from digitsum.training.ctc import held_out_rows
+from digitsum.training.state import COLUMNS, ROW_COLUMNS, load_parts
+from digitsum.types import Mask, UInt8Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Section = dict[str, Any]
 
-SAMPLES = 8  # images of the training part
+SAMPLES = 6  # images of the training part
 ERRORS = 12  # the most confident ones
 
 
@@ -57,15 +59,12 @@ def write_report(run: str | Path, data_dir: str | None = None) -> list[str]:
     Raises
     ------
     InputError
-        The folder has none of the files that a run leaves behind, or it is a run of the network of rows.
+        The folder has none of the files that a run leaves behind.
     """
     source = _Run(Path(run), data_dir)
-    if source.is_of_rows:
-        raise InputError(
-            f"{run} is a run of the network row: there are reports of networks of one digit alone"
-        )
-    sections = {name: _attempt(make, source) for name, make in SECTIONS.items()}
-    _render("report.html", source.folder / "report.html", name=source.name, sections=sections)
+    template, makers = ("rows.html", ROW_SECTIONS) if source.is_of_rows else ("report.html", SECTIONS)
+    sections = {name: _attempt(make, source) for name, make in makers.items()}
+    _render(template, source.folder / "report.html", name=source.name, sections=sections)
     return list(dict.fromkeys(section for section in sections.values() if isinstance(section, str)))
 
 
@@ -102,17 +101,17 @@ class _Run:
 
     @cached_property
     def log(self) -> pd.DataFrame:
-        """The training log, a row an epoch."""
-        path = self.folder / "metrics.csv"
+        """The training log, a row an epoch, whose number is the index."""
+        path, columns = self.folder / "metrics.csv", ROW_COLUMNS if self.is_of_rows else COLUMNS
         data = io.BytesIO(read(path))
         try:
             table = pd.read_csv(data, dtype=float)
-            if list(table) != list(COLUMNS) or table.empty or not (table.abs() <= LARGEST).all(axis=None):
-                raise InputError(f"expected rows of {', '.join(COLUMNS)}")
+            if list(table) != list(columns) or table.empty or not (table.abs() <= LARGEST).all(axis=None):
+                raise InputError(f"expected rows of {', '.join(columns)}")
             epochs = table["epoch"].astype(int)
             if not epochs.eq(table["epoch"]).all():
                 raise InputError("an epoch isn't a whole number")
-            return table.set_index(epochs)
+            return table.drop(columns="epoch").set_index(epochs)
         except ValueError as error:
             raise InputError(f"{path} is damaged: {error}") from error
 
@@ -200,20 +199,31 @@ def _losses(run: _Run) -> Section:
     return {"config": run.config}
 
 
-def _log(run: _Run) -> Section:
-    log = run.log
-    losses = {"training": log["train_loss"], "digit": log["digit_nll"], "sum": log["sum_nll"]}
-    right = {"digit": log["digit_accuracy"], "sum": log["sum_accuracy"], "both": log["joint_accuracy"]}
-    figures = {
-        "Losses.": plots.curves(losses, "loss, nats", log=True),
-        "How often the digit, the sum and both are right.": plots.curves(
-            {name: 100 * share for name, share in right.items()}, "right, %"
-        ),
-        "The last step's learning rate.": plots.curves(
-            {"learning rate": log["learning_rate"]}, "learning rate"
-        ),
+def _training(run: _Run) -> Section:
+    losses = _ending(run.log, "_nll") | {"training": run.log["train_loss"]}
+    right = {name: 100 * share for name, share in _ending(run.log, "_accuracy").items()}
+    return {
+        "log": run.log,
+        "right": _figure(plots.curves(right, "right, %")),
+        "losses": _figure(plots.curves(losses, "loss, nats", log=True)),
     }
-    return {"log": log, "plots": {caption: _figure(figure) for caption, figure in figures.items()}}
+
+
+def _ending(log: pd.DataFrame, end: str) -> "dict[str, pd.Series[float]]":
+    """Return the columns whose names have this end, by the rest of their names."""
+    return {name.removesuffix(end): log[name] for name in map(str, log) if name.endswith(end)}
+
+
+def _log(run: _Run) -> Section:
+    log = run.log.rename(columns={"learning_rate": "rate", "seconds": "s"})  # to fit on a phone
+    shown = {"accuracy": "{:.2%}", "rate": "{:.5f}", "s": "{:.1f}"}  # by the last word of a name
+    table = {
+        name.replace("_nll", " loss").removesuffix("_accuracy").replace("_", " "): log[name].map(
+            shown.get(name.split("_")[-1], "{:.4f}").format
+        )
+        for name in map(str, log)
+    }
+    return {"log": pd.DataFrame(table)}
 
 
 def _evaluation(run: _Run) -> Section:
@@ -225,25 +235,82 @@ def _evaluation(run: _Run) -> Section:
     }
 
 
+def _all_figures(run: _Run) -> Section:
+    return {"evaluation": run.evaluation}
+
+
 def _answers(run: _Run) -> Section:
     dataset, _, held_out = run.parts
     trials = run_trials(load(run.folder), loader(dataset, sampler=held_out))
+    doubtful = trials.digit_confidence < CERTAIN
     return {
-        "calibration": _figure(plots.calibration(trials)),
-        "wrong_sums": _figure(plots.wrong_sums(trials)),
         "images": len(held_out),
         "errors": _most_confident_errors(trials, dataset.images[held_out].numpy()),
+        "confidence": _figure(plots.confidence(trials)),
+        "calibration": _figure(plots.calibration(trials)),
+        "config": run.config,
+        "bound": CERTAIN,
+        "all": _sums(trials, np.ones_like(doubtful)),
+        "doubtful": _sums(trials, doubtful) if doubtful.any() else None,
+        "usual": tuple(np.quantile(trials.sum_confidence, [0.05, 0.95])),
+    }
+
+
+def _sums(trials: Trials, chosen: Mask) -> Section:
+    """Return of some trials how many they are, how sure their sums are, and how many of these are right."""
+    return {
+        "trials": chosen.sum(),
+        "sure": trials.sum_confidence[chosen].mean(dtype=float),
+        "right": trials.sum_right[chosen].mean(),
     }
 
 
 SECTIONS: dict[str, Callable[[_Run], Section]] = {
-    "settings": _settings,
-    "data": _data,
-    "network": _network,
-    "losses": _losses,
-    "log": _log,
+    "training": _training,
     "evaluation": _evaluation,
     "answers": _answers,
+    "network": _network,
+    "data": _data,
+    "losses": _losses,
+    "figures": _all_figures,
+    "settings": _settings,
+    "log": _log,
+}
+
+
+def _row_evaluation(run: _Run) -> Section:
+    evaluation = RowEvaluation.load(run.folder / "evaluation.json")
+    return {"evaluation": evaluation, "by_length": _figure(plots.by_length(evaluation))}
+
+
+def _row_answers(run: _Run) -> Section:
+    dataset, _, held_out = run.parts
+    rows = held_out_rows(dataset.images.numpy()[held_out, 0], dataset.digits.numpy()[held_out], run.config)
+    trials = run_rows(load_row(run.folder), rows)
+    wrong = sorted(
+        (trial for trial in trials if not trial.right), key=lambda trial: -trial.reading.probability
+    )
+    return {
+        "rows": len(trials),
+        "errors": [
+            {
+                "picture": _picture(trial.strip[None]),
+                "number": "".join(map(str, trial.number)),
+                "read": "".join(map(str, trial.reading.digits)),
+                "probability": trial.reading.probability,
+            }
+            for trial in wrong[:ERRORS]
+        ],
+    }
+
+
+ROW_SECTIONS: dict[str, Callable[[_Run], Section]] = {
+    "training": _training,
+    "evaluation": _row_evaluation,
+    "answers": _row_answers,
+    "losses": _losses,
+    "settings": _settings,
+    "log": _log,
 }
 
 
@@ -260,11 +327,12 @@ class Error(NamedTuple):
 
 
 def _most_confident_errors(trials: Trials, images: UInt8Array) -> list[Error]:
-    """Return the images with the most confident wrong answers, each with the addend of the surest one."""
-    sure = np.maximum(
-        np.where(trials.digit_right, 0, trials.digit_confidence),
-        np.where(trials.sum_right, 0, trials.sum_confidence),
-    )  # [images, 10]
+    """Return the images with the most confident wrong answers, each with the addend of the surest one.
+
+    An answer is as sure as the less sure of its outputs: the sum of `concat` is always sure.
+    """
+    both = np.minimum(trials.digit_confidence, trials.sum_confidence)  # [images, 10]
+    sure = np.where(trials.digit_right & trials.sum_right, 0, both)
     worst = sure.max(axis=1)
     chosen = [i for i in np.argsort(-worst, kind="stable")[:ERRORS] if worst[i] > 0]
     columns = (trials.digit, trials.digit_confidence, trials.sum, trials.sum_confidence)
@@ -295,11 +363,15 @@ def compare(runs: Sequence[str | Path], path: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        A run isn't finished, is named twice, or a file of it is damaged; or `path` is a file of another kind.
+        A run isn't finished, is of the network of rows, is named twice, or a file of it is damaged; or `path`
+        is a file of another kind.
     """
     path = Path(path)
     _check_replaceable(path)
     sources = _named([_Run(Path(run)) for run in runs])
+    for run in sources.values():
+        if run.is_of_rows:
+            raise InputError(f"{run.folder} is a run of the network row: networks of one digit are compared")
     configs = [run.config for run in sources.values()]
     settings = {each.name: [getattr(config, each.name) for config in configs] for each in fields(Config)}
     _render(
@@ -370,7 +442,7 @@ def _figures(run: _Run) -> Section:
 
 
 def _picture(image: UInt8Array) -> str:
-    """Return an image, uint8 [1, 28, 28], as the address of a PNG whose ink is black on nothing."""
+    """Return an image, uint8 [1, height, width], as the address of a PNG whose ink is black on nothing."""
     ink = Image.fromarray(image[0])
     file = io.BytesIO()
     Image.merge("LA", [Image.new("L", ink.size), ink]).save(file, "PNG")

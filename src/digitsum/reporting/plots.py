@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
+from torch.nn.functional import one_hot
 
 try:
     import matplotlib as mpl
@@ -31,7 +33,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from digitsum.evaluation import Evaluation, Trials, reliability
+from digitsum.evaluation import Evaluation, RowEvaluation, Trials, reliability
+from digitsum.networks import DigitSumNet
+from digitsum.search import CERTAIN
+from digitsum.types import UInt8Array
 
 INK, DIGIT, SUM = "#1a1b1f", "#2456cc", "#ac3d14"
 ON_PAGE = {INK: "currentColor", DIGIT: f"var(--digit, {DIGIT})", SUM: f"var(--sum, {SUM})"}
@@ -39,6 +44,7 @@ LINES = [  # colour, dashes, marker
     *((DIGIT, "-", "o"), (SUM, "--", "s"), (INK, ":", "^")),
     *((DIGIT, "-.", "D"), (SUM, "-", "v"), (INK, "--", "x")),
 ]
+GROUPS = (0, 60, 80, round(100 * CERTAIN), 99, 100)  # of trials, by the digit's probability, %
 SETTINGS: dict[Any, Any] = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
 SETTINGS |= {
     "axes.edgecolor": INK,
@@ -47,7 +53,7 @@ SETTINGS |= {
     "axes.spines.top": False,
     "figure.constrained_layout.use": True,
     "figure.figsize": (4.4, 3.0),  # inches, of which a page makes 72 to 96 pixels each
-    "font.size": 10,
+    "font.size": 11,
     "hatch.color": INK,
     "legend.frameon": False,
     "lines.linewidth": 1.4,
@@ -139,7 +145,7 @@ def _grid(
         alpha = 0.55 * np.sqrt(shade / highest)
         axes.add_patch(Rectangle(corner, 1, 1, facecolor=SUM, alpha=alpha, linewidth=0))
         weight = "bold" if bold_diagonal and row == column else "normal"
-        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=8, fontweight=weight)
+        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=9, fontweight=weight)
     axes.set(xlabel=across, ylabel="digit", xlim=(-0.5, 9.5), ylim=(9.5, -0.5))
     axes.set(xticks=range(10), yticks=range(10), aspect="equal")
     axes.tick_params(length=0)
@@ -147,25 +153,68 @@ def _grid(
 
 
 @styled
-def wrong_sums(trials: Trials) -> Figure:
-    """Plot for each digit how many of its sums are wrong, because it was misread or was misadded."""
-    misread, misadded = ~trials.sum_right & ~trials.digit_right, ~trials.sum_right & trials.digit_right
-    by_digit = pd.DataFrame({"misread": misread.mean(axis=1), "misadded": misadded.mean(axis=1)})
-    share = 100 * by_digit.groupby(trials.label).mean().reindex(range(10), fill_value=0)
-    share["misadded"] = share["misadded"].replace(0, np.nan)  # else its outline would still be there
+def at_work(networks: Mapping[str, DigitSumNet], image: UInt8Array, addend: int) -> Figure:
+    """Plot what networks make of one image and one addend: the probabilities of both outputs.
+
+    Parameters
+    ----------
+    networks
+        What to call each, and the network.
+    image
+        uint8 [1, 28, 28].
+    addend
+        From 0 to 9.
+    """
+    figure = Figure(figsize=(4.4 * len(networks), 4.4))
+    columns = figure.subplots(2, len(networks), squeeze=False).T
+    inputs = torch.from_numpy(image[None]), one_hot(torch.tensor([addend]), 10).float()
+    for (name, network), column in zip(networks.items(), columns, strict=True):
+        with torch.no_grad():
+            digit, sum_ = (100 * log_probability[0].exp().numpy() for log_probability in network(*inputs))
+        column[0].set_title(f"{name}: digit {digit.argmax()}, sum {sum_.argmax()}")
+        shown = column[0].inset_axes((0.62, 0.1, 0.2, 0.85))  # right of the digits, where no sum of theirs is
+        shown.imshow(255 - image[0], cmap="gray", vmin=0, vmax=255)
+        shown.axis("off")
+        column[0].text(16.5, 50, f"+ {addend}", fontsize=16, va="center")
+        for axes, output, values, colour in zip(
+            column, ("digit", "sum"), (digit, sum_), (DIGIT, SUM), strict=True
+        ):
+            bars = axes.bar(range(len(values)), values, color=colour)
+            axes.bar_label(bars, [f"{value:.0f}" if value >= 1 else "" for value in values], fontsize=9)
+            axes.set(ylabel=f"{output}, %", xticks=range(len(values)), xlim=(-0.6, 18.6), ylim=(0, 115))
+            axes.tick_params(labelsize=9)
+    return figure
+
+
+@styled
+def by_length(evaluation: RowEvaluation) -> Figure:
+    """Plot how often a number is right, in percent, by how many digits the row has."""
+    accuracy = 100 * np.array(evaluation.accuracy_by_length, float)
     figure = Figure()
     axes = figure.subplots()
-    axes.bar(share.index, share["misread"], color=DIGIT, alpha=0.6, label="misread")
-    axes.bar(
-        share.index,
-        share["misadded"],
-        bottom=share["misread"],
-        fill=False,
-        edgecolor=SUM,
-        hatch="///",
-        label="misadded",
+    axes.bar(range(len(accuracy)), accuracy, color=DIGIT, alpha=0.6)
+    axes.set(xlabel="digits in the row", ylabel="numbers right, %", ylim=(0, 103))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color=INK, alpha=0.15)
+    return figure
+
+
+@styled
+def confidence(trials: Trials) -> Figure:
+    """Plot how sure both outputs are, and how often the sum is right, by how sure the digit is."""
+    digit, sum_ = (100 * sure.ravel() for sure in (trials.digit_confidence, trials.sum_confidence))
+    table = pd.DataFrame(
+        {"digit's probability": digit, "sum's probability": sum_, "sum right": 100 * trials.sum_right.ravel()}
     )
-    axes.set(xlabel="digit", ylabel="sums that are wrong, %", xticks=range(10))
+    groups = table.groupby(np.digitize(digit, GROUPS[1:-1]))
+    figure = Figure(figsize=(4.4, 3.9))
+    axes = figure.subplots()
+    for (name, means), (colour, dashes, marker) in zip(groups.mean().items(), LINES, strict=False):
+        axes.plot(means.to_numpy(), dashes, color=colour, marker=marker, label=name)
+    ticks = [f"{GROUPS[i]}\N{EN DASH}{GROUPS[i + 1]}\n{len(table):,}" for i, table in groups]
+    axes.set(xticks=range(len(ticks)), xticklabels=ticks, ylim=(-3, 103), ylabel="%")
+    axes.set(xlabel="probability of the digit, %; trials")
+    axes.grid(color=INK, alpha=0.15)
     figure.legend(loc="outside upper left", ncols=2)
     return figure
 

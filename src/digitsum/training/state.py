@@ -32,6 +32,7 @@ from digitsum.training.optim import make_optimizer, moving_average
 
 LOGGED = ("digit_nll", "sum_nll", "digit_accuracy", "sum_accuracy", "joint_accuracy")
 COLUMNS = ("epoch", "train_loss", *LOGGED, "learning_rate", "seconds")  # of metrics.csv
+ROW_COLUMNS = ("epoch", "train_loss", "number_nll", "number_accuracy", "learning_rate", "seconds")
 OF_WEIGHTS = ("model.safetensors", "model.onnx", "evaluation.json", "report.html")
 Row = dict[str, float]
 Parts = tuple[DataLoader[Item], DataLoader[Item]]  # to train on, and held out
