@@ -1,5 +1,6 @@
 """The page in a real browser: Debian's chromium, driven by playwright."""
 
+import base64
 import itertools
 import re
 from collections.abc import Iterator
@@ -8,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from drawing import page_of, png
+from drawing import PAGE, encoded, page_of, png
 from PIL import Image
 from playwright import sync_api
 from service import serving
 
 from digitsum import mnist
+from digitsum.prediction import Predictor
+from digitsum.reading.imaging import read_picture
 from digitsum.reading.strips import read_row
 from digitsum.types import UInt8Array
 
@@ -328,6 +331,25 @@ def test_a_file_that_is_no_picture_is_refused_with_the_services_sentence(page: "
     expect(page.locator("#refusal")).to_be_empty()
 
 
+def test_a_photo_of_12_mb_is_made_smaller_and_refusals_speak_of_pictures(page: "Page") -> None:
+    large = """(pad, [start, name, type]) => {
+      const bytes = Uint8Array.from(atob(start), letter => letter.charCodeAt(0)), dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File([bytes, new Uint8Array(12e6)], name, {type}));
+      pad.dispatchEvent(new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true}));
+    }"""
+    photo = base64.b64encode(encoded(Image.fromarray(PAGE), "JPEG")).decode()
+    page.locator("#pad").evaluate(large, [photo, "photo.jpg", "image/jpeg"])
+    expect_sentence(page, 7, 5, 12)
+    expect(page.locator("#strip .sums .best .tick")).to_have_text("12")
+    busy = {"error": {"code": "busy", "message": "too many requests at a time; try again soon"}}
+    page.route("**/predict", lambda route: route.fulfill(status=429, json=busy))
+    page.keyboard.press("6")
+    expect(page.locator("#refusal")).to_have_text("The service has too much to do; try again soon.")
+    page.unroute("**/predict")
+    page.locator("#pad").evaluate(large, ["", "scan.tif", "image/tiff"])
+    expect(page.locator("#refusal")).to_have_text("The picture has more than 10 MB; send a smaller one.")
+
+
 def test_a_dropped_and_a_pasted_picture_are_read(page: "Page") -> None:
     for event, data in (("drop", "dataTransfer"), ("paste", "clipboardData")):
         page.locator("#pad").evaluate(
@@ -347,6 +369,79 @@ def test_a_dropped_and_a_pasted_picture_are_read(page: "Page") -> None:
 
 
 DOUBT = "it shows 4·4: a mark stands between its digits"
+
+
+def shares(page: "Page", chart: str) -> np.ndarray:
+    """Return how high the bars of a chart of the strip are, as shares of its highest."""
+    script = """bars => bars.map(bar => Math.abs(bar.style.getPropertyValue("--v"))
+      * (bar.getBoundingClientRect().height > 0 || bar.style.getPropertyValue("--v") < 0.02))"""
+    return np.array(page.locator(f"#strip {chart} .bar").evaluate_all(script))
+
+
+def see_the_networks_at_work(page: "Page", picture: Path, digit: int, sum_: int) -> None:
+    """Let the strip show a digit on which `concat` contradicts itself for 3."""
+    image, read = read_picture(picture), Predictor("exact").predict(picture, 0).number
+    exact, concat = (Predictor(name).outputs(image, 3) for name in ("exact", "concat"))
+    best, made, verdict = (
+        page.locator(f"#strip {part}") for part in (".sums .best .tick", "#made", ".verdict")
+    )
+    page.locator("#file").set_input_files(picture)
+    page.keyboard.press("3")
+    expect(best).to_have_text(f"{read + 3}")
+    for chart, output in ((".moved", "digit"), (".sums", "sum")):
+        np.testing.assert_allclose(shares(page, chart), exact[output], atol=1e-3)
+    expect(verdict).to_contain_text("can't contradict each other")
+
+    page.locator("#strip").scroll_into_view_if_needed()
+    slider = box_of(page, "#strip [type=range]")  # of which the ends are half a knob from 0 and 9
+    page.mouse.move(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(slider["x"] + slider["width"] - 2, slider["y"] + slider["height"] / 2, steps=4)
+    page.mouse.up()
+    expect(best).to_have_text(f"{read + 9}")
+    expect(page.locator("#addend")).to_have_text("9")  # of the whole page
+    page.locator("#strip [type=range]").press("Home")
+    expect(best).to_have_text(f"{read}")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    expect(best).to_have_text(f"{read + 3}")
+    above, below = (box_of(page, f"#strip {chart} .best .bar") for chart in (".moved", ".sums"))
+    assert above["x"] == pytest.approx(below["x"], abs=1)  # the digit's bar stands over its sum's
+
+    bar = box_of(page, f"#strip .sums .column >> nth={read + 2}")
+    page.mouse.click(bar["x"] + bar["width"] / 2, bar["y"] + bar["height"] / 2)
+    expect(made).to_contain_text(f"The sum is {read + 2} where the digit is {read - 1}, as 3 is added")
+    expect(page.locator("#strip .moved .lit")).to_have_count(1)
+    assert box_of(page, "#strip .moved .lit")["x"] == pytest.approx(bar["x"] + 0.08 * bar["width"], abs=2)
+
+    page.locator("#strip [name=network][value=exact]").focus()
+    page.keyboard.press("ArrowRight")
+    expect(verdict).to_have_text(
+        f"The two outputs contradict each other: the digit says {digit}, the sum says {sum_}, and"
+        f" {digit} + 3 is {digit + 3}."
+    )
+    np.testing.assert_allclose(shares(page, ".sums"), concat["sum"], atol=0.01)
+    scores = np.abs(concat["joined"][:10])
+    np.testing.assert_allclose(shares(page, ".signed"), scores / max(1, scores.max()), atol=0.01)
+    np.testing.assert_allclose(shares(page, ".joined .chart:not(.signed)"), concat["joined"][10:], atol=0.01)
+    page.locator("#strip .sums :checked").focus()
+    page.keyboard.press("ArrowRight")
+    ahead = concat["terms"][sum_ + 1] - concat["terms"][sum_]
+    expect(made).to_contain_text(f"Its score beside that of {sum_}: \u2212{-ahead.sum():.1f}, of which ")
+    lit = page.locator("#strip .joined .bar").evaluate_all(
+        "bars => bars.map(bar => parseFloat(bar.style.getPropertyValue('--lit')))"
+    )
+    assert np.argmax(lit) == np.abs(ahead[:30]).argmax()
+    page.locator("#strip [name=network][value=exact]").check()
+
+
+def test_the_networks_of_one_digit_are_seen_at_work(page: "Page", real_mnist: None, tmp_path: Path) -> None:
+    six = mnist.load("mnist", "test").images[4571, 0]
+    Image.fromarray(six).save(tmp_path / "six.png")
+    see_the_networks_at_work(page, tmp_path / "six.png", 8, 9)
+    page.locator("#typed").fill("30")  # which they can't add
+    expect(page.locator("#strip")).to_be_hidden()
+    expect(page.locator("#idle")).to_contain_text("add a number from 0 to 9")
 
 
 UNCERTAIN = {"number": "44", "sum": "49", "sum_probabilities": None, "digits": [FOUR, SURE]}
@@ -614,6 +709,13 @@ def test_on_a_low_screen_the_pad_the_answer_and_the_numbers_fit(
     assert boxes[0]["width"] == pytest.approx(boxes[0]["height"])
     assert boxes[0]["width"] >= 300
     assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_large_screen_is_filled(page: "Page") -> None:
+    page.set_viewport_size({"width": 2560, "height": 1440})
+    assert box_of(page, "main")["width"] > 0.8 * 2560
+    addends = box_of(page, ".addends")
+    assert 0.9 * 1440 < addends["y"] + addends["height"] <= 1440
 
 
 def test_on_the_smallest_screen_the_scale_of_the_sums_is_readable(page: "Page") -> None:
