@@ -333,7 +333,8 @@ def test_a_file_that_is_no_picture_is_refused_with_the_services_sentence(page: "
 
 def test_a_photo_of_12_mb_is_made_smaller_and_refusals_speak_of_pictures(page: "Page") -> None:
     large = """(pad, [start, name, type]) => {
-      const bytes = Uint8Array.from(atob(start), letter => letter.charCodeAt(0)), dataTransfer = new DataTransfer();
+      const bytes = Uint8Array.from(atob(start), letter => letter.charCodeAt(0));
+      const dataTransfer = new DataTransfer();
       dataTransfer.items.add(new File([bytes, new Uint8Array(12e6)], name, {type}));
       pad.dispatchEvent(new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true}));
     }"""
