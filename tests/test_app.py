@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import gzip
 import json
 import re
 import signal
@@ -19,7 +20,7 @@ import jsonschema_rs
 import numpy as np
 import onnx
 import pytest
-from drawing import page_of, png
+from drawing import PAGE, SEVEN, page_of, png
 from fastapi.testclient import TestClient
 from service import serving
 from starlette.types import Message, Receive
@@ -168,6 +169,48 @@ def test_the_sum_is_the_networks_second_output_though_it_contradicts_the_first(c
     assert exact["sum_probability"] == exact["probability"]
 
 
+def test_the_networks_of_one_digit_are_shown_at_work(client: TestClient, seven: bytes) -> None:
+    answer = client.post("/networks", files={"picture": seven}, data={"addend": 5}).json()
+    seen, document = answer.pop("seen"), client.get("/openapi.json").json()
+    image = read_picture(seven)
+    assert (seen["height"], seen["width"], base64.b64decode(seen["pixels"])) == (28, 28, image.tobytes())
+    for name, outputs in answer.items():
+        digit, sum_ = Predictor(name).probabilities(image[np.newaxis, np.newaxis], np.array([5]))
+        assert (outputs["digit"], outputs["sum"]) == (digit[0].tolist(), sum_[0].tolist())
+        schema = {"exact": "Outputs", "concat": "ConcatOutputs"}[name]
+        assert outputs.keys() == document["components"]["schemas"][schema]["properties"].keys()
+    terms, sums = np.array(answer["concat"]["terms"]), answer["concat"]["sum"]
+    assert terms.shape == (19, 31)
+    assert terms.sum(axis=1).argmax() == np.argmax(sums) == 12
+
+
+@pytest.mark.parametrize(
+    ("picture", "addend", "said"),
+    [
+        (png(page_of(SEVEN, SEVEN)), 5, "it shows 2 digits, not one"),
+        (png(PAGE), 10, "addend: input should be less than or equal to 9"),
+        (b"seven", 5, "it is none of PNG"),
+    ],
+    ids=["two digits", "addend", "no picture"],
+)
+def test_what_the_networks_of_one_digit_dont_read_is_refused(
+    client: TestClient, picture: bytes, addend: int, said: str
+) -> None:
+    answer = client.post("/networks", files={"picture": picture}, data={"addend": addend})
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]["message"]
+
+
+def test_the_page_is_sent_packed_to_who_can_unpack_it(client: TestClient) -> None:
+    whole = client.get("/page.js", headers={"Accept-Encoding": "identity"})
+    with client.stream("GET", "/page.js", headers={"Accept-Encoding": "gzip"}) as packed:
+        sent = b"".join(packed.iter_raw())
+    assert "Content-Encoding" not in whole.headers
+    assert packed.headers["Vary"] == whole.headers["Vary"] == "Accept-Encoding"
+    assert gzip.decompress(sent) == whole.content
+    assert len(sent) < len(whole.content) / 2
+
+
 def test_the_model_says_what_it_is(client: TestClient, concat: TestClient) -> None:
     for asked, model in ((client, "row"), (concat, "concat")):
         assert asked.get("/model").json() == Predictor(model).about
@@ -180,7 +223,7 @@ def test_health(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("path", "files"),
     [
-        ("/", ["page.css", "network.js", "page.js"]),
+        ("/", ["page.css", "readme.txt", "network.js", "strip.js", "page.js"]),
         ("/docs", ["swagger-ui.css", "swagger-ui-bundle.js", "docs.js"]),
     ],
 )
@@ -195,8 +238,9 @@ def test_a_page_loads_its_own_files_alone(client: TestClient, path: str, files: 
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
     assert page.headers["Referrer-Policy"] == "no-referrer"
-    for name, kind in zip(files, ("css", "javascript", "javascript"), strict=True):
-        file = client.get(f"/{name}")
+    kinds = {"css": "css", "js": "javascript", "txt": "plain"}
+    for name in files:
+        file, kind = client.get(f"/{name}"), kinds[name.rpartition(".")[2]]
         assert (file.status_code, file.headers["Content-Type"]) == (200, f"text/{kind}; charset=utf-8")
     assert not client.get("/openapi.json").json()["paths"].keys() & {path, *(f"/{name}" for name in files)}
 
@@ -204,7 +248,7 @@ def test_a_page_loads_its_own_files_alone(client: TestClient, path: str, files: 
 def test_the_page_asks_the_service_and_isnt_kept(client: TestClient) -> None:
     page = client.get("/")
     assert "<title>digitsum</title>" in page.text
-    assert 'fetch("predict"' in client.get("/network.js").text
+    assert 'post("predict"' in client.get("/network.js").text
     assert re.findall(r"https?://[^']*", page.text) == ["http://www.w3.org/2000/svg"]
     for path in ("/", "/page.css", "/network.js", "/page.js"):
         assert client.get(path).headers["Cache-Control"] == "no-cache"
@@ -212,7 +256,8 @@ def test_the_page_asks_the_service_and_isnt_kept(client: TestClient) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/page.js", "/docs"])
 def test_the_page_answers_head_without_a_body(client: TestClient, path: str) -> None:
-    head, whole = client.head(path), client.get(path)
+    plain = {"Accept-Encoding": "identity"}
+    head, whole = client.head(path, headers=plain), client.get(path, headers=plain)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["Content-Length"] == str(len(whole.content))
 
@@ -549,7 +594,9 @@ def test_answers_are_as_the_schema_says() -> None:
     checks = [not_a_server_error, response_schema_conformance, status_code_conformance]
     schema = schemathesis.openapi.from_asgi("/openapi.json", create_app())
     operations = [operation.ok() for operation in schema.get_all_operations()]
-    assert {operation.path for operation in operations} == {"/predict", "/health", "/model", "/metrics"}
+    assert {operation.path for operation in operations} == {
+        *("/predict", "/networks", "/health", "/model", "/metrics")
+    }
     for operation in operations:
 
         @given(case=operation.as_strategy())
@@ -582,8 +629,8 @@ def test_examples_of_the_schema_are_valid(client: TestClient, seven: bytes) -> N
             for example in part.get("examples", []):
                 jsonschema_rs.validate(part, example)
                 checked += 1
-    # of an answer, a digit, what is seen, an error, the model, the health, addends
-    assert checked == 11 + 5 + 3 + 2 + 4 + 1 + 1
+    # of an answer, a digit, what is seen, an error, the model, the health, addends, an addend
+    assert checked == 11 + 5 + 3 + 2 + 4 + 1 + 1 + 1
     properties = schemas["Body_predict"]["properties"]
     example = properties["addends"]["examples"][0]
     assert client.post("/predict", files=files(seven), data={"addends": example}).status_code == 200

@@ -38,12 +38,13 @@ def test_model_keeps_the_contract_says_what_it_is_and_not_where_it_was_made(
     network, path = written
     session = ort.InferenceSession(path)
     ends = {end.name: (end.type, end.shape[1:]) for end in [*session.get_inputs(), *session.get_outputs()]}
+    inside = {"joined": ("tensor(float)", [30]), "terms": ("tensor(float)", [19, 31])}
     assert ends == {
         "image": ("tensor(uint8)", [1, 28, 28]),
         "addend": ("tensor(int64)", []),
         "digit": ("tensor(float)", [10]),
         "sum": ("tensor(float)", [19]),
-    }
+    } | (inside if network.name == "concat" else {})
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata["network"] == network.config["network"]
@@ -65,6 +66,24 @@ def test_model_answers_as_torch_does(written: tuple[export.DigitSumNet, Path], c
     np.testing.assert_allclose(digit, log_digit.exp(), atol=1e-4)
     np.testing.assert_allclose(sum_, log_sum.exp(), atol=1e-4)
     np.testing.assert_allclose(sum_.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_terms_of_concat_add_up_to_the_scores_of_its_sums(
+    written: tuple[export.DigitSumNet, Path],
+) -> None:
+    network, path = written
+    if network.name != "concat":
+        return
+    asked = {"image": mnist.load().images[::1000], "addend": np.arange(5)}
+    sum_, joined, terms = ort.InferenceSession(path).run(["sum", "joined", "terms"], asked)
+    np.testing.assert_allclose(joined[:, 10:20].sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(joined[:, 20:].argmax(axis=1), np.arange(5))
+    weight, bias = (each.detach().numpy() for each in (network.sum.weight, network.sum.bias))
+    np.testing.assert_allclose(terms[:, :, :30], weight * joined[:, np.newaxis], rtol=1e-5)
+    scores = joined @ weight.T + bias
+    np.testing.assert_allclose(terms.sum(axis=2), scores, atol=1e-3)
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(sum_, shares / shares.sum(axis=1, keepdims=True), atol=1e-4)
 
 
 def test_a_model_that_answers_otherwise_or_no_numbers_is_not_written(tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ from digitsum.serving.site import write_site
 
 Run = Callable[..., tuple[int, str, str]]
 
-PAGE = {"index.html", "page.css", "page.js", "network.js"}
-NAMES = PAGE | {"model.json", "model.onnx", "ort.wasm.bundle.min.js", "ort-wasm-simd-threaded.wasm"}
+PAGE = {"index.html", "page.css", "page.js", "strip.js", "network.js", "readme.txt"}
+MODELS = {"model.onnx", "exact.onnx", "concat.onnx"}
+NAMES = PAGE | MODELS | {"model.json", "ort.wasm.bundle.min.js", "ort-wasm-simd-threaded.wasm"}
 MEMBERS = {
     "package/dist/ort.wasm.bundle.min.mjs": b"script",
     "package/dist/ort-wasm-simd-threaded.wasm": b"machine code",
@@ -93,7 +94,9 @@ def test_the_folder_holds_the_page_the_network_and_its_runtime(registry: object,
     files = write_site(folder, "concat")
     assert {file.name for file in files} == contents(folder).keys() == NAMES
     assert all(file.parent == folder for file in files)
-    assert (folder / "model.onnx").read_bytes() == (WEIGHTS / "concat" / "model.onnx").read_bytes()
+    for name, network in (("model", "concat"), ("exact", "exact"), ("concat", "concat")):
+        model = (folder / f"{name}.onnx").read_bytes()
+        assert model == (WEIGHTS / network / "model.onnx").read_bytes()
     assert (folder / "ort.wasm.bundle.min.js").read_bytes() == b"script"
     assert (folder / "ort-wasm-simd-threaded.wasm").read_bytes() == b"machine code"
     assert not list(tmp_path.rglob("evil"))
@@ -109,7 +112,7 @@ def test_the_page_is_the_services_but_for_the_part_that_asks(registry: object, t
     assert network == network_script("local.js", "search.js", "prepare.js")
     network = network.decode()
     assert network.count("async function predict(") == 1
-    assert 'fetch("predict"' not in network
+    assert 'post("predict"' not in network
 
 
 def test_the_policy_allows_the_sites_own_files_alone(registry: object, tmp_path: Path) -> None:
@@ -118,7 +121,7 @@ def test_the_policy_allows_the_sites_own_files_alone(registry: object, tmp_path:
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     assert policy
     names = re.findall(r'(?:src|href)="(?!data:)([^"]*)"', page)
-    assert names == ["page.css", "network.js", "page.js"]
+    assert names == ["page.css", "readme.txt", "network.js", "strip.js", "page.js"]
     assert policy.start() < page.index(names[0])
     assert policy[1] == (
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src data: blob:;"
@@ -153,7 +156,7 @@ def test_a_constant_that_is_changed_in_python_is_changed_in_the_site(
 
 
 def test_the_scripts_have_no_constant_that_python_has_too() -> None:
-    for name in ("local.js", "prepare.js", "search.js", "service.js", "page.js"):
+    for name in ("local.js", "prepare.js", "search.js", "service.js", "strip.js", "page.js"):
         script = (STATIC / name).read_text()
         own = set(re.findall(r"^const ([A-Z_]+) = ", script, re.MULTILINE))
         assert not own & {shared for module in page.SHARED for shared in vars(module)}
@@ -295,7 +298,7 @@ def test_the_command_says_how_to_serve_the_folder(registry: object, run: Run, tm
     folder = tmp_path / "site"
     code, output, _ = run("site", folder, "--model", "concat")
     assert code == 0
-    assert output.startswith(f"{folder}: 8 files, ")
+    assert output.startswith(f"{folder}: 12 files, ")
     assert output.endswith(f": python -m http.server -d {folder}\n")
 
 

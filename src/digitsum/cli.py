@@ -860,7 +860,8 @@ def export(
     """Write a network as an ONNX file, checked against torch, for use without torch.
 
     Its inputs are `image`, uint8 [N, 1, 28, 28], and `addend`, int64 [N]; its outputs, probabilities, are
-    `digit`, float32 [N, 10], and `sum`, float32 [N, 19]. Of a network of rows the input is `strip`, uint8
+    `digit`, float32 [N, 10], and `sum`, float32 [N, 19]. `concat` shows its inside, too: `joined`, float32
+    [N, 30], and `terms`, float32 [N, 19, 31]. Of a network of rows the input is `strip`, uint8
     [N, 1, 32, W], W a multiple of 4, and the output `symbols`, float32 [N, W / 4, 12].
 
     For example:

@@ -3,7 +3,9 @@
     to_onnx(DigitSumNet.from_pretrained("runs/first"), Path("model.onnx"))
 
 Inputs: `image` uint8 [N, 1, 28, 28] and `addend` int64 [N], N as one likes. Outputs, probabilities: `digit`
-float32 [N, 10] and `sum` float32 [N, 19]. Of a network of rows the input is `strip` uint8 [N, 1, 32, W], N as
+float32 [N, 10] and `sum` float32 [N, 19]. `concat` shows its inside, too: `joined`, float32 [N, 30], and
+`terms`, float32 [N, 19, 31], of which the score of each sum is the total: a weight times each of the joined
+numbers, and the bias. Of a network of rows the input is `strip` uint8 [N, 1, 32, W], N as
 one likes and W any multiple of 4, and the output `symbols` float32 [N, W / 4, 12], probabilities too.
 """
 
@@ -25,7 +27,7 @@ from digitsum.data import mnist
 from digitsum.errors import InputError
 from digitsum.evaluation import SHARES, Evaluation, RowEvaluation
 from digitsum.files import replacing
-from digitsum.networks import DigitSumNet, RowNet
+from digitsum.networks import ConcatNet, DigitSumNet, RowNet
 from digitsum.types import HEIGHT
 
 # torch tells of its own parts that it can't translate, none of which is used here
@@ -49,10 +51,19 @@ class Answers(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:
-        """Answer with P(digit), float32 [N, 10], and P(sum), float32 [N, 19]."""
-        log_digit, log_sum = self.network(image, one_hot(addend, 10).float())
-        return log_digit.exp(), log_sum.exp()
+    def forward(self, image: Tensor, addend: Tensor) -> tuple[Tensor, ...]:
+        """Answer with P(digit), float32 [N, 10], P(sum), float32 [N, 19], and what else is shown."""
+        encoded, number = self.network.encode(image), one_hot(addend, 10).float()
+        log_digit, log_sum = self.network.answer(encoded, number)
+        return log_digit.exp(), log_sum.exp(), *self.inside(encoded, number)
+
+    def inside(self, encoded: Tensor, number: Tensor) -> tuple[Tensor, ...]:
+        """Return what `concat` joins, [N, 30], and the terms of each sum's score, [N, 19, 31]."""
+        if not isinstance(self.network, ConcatNet):
+            return ()
+        joined, layer = self.network.join(encoded, number), self.network.sum
+        bias = layer.bias[:, None].expand(joined.shape[0], -1, 1)
+        return joined, torch.cat([layer.weight * joined[:, None], bias], dim=2)
 
 
 class Symbols(nn.Module):
@@ -69,10 +80,11 @@ class Symbols(nn.Module):
 
 
 class _Signature(NamedTuple):
-    """What goes in and what comes out, by name, which sizes are free, and an example of a given size."""
+    """What goes in, comes out and is shown of its inside, by name, the free sizes, and examples of a size."""
 
     inputs: list[str]
     outputs: list[str]
+    inside: list[str]
     free: tuple[dict[int, str], ...]
     example: Callable[[int], tuple[Tensor, ...]]
 
@@ -138,7 +150,7 @@ def _translate(answers: Answers | Symbols) -> torch.onnx.ONNXProgram:
             external_data=False,
             verbose=False,
             input_names=signature.inputs,
-            output_names=signature.outputs,
+            output_names=signature.outputs + signature.inside,
             dynamic_shapes=tuple(
                 {axis: free[name] for axis, name in sizes.items()} for sizes in signature.free
             ),
@@ -149,8 +161,9 @@ def _translate(answers: Answers | Symbols) -> torch.onnx.ONNXProgram:
 
 def _signature(answers: Answers | Symbols) -> _Signature:
     if isinstance(answers, Symbols):
-        return _Signature(["strip"], ["symbols"], ({0: "batch", 3: "width"},), _strips)
-    return _Signature(["image", "addend"], ["digit", "sum"], ({0: "batch"}, {0: "batch"}), _images)
+        return _Signature(["strip"], ["symbols"], [], ({0: "batch", 3: "width"},), _strips)
+    inside = ["joined", "terms"] if isinstance(answers.network, ConcatNet) else []
+    return _Signature(["image", "addend"], ["digit", "sum"], inside, ({0: "batch"}, {0: "batch"}), _images)
 
 
 @torch.no_grad()
@@ -165,7 +178,7 @@ def largest_difference(answers: Answers | Symbols, file: Path) -> float:
         for ours, theirs in zip(
             session.run(signature.outputs, given),
             torchs if isinstance(torchs, tuple) else (torchs,),
-            strict=True,
+            strict=False,  # of the inside no answer is made
         ):
             differences.append(np.abs(ours - theirs.numpy()).max())
     return float(max(differences))

@@ -302,14 +302,18 @@ class ConcatNet(DigitSumNet):
         """Join the scores with the addend; two linear layers answer."""
         # float32 under autocast too: bfloat16 would round the sum's large scores by whole units
         with torch.autocast(encoded.device.type, enabled=False):
-            sharpness = self.SHARPNESS if self.training else self.EVAL_SHARPNESS
-            digit = F.softmax(sharpness * encoded, dim=1)
-            number = F.softmax(self.addend(addend.to(self.addend.weight.dtype)).float(), dim=1)
-            joined = torch.cat([encoded, digit, number], dim=1).to(self.digit.weight.dtype)  # [N, 30]
+            joined = self.join(encoded, addend).to(self.digit.weight.dtype)
             log_digit, log_sum = (
                 F.log_softmax(layer(joined).float(), dim=1) for layer in (self.digit, self.sum)
             )
             return log_digit, log_sum
+
+    def join(self, encoded: Tensor, addend: Tensor) -> Tensor:
+        """Return the ten scores, their softmax and the addend's, float32 [N, 30]."""
+        sharpness = self.SHARPNESS if self.training else self.EVAL_SHARPNESS
+        digit = F.softmax(sharpness * encoded, dim=1)
+        number = F.softmax(self.addend(addend.to(self.addend.weight.dtype)).float(), dim=1)
+        return torch.cat([encoded, digit, number], dim=1)
 
 
 class ExactNet(DigitSumNet):

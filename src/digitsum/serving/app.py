@@ -11,6 +11,7 @@ refusal has the same shape, {"error": {"code": "invalid", "message": "one senten
 import asyncio
 import base64
 import errno
+import gzip
 import ipaddress
 import logging
 import math
@@ -22,7 +23,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from importlib.resources import files
 from itertools import islice
@@ -48,10 +49,21 @@ from uvicorn.supervisors import Multiprocess
 from digitsum.cores import cores
 from digitsum.errors import InputError
 from digitsum.prediction import MAX_ADDEND_DIGITS, Prediction, Predictor, broadcast_addends
+from digitsum.reading.imaging import read_picture
 from digitsum.reading.strips import Row
 from digitsum.serving.limits import BUFFER, MAX_PICTURES, MAX_SECONDS, LimitedProtocol, LimitedRoute
-from digitsum.serving.page import STATIC, network_script
-from digitsum.serving.schema import ERROR_RESPONSES, About, Addends, Health, Pictures, Predictions
+from digitsum.serving.page import OF_ONE_DIGIT, README, STATIC, network_script
+from digitsum.serving.schema import (
+    ERROR_RESPONSES,
+    About,
+    Addends,
+    AtWork,
+    Health,
+    OneAddend,
+    Picture,
+    Pictures,
+    Predictions,
+)
 from digitsum.types import UInt8Array
 
 THREADS = cores()  # that decode pictures and predict
@@ -71,6 +83,8 @@ PAGES = {  # path: content and type. Read once: a file open for a slow client is
     "/page.css": ((STATIC / "page.css").read_bytes(), "text/css"),
     "/page.js": ((STATIC / "page.js").read_bytes(), "text/javascript"),
     "/network.js": (network_script("service.js"), "text/javascript"),
+    "/strip.js": ((STATIC / "strip.js").read_bytes(), "text/javascript"),
+    "/readme.txt": (README, "text/plain"),
     "/docs": ((STATIC / "docs.html").read_bytes(), "text/html"),
     "/docs.js": ((STATIC / "docs.js").read_bytes(), "text/javascript"),
     "/swagger-ui.css": ((SWAGGER / "swagger-ui.css").read_bytes(), "text/css"),
@@ -235,9 +249,29 @@ def _numbered(error: InputError, number: int, count: int) -> InputError:
 
 def _with_seen(answer: Prediction, row: UInt8Array | Row) -> dict[str, Any]:
     """Return what JSON can hold of an answer, with what the network saw."""
-    image = row.strip if isinstance(row, Row) else row
+    return answer.to_dict() | {"seen": _seen(row.strip if isinstance(row, Row) else row)}
+
+
+def _seen(image: UInt8Array) -> dict[str, Any]:
     pixels = base64.b64encode(image.tobytes()).decode()
-    return answer.to_dict() | {"seen": {"height": len(image), "width": image.shape[1], "pixels": pixels}}
+    return {"height": len(image), "width": image.shape[1], "pixels": pixels}
+
+
+@limited_router.post("/networks", response_model=AtWork, responses=ERROR_RESPONSES)
+async def networks(request: Request, picture: Picture, addend: OneAddend) -> Response:
+    """Show how `exact` and `concat`, the networks of one digit, come by their outputs."""
+    try:
+        answer = await _run(request, _at_work, request.app.state.networks, await picture.read(), addend)
+    except InputError as error:
+        raise HTTPException(422, str(error)) from error
+    return Response(to_json(answer), media_type="application/json")
+
+
+def _at_work(networks: dict[str, Predictor], picture: bytes, addend: int) -> dict[str, Any]:
+    image = read_picture(picture)
+    outputs = {name: network.outputs(image, addend) for name, network in networks.items()}
+    answer = {name: {each: found[each].tolist() for each in found} for name, found in outputs.items()}
+    return answer | {"seen": _seen(image)}
 
 
 @router.get("/health")
@@ -258,9 +292,15 @@ async def metrics(request: Request) -> Response:
     return PlainTextResponse(request.app.state.metrics.text())
 
 
-async def _page(content: bytes, kind: str) -> Response:
+packed = cache(gzip.compress)
+
+
+async def _page(content: bytes, kind: str, request: Request) -> Response:
     # asked for again each time: an old program on a new page may not work
-    return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+    headers = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    if "gzip" not in request.headers.get("Accept-Encoding", ""):
+        return Response(content, media_type=kind, headers=headers)
+    return Response(packed(content), media_type=kind, headers=headers | {"Content-Encoding": "gzip"})
 
 
 for path, page in PAGES.items():
@@ -336,6 +376,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.predictor = Predictor(model, threads=1)  # requests run side by side already
+        app.state.networks = {name: Predictor(name, threads=1) for name in OF_ONE_DIGIT}
         app.state.pool = ThreadPoolExecutor(THREADS, "predict")
         try:
             # beside them, numpy's own threads would only wait for each other, spinning

@@ -1,12 +1,15 @@
 """The page's own files, and what its scripts share with Python: constants stand in Python alone."""
 
 import re
+from importlib.metadata import metadata
 from pathlib import Path
 
 from digitsum import prediction, search
 from digitsum.reading import decoding, finding, imaging, paper, ruling, strips
 
 STATIC = Path(__file__).parent / "static"
+README = f"{metadata('digitsum').json['description']}".encode()
+OF_ONE_DIGIT = ("exact", "concat")  # the networks that the page shows at work
 SHARED = (decoding, finding, imaging, paper, prediction, ruling, search, strips)  # have scripts' constants
 
 

@@ -106,6 +106,37 @@ class Predictions(BaseModel):
     predictions: list[Prediction]
 
 
+class Outputs(BaseModel):
+    """Both outputs of a network of one digit."""
+
+    digit: list[float] = Field(description="Of the digits 0 to 9.", min_length=10, max_length=10)
+    sum: list[float] = Field(description="Of the sums 0 to 18.", min_length=19, max_length=19)
+
+
+class ConcatOutputs(Outputs):
+    """Both outputs of `concat`, and how it comes by the second."""
+
+    joined: list[float] = Field(
+        description="What it joins: ten scores of the image, their softmax, and ten numbers of the addend.",
+        min_length=30,
+        max_length=30,
+    )
+    terms: list[list[float]] = Field(
+        description="Of each sum, what its score is the total of: a weight times each joined number, and the"
+        " bias. The softmax of the scores is the second output.",
+        min_length=19,
+        max_length=19,
+    )
+
+
+class AtWork(BaseModel):
+    """What the networks of one digit make of the same picture and addend."""
+
+    exact: Outputs
+    concat: ConcatOutputs
+    seen: Seen
+
+
 class About(BaseModel):
     """The network that answers, and the figures of its evaluation."""
 
@@ -130,6 +161,8 @@ Pictures = Annotated[
     Count,
     File(description="PNG, JPEG, GIF, BMP, TIFF or WEBP, each of one digit, or of several in a row."),
 ]
+Picture = Annotated[Upload, File(description="As those of /predict, of one digit.")]
+OneAddend = Annotated[int, Form(ge=0, le=9, examples=[3])]
 Addends = Annotated[
     list[Addend],
     Count,

@@ -24,7 +24,7 @@ from typing import IO, cast
 from digitsum.errors import InputError
 from digitsum.files import reason, replacing, user_cache
 from digitsum.prediction import Predictor, find_model
-from digitsum.serving.page import STATIC, network_script
+from digitsum.serving.page import OF_ONE_DIGIT, README, STATIC, network_script
 
 REGISTRY = "https://registry.npmjs.org"
 ARCHIVE = "onnxruntime-web-1.27.0.tgz"
@@ -40,6 +40,7 @@ RUNTIME = {  # name in the site: name in the archive; not every server knows .mj
 PAGE = {  # name in the site: the package's own file
     "page.css": "page.css",
     "page.js": "page.js",
+    "strip.js": "strip.js",
     "index.html": "page.html",  # written last, so a page that exists is complete
 }
 
@@ -80,6 +81,8 @@ def write_site(folder: str | Path, model: str | Path = "row") -> list[Path]:
     contents = files | {
         "model.json": json.dumps(about).encode(),
         "network.js": network_script("local.js", "search.js", "prepare.js"),
+        "readme.txt": README,
+        **{f"{name}.onnx": find_model(name).read_bytes() for name in OF_ONE_DIGIT},
         **{name: (STATIC / file).read_bytes() for name, file in PAGE.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +100,8 @@ def _check_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder} isn't a folder: choose a new one")
-    ours = {*RUNTIME, "model.onnx", "model.json", "network.js", *PAGE}
+    models = (f"{name}.onnx" for name in ("model", *OF_ONE_DIGIT))
+    ours = {*RUNTIME, *models, "model.json", "network.js", "readme.txt", *PAGE}
     others = [
         path.name
         for path in folder.iterdir()

@@ -29,8 +29,16 @@ async function load() {
   ]);
   ort.env.wasm.wasmBinary = wasm;
   ort.env.wasm.numThreads = 1;  // more need headers that not every server sends
-  return {ort, session: await ort.InferenceSession.create(model), about};
+  const session = await ort.InferenceSession.create(model);
+  ofOneDigit();  // before the server is gone
+  return {ort, session, about};
 }
+
+let others = null;  // a promise of the sessions of both networks of one digit, or of null
+const ofOneDigit = () => others ??= Promise.all(["exact", "concat"].map(async name => {
+  const model = await (await get(`${name}.onnx`)).arrayBuffer(), {ort} = await loaded();
+  return [name, await ort.InferenceSession.create(model)];
+})).catch(() => others = null);
 
 function progress(bytes, all) {
   Object.assign(loading.querySelector("progress"), {max: all, value: bytes});
@@ -70,10 +78,7 @@ async function predict(picture, addend) {
 
 async function askDigit(picture, addend, ort, session) {
   const seen = await readPicture(picture), hasSums = addend <= 9n;
-  const outputs = await session.run({
-    image: new ort.Tensor("uint8", seen.pixels, [1, 1, SIDE, SIDE]),
-    addend: new ort.Tensor("int64", BigInt64Array.of(hasSums ? addend : 0n), [1]),
-  });
+  const outputs = await session.run(digitInputs(ort, seen, hasSums ? addend : 0n));
   const probabilities = outputs.digit.data, sums = outputs.sum.data;
   check([...probabilities, ...sums]);
   const [digit, probability] = best(probabilities);
@@ -112,6 +117,22 @@ async function stepsOf({height, width, pixels}, ort, session) {
   const [, length, count] = symbols.dims;
   return Array.from({length}, (_, t) => symbols.data.subarray(t * count, (t + 1) * count));
 }
+
+async function atWork(picture, addend) {
+  const sessions = await ofOneDigit();
+  if (!sessions) return null;
+  const {ort} = await loaded(), numbers = {seen: await readPicture(picture)};
+  for (const [name, session] of sessions) {
+    const outputs = await session.run(digitInputs(ort, numbers.seen, BigInt(addend)));
+    numbers[name] = Object.fromEntries(Object.entries(outputs).map(([output, {data}]) => [output, data]));
+  }
+  return numbers;
+}
+
+const digitInputs = (ort, {pixels}, addend) => ({
+  image: new ort.Tensor("uint8", pixels, [1, 1, SIDE, SIDE]),
+  addend: new ort.Tensor("int64", BigInt64Array.of(addend), [1]),
+});
 
 function check(probabilities) {
   if (!probabilities.every(p => p >= 0 && p <= HIGHEST)) {  // which NaN isn't either

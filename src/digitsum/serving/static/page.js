@@ -1,11 +1,12 @@
 // The page of both: `network.js`, which comes before it, is service.js or, in the static site, local.js. It gives
 //
 //   predict(picture, addend, signal)  // a promise of the answer, as /predict gives it, or of a Refused
+//   atWork(picture, addend, signal)  // a promise of what the networks of one digit make of it, for strip.js, or null
 //   isThere()  // a promise of whether the network answers
 //   about()  // a promise of what it is: {network, parameters}
 //   Refused  // the error of a picture that can't be read, in one sentence
 //
-// and the constants of Python's that are used here.
+// and the constants of Python's that are used here. strip.js comes before it, too.
 
 "use strict";
 
@@ -13,6 +14,7 @@ const DELAY = 80;  // ms from a change to the question, so that a stroke asks a 
 const QUIET = 700;  // ms without a new answer, until a screen reader speaks it
 const RETRY = 2000;  // ms between two looks for a service that is gone
 const SENT = 300;  // pixels, the side of the picture that is sent of a drawing
+const LIKELY = 0.1;  // a reading is named where it is as probable
 
 // What is asked: a drawing or a picture, and an addend
 
@@ -22,7 +24,7 @@ let strokes = [];  // each {width, points}; widths and coordinates are shares of
 let picture = null;  // a file, which hides the drawing
 let drawn = false;  // whether the pen is down
 
-function draw(target, ink) {
+function draw(target, ink, strokes) {
   const side = target.width, pen = target.getContext("2d");
   pen.clearRect(0, 0, side, side);
   pen.strokeStyle = ink;
@@ -44,14 +46,18 @@ function draw(target, ink) {
 function drawing() {
   const sent = document.createElement("canvas");  // no ink is transparent, which counts as white paper
   sent.width = sent.height = SENT;
-  draw(sent, "black");
+  draw(sent, "black", strokes);
   return sent;
 }
 
 function show() {
   const side = Math.round(canvas.clientWidth * devicePixelRatio);
   if (canvas.width !== side) canvas.width = canvas.height = side;
-  draw(canvas, getComputedStyle(canvas).color);
+  const ink = getComputedStyle(canvas).color;
+  draw(canvas, ink, strokes);
+  for (const [i, thumbnail] of document.querySelectorAll("#examples canvas").entries()) {
+    draw(thumbnail, ink, EXAMPLES[i].strokes);
+  }
   $("#hint").hidden = strokes.length || picture;
   $("#undo").disabled = $("#clear").disabled = !strokes.length && !picture;
   $("#name").hidden = !picture;
@@ -151,24 +157,74 @@ addEventListener("drop", event => {
   take(event.dataTransfer.files);
 });
 
+// Examples: a name, the pen, and strokes of joints in hundredths of the pad
+
+const EXAMPLES = [
+  ["A seven", 3, "28 24, 72 24", "72 24, 60 50, 46 82", "40 52, 72 50"],
+  ["A two of a thick pen", 11, "28 34, 40 20, 62 22, 68 38, 52 56, 26 80", "26 80, 74 80"],
+  ["An eight", 5, "64 28, 50 18, 36 30, 48 48, 64 66, 52 82, 36 72, 46 52, 62 34, 64 28"],
+  ["A one with nose and foot", 7, "34 36, 52 18", "52 18, 52 50, 52 82", "34 82, 52 82, 70 82"],
+  ["A small five of a fine pen", 2, "58 34, 45 34", "45 34, 42 47", "42 47, 50 44, 59 50, 57 60, 48 64, 40 60"],
+  ["The number 42", 5, "28 28, 20 44, 12 54", "12 54, 26 54, 42 53", "34 32, 33 54, 32 74",
+    "58 38, 66 28, 80 30, 84 42, 72 54, 56 70", "56 70, 88 70"],
+  ["The number 2026", 4, "6 42, 12 34, 22 38, 16 52, 6 64", "6 64, 25 64", "38 34, 30 44, 32 62, 42 64, 46 48, 38 34",
+    "54 42, 60 34, 70 38, 64 52, 54 64", "54 64, 73 64", "90 34, 82 44, 79 58, 86 65, 93 58, 88 50, 80 55"],
+  ["The number 35, whose digits touch", 5, "18 32, 34 26, 44 34, 36 46, 30 48", "30 48, 44 52, 48 64, 36 74, 18 70",
+    "78 28, 56 28", "56 28, 52 48", "52 48, 66 44, 78 54, 74 70, 58 74, 47 67"],
+  ["A four that may be a nine", 6, "41 22, 31 31, 35 48, 50 55, 60 39", "65 7, 69 46, 54 91"],
+  ["A one that may be a seven", 6, "37 32, 55 19", "62 12, 50 47, 48 76"],  // on which concat contradicts itself
+  ["A number with a point", 5, "24 28, 24 50, 23 74", "44 74", "62 28, 84 28", "84 28, 76 48, 68 74"],
+  ["A smiley", 5, "50 14, 24 24, 14 50, 24 76, 50 86, 76 76, 86 50, 76 24, 50 14", "38 40", "62 40",
+    "32 58, 40 68, 50 71, 60 68, 68 58"],
+].map(([name, pen, ...lines]) => ({name, strokes: lines.map(line => ({
+  width: pen / 100, points: line.split(", ").map(joint => joint.split(" ").map(share => share / 100)),
+}))}));
+
+for (const {name} of EXAMPLES) {
+  $("#examples").insertAdjacentHTML("beforeend",
+    `<button type="button" title="${name}" aria-label="${name}" tabindex="-1"><canvas width="72" height="72"></canvas></button>`);
+}
+const examples = [...$("#examples").children];
+examples[0].tabIndex = 0;  // from which arrows lead to the others
+examples.forEach((button, i) => {
+  button.onclick = () => {
+    setPicture(null);
+    strokes = [...EXAMPLES[i].strokes];
+    change();
+  };
+  button.onkeydown = ({key}) => {
+    const step = {ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1}[key];
+    if (step) examples.at((i + step) % examples.length).focus();
+  };
+});
+
 for (let n = 0; n < 10; n++) {
   $(".addends").insertAdjacentHTML("beforeend",
     `<label><input type="radio" name="addend" value="${n}"><span>${n}</span></label>`);
 }
 const typed = $("#typed");
-typed.maxLength = MAX_ADDEND_DIGITS;
-let chosen;  // the addend, a string of digits, as it may be any whole number
+let chosen;  // the addend, a string of digits, as it may be any whole number; null where none is
 function choose(digits) {
-  chosen = typed.value = String(BigInt(digits));
+  typed.value = digits;
+  add(digits);
+}
+function add(text) {
+  const isWhole = /^[0-9]+$/.test(text), isLong = text.length > MAX_ADDEND_DIGITS;
+  chosen = isWhole && !isLong ? String(BigInt(text)) : null;
+  $("#wrong").textContent = chosen ? "" : isWhole
+    ? `The number to add has ${text.length} digits, more than ${MAX_ADDEND_DIGITS}.`
+    : `The number to add should be a whole number, 0 or more, not ${text || "nothing"}.`;
+  typed.ariaInvalid = !chosen;
   for (const radio of document.getElementsByName("addend")) radio.checked = radio.value === chosen;
+  if (chosen?.length === 1) strip.choose(chosen);
   ask();
 }
 $(".addends").onchange = event => choose(event.target.value);
 typed.oninput = () => {
-  typed.value = typed.value.replace(/\D/g, "");
-  if (typed.value) choose(typed.value);
+  const text = typed.value.trim();
+  if (text || chosen === null) add(text);
 };
-typed.onchange = () => { typed.value = chosen; };  // where it was left empty
+typed.onchange = () => { typed.value = chosen ?? typed.value; };  // where it was left empty
 
 addEventListener("keydown", event => {
   if (event.target === typed) return;
@@ -187,7 +243,7 @@ let question = null;  // that is due or on its way: one at a time, so that the l
 let changed = false;  // since it was asked
 
 function ask() {
-  if (!strokes.length && !picture) {
+  if (!strokes.length && !picture || chosen === null) {
     forget();
     return empty();
   }
@@ -211,6 +267,7 @@ async function send(signal) {
     if (signal.aborted) return;
     tell(answer, addend);
     gone(false);
+    if (!drawn) await work(answer, addend, signal);
   } catch (error) {
     if (signal.aborted) return;
     const refused = error instanceof Refused;
@@ -259,15 +316,7 @@ function fill(name, probabilities, best) {
     column.querySelector(".value").textContent = n === best ? share : "";
     column.title = `${n}: ${share}`;
   });
-  const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-  const spoken = order.slice(0, 3).map(n => `${n}: ${percent(probabilities[n])}`).join(", ");
-  $(`#${name}`).setAttribute("aria-label", best === null ? "No answer yet" : `Most probable: ${spoken}`);
-}
-
-function percent(p) {
-  if (p > 0.999) return "> 99.9 %";  // a network is never quite sure, whatever rounding makes of it
-  if (p < 0.001) return "< 0.1 %";
-  return `${(100 * p).toFixed(p > 0.99 || p < 0.01 ? 1 : 0)} %`;
+  $(`#${name}`).setAttribute("aria-label", best === null ? "No answer yet" : spoken(probabilities));
 }
 
 const sentence = text => text[0].toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
@@ -280,10 +329,9 @@ const NONE = {
 
 function tell(answer, addend) {
   answered = answer;
-  const number = answer.digits.map(each => each.digit).join("");  // as it was drawn, with its zeros
-  $("#result").classList.remove("empty");
-  say(number, addend, answer.sum, answer.consistent);  // the addend of this answer: the sentence is never half old
-  const doubt = doubtOf(answer);
+  const {number, sum, doubt} = headline(answer, addend), isKnown = number !== "?";
+  $("#result").className = isKnown ? "" : "unknown";
+  say(number, addend, sum, answer.consistent);  // the addend of this answer: the sentence is never half old
   $("#uncertain span").textContent = doubt && `Uncertain: ${doubt}`;
   $("#refusal").textContent = "";
   see(answer);
@@ -293,25 +341,46 @@ function tell(answer, addend) {
   $("#whole").textContent = `${percent(answer.probability)}: the probability that the number is right. `
     + "The sum is exact arithmetic on it, not an output of the network.";
   if (sums) fill("sums", sums, Number(answer.sum));
-  speak(`${doubt && `Uncertain, ${doubt}: `}${number} plus ${addend} ${answer.consistent ? "is" : "isn't"} ${answer.sum}`);
+  const said = `${number} plus ${addend} ${answer.consistent ? "is" : "isn't"} ${sum}`;
+  speak([doubt && `Uncertain, ${doubt}`, isKnown && said].filter(Boolean).join(": "));
 }
 
-function doubtOf({consistent, uncertain, doubt, digits}) {
-  if (!consistent) return "the two outputs contradict each other";
-  if (doubt) return doubt;
-  return uncertain ? `perhaps not a ${digits.length === 1 ? "digit" : "number"}` : "";
+// What is said in large letters, and why no more; what may be wrong isn't said as if it were known
+function headline({digits, sum, consistent, uncertain, doubt, probability, sum_probabilities}, addend) {
+  const number = digits.map(each => each.digit).join("");  // as it was drawn, with its zeros
+  if (!consistent) return {number, sum, doubt: "the two outputs contradict each other"};
+  if (!uncertain) return {number, sum, doubt: ""};
+  if (doubt) return {number: "?", sum: "?", doubt};
+  const numbers = readings(digits, number, probability), several = digits.length > 1;
+  const named = numbers.map(([each, p]) => `${several ? "" : "a "}${each} (${percent(p)})`).join(" or ");
+  const sums = sum_probabilities ? likely([...sum_probabilities].entries())
+    : numbers.map(([each]) => [BigInt(each) + BigInt(addend)]);
+  const isLikely = numbers.reduce((total, [, p]) => total + p, 0) > 0.5;
+  const shown = isLikely ? {number: either(numbers), sum: either(sums)} : {number: "?", sum: "?"};
+  if (isLikely && numbers.length > 1) return {...shown, doubt: `it may be ${named}`};
+  const otherwise = several ? "perhaps digits that touch, or no number" : "perhaps not a digit";
+  return {...shown, doubt: numbers.length ? `perhaps ${named}, ${otherwise}` : otherwise};
 }
+
+// The number that was read, and those that differ from it in a digit
+const readings = (digits, number, probability) => likely([[number, probability], ...digits.flatMap((each, k) =>
+  Array.from(each.probabilities, (p, d) => [number.slice(0, k) + d + number.slice(k + 1), probability * p / each.probability])
+    .filter(([other]) => other !== number))]);
+
+const likely = choices => [...choices].filter(([, p]) => p >= LIKELY).sort((one, other) => other[1] - one[1]).slice(0, 3);
+const either = choices => choices.length === 1 ? `${choices[0][0]}?` : choices.map(([each]) => each).join(" or ");
 
 function empty(refusal = "") {
   answered = null;
-  $("#result").classList.add("empty");
-  say("?", chosen, "?");
+  $("#result").className = "unknown empty";
+  say("?", chosen ?? "?", "?");
   $("#uncertain span").textContent = "";
   $("#refusal").textContent = refusal;
   see(NONE);
   $("#sums").hidden = false;
   $("#whole").hidden = true;
   fill("sums", new Float32Array(19), null);
+  rest();
   speak(refusal);
 }
 
@@ -323,11 +392,9 @@ function say(number, addend, sum, consistent = true) {
   $("#sentence").style.setProperty("--digits", `${number}${addend}${sum}`.length);
 }
 
-function see({seen: {height, width, pixels}, digits}) {
-  const canvas = $(".seen canvas"), image = new ImageData(width, height);
-  pixels.forEach((ink, i) => image.data.set([ink, ink, ink, 255], 4 * i));
-  Object.assign(canvas, {width, height});
-  canvas.getContext("2d").putImageData(image, 0, 0);
+function see({seen, digits}) {
+  const {height, width} = seen;
+  paint($(".seen canvas"), seen);
   $(".seen").style.setProperty("--ratio", width / height);
   const several = digits.length > 1;
   $("#one").hidden = several;
@@ -359,10 +426,37 @@ function mark(digits, width) {
 
 function showDigit() {
   const chosen = [...document.getElementsByName("digit")].findIndex(radio => radio.checked);
-  const {probabilities, digit} = (answered ?? NONE).digits[Math.max(chosen, 0)];  // of one digit, there is no choice
-  fill("digits", probabilities, digit);
+  const {digits, probability} = answered ?? NONE, {probabilities, digit} = digits[Math.max(chosen, 0)];  // of one, there is no choice
+  // a digit that stands alone may be none
+  const share = digits.length === 1 && digit !== null ? probability / probabilities[digit] : 1;
+  fill("digits", probabilities.map(p => p * share), digit);
 }
 $(".marks").onchange = showDigit;
+
+// The networks at work, of one digit and an addend from 0 to 9
+
+const strip = makeStrip($("#strip"), choose);
+
+async function work({digits}, addend, signal) {
+  if (digits.length > 1 || addend.length > 1) return rest();
+  try {
+    const numbers = await atWork(picture ?? drawing(), addend, signal);
+    if (signal.aborted || !numbers) return;
+    $("#idle").hidden = true;
+    $("#strip").hidden = false;
+    strip.show(numbers, Number(addend));
+  } catch (error) {
+    if (signal.aborted) return;
+    if (!(error instanceof Refused)) throw error;
+    rest(sentence(error.message));
+  }
+}
+
+function rest(why = "Draw one digit and add a number from 0 to 9 to see how two networks come by both outputs.") {
+  $("#idle").textContent = why;
+  $("#idle").hidden = false;
+  $("#strip").hidden = true;
+}
 
 let voice = null;
 function speak(text) {
