@@ -84,9 +84,9 @@ SYLLABICS = "ᑧᑨᓀᓄᓈᓏᓬᔔᔬᔶᕓᕔᕞᕠᕡᖎᖑᖕᖪ"  # of Ca
 
 
 def main() -> None:
-    """Print a row a kind, their means, and what doubt costs: the digits of the official test split."""
+    """Print a row a kind, their means, and what doubt costs of the official test split, but of `row`."""
     parser = make_parser(__doc__)
-    parser.add_argument("network", help="exact, concat, an ONNX file, or the folder of a run")
+    parser.add_argument("network", help="exact, concat, row, an ONNX file, or the folder of a run")
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--sheet", type=Path, help="where to draw a few of each kind")
     options = parser.parse_args()
@@ -104,7 +104,7 @@ def main() -> None:
         counts = {kind: measure(predictor, things) for kind, things in kinds.items()}
         for kind, row in {**counts, group: np.mean(list(counts.values()), axis=0)}.items():
             print(f"{kind:<20} {row[0]:7.1f} {row[1]:8.1f}", flush=True)
-    if not options.choose:
+    if not options.choose and not predictor.reads_rows:
         print_cost(predictor)
 
 
