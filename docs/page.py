@@ -1,4 +1,4 @@
-"""Take docs/page.png, a picture of the page in a real browser: python docs/page.py."""
+"""Take docs/page.png and docs/strip.png, pictures of the page in a real browser: python docs/page.py."""
 
 import shutil
 import sys
@@ -15,7 +15,7 @@ from test_page import SEVEN, draw, expect, expect_sentence  # noqa: E402
 
 
 def main() -> None:
-    """Draw a 7 on the page of a service of its own, and take the picture once `concat` is seen at work."""
+    """Draw a 7 on the page of a service of its own, and take the pictures once `concat` is seen at work."""
     with serving() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         page = browser.new_page(
@@ -29,6 +29,7 @@ def main() -> None:
         expect(page.locator("#strip .sums .best .tick")).to_have_text("12")  # asked once the pen is up
         page.locator("#strip [value=concat]").check()
         page.screenshot(path=DOCS / "page.png", full_page=True)
+        page.locator("#work").screenshot(path=DOCS / "strip.png")  # which the tour shows
 
 
 if __name__ == "__main__":
