@@ -238,9 +238,14 @@ class RowTrial(NamedTuple):
         return bool(self.reading.digits) and self.reading.probability >= CERTAIN
 
     @property
+    def stands(self) -> bool:
+        """Whether the number is right as it stands, with no marks that make another number of it."""
+        return self.right and self.plain
+
+    @property
     def misleads(self) -> bool:
         """Whether the answer is certain and wrong."""
-        return self.certain and not (self.right and self.plain)
+        return self.certain and not self.stands
 
 
 @torch.no_grad()
@@ -286,7 +291,7 @@ def evaluate_rows(network: RowNet, batches: Iterable[Strips], data: str, split: 
     trials = run_rows(network, progress(batches, "evaluating"))
     right = np.array([trial.right for trial in trials])
     length = np.array([len(trial.number) for trial in trials])
-    stands = np.array([trial.right and trial.plain for trial in trials])
+    stands = np.array([trial.stands for trial in trials])
     probability = np.array([trial.reading.probability for trial in trials])
     found = np.array([bool(trial.reading.digits) for trial in trials])
     return RowEvaluation(

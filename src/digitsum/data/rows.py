@@ -199,7 +199,7 @@ def _write(images: UInt8Array, labels: Int64Array, rng: np.random.Generator) -> 
         symbols.append(MARK)
     joined = rng.random() < JOINED
     for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        glyph = _glyph(image, sizes[i], warp, rng)[:, : WIDEST * TALL]
+        glyph = _glyph(image, sizes[i], warp, rng)
         height, width = glyph.shape
         top = int(2 * TALL - height + size * rng.normal(0, spread / 2))
         top = min(max(top, 0), len(canvas) - height)
@@ -245,7 +245,7 @@ def _gap(rng: np.random.Generator) -> float:
 
 
 def _glyph(image: UInt8Array, height: float, warp: float, rng: np.random.Generator) -> Ink:
-    """Cut a digit out and scale it, turned and skewed by as much as its corners are off."""
+    """Cut a digit out, at most `WIDEST`, and scale it, turned and skewed by as much as its corners are off."""
     strong = image > 60
     rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
     if not len(rows):
@@ -259,7 +259,7 @@ def _glyph(image: UInt8Array, height: float, warp: float, rng: np.random.Generat
     turned = Image.fromarray(image).transform(
         (wide, tall), Image.Transform.QUAD, corners.tolist(), Image.Resampling.BICUBIC
     )
-    return np.asarray(turned, np.float32) / np.float32(255)
+    return np.asarray(turned, np.float32)[:, : WIDEST * TALL] / np.float32(255)
 
 
 def _touch(line: Ink, glyph: Ink, end: float) -> float:
@@ -330,7 +330,7 @@ def _set_beside(
     columns = np.flatnonzero((ink > 0.3).any(axis=0))
     if not len(columns) or not len(others):
         return ink, slice(None)
-    glyph = _glyph(images[rng.choice(others)], TALL * rng.uniform(0.85, 1.1), 0.06, rng)[:, : WIDEST * TALL]
+    glyph = _glyph(images[rng.choice(others)], TALL * rng.uniform(0.85, 1.1), 0.06, rng)
     gap, seen = int(TALL * rng.uniform(0.03, 0.35)), max(int(glyph.shape[1] * rng.uniform(0.1, 0.45)), 1)
     wide = np.zeros((len(ink), glyph.shape[1] + gap), np.float32)
     rows = slice(2 * TALL - len(glyph), 2 * TALL)
@@ -381,7 +381,7 @@ def _write_none(
         cut = (range(10), range(10), NO_STROKE_LEFT, NO_STROKE_RIGHT)[side]
         others = np.flatnonzero(np.isin(labels, cut))
         if len(others):
-            glyph = _glyph(images[rng.choice(others)], TALL, 0.03, rng)[:, : WIDEST * TALL]
+            glyph = _glyph(images[rng.choice(others)], TALL, 0.03, rng)
             rows, columns = (max(int(share * length), 1) for length in glyph.shape)
             part = (glyph[:rows], glyph[-rows:], glyph[:, :columns], glyph[:, -columns:])[side]
             canvas[TALL : TALL + len(part), TALL : TALL + part.shape[1]] = part

@@ -50,14 +50,12 @@ function drawing() {
   return sent;
 }
 
+const ink = () => getComputedStyle(canvas).color;
+
 function show() {
   const side = Math.round(canvas.clientWidth * devicePixelRatio);
   if (canvas.width !== side) canvas.width = canvas.height = side;
-  const ink = getComputedStyle(canvas).color;
-  draw(canvas, ink, strokes);
-  for (const [i, thumbnail] of document.querySelectorAll("#examples canvas").entries()) {
-    draw(thumbnail, ink, EXAMPLES[i].strokes);
-  }
+  draw(canvas, ink(), strokes);
   $("#hint").hidden = strokes.length || picture;
   $("#undo").disabled = $("#clear").disabled = !strokes.length && !picture;
   $("#name").hidden = !picture;
@@ -197,6 +195,10 @@ examples.forEach((button, i) => {
     if (step) examples.at((i + step) % examples.length).focus();
   };
 });
+
+function showExamples() {
+  examples.forEach((button, i) => draw(button.firstChild, ink(), EXAMPLES[i].strokes));
+}
 
 for (let n = 0; n < 10; n++) {
   $(".addends").insertAdjacentHTML("beforeend",
@@ -467,8 +469,12 @@ function speak(text) {
 choose("5");
 new ResizeObserver(show).observe(canvas);
 for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"]) {
-  matchMedia(query).addEventListener("change", show);
+  matchMedia(query).addEventListener("change", () => {
+    show();
+    showExamples();
+  });
 }
+showExamples();
 about().then(
   model => { $("#about").textContent = `Model: ${model.network}, ${model.parameters.toLocaleString("en")} parameters.`; },
   () => {},  // the page works without it
