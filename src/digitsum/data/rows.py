@@ -245,7 +245,7 @@ def _gap(rng: np.random.Generator) -> float:
 
 
 def _glyph(image: UInt8Array, height: float, warp: float, rng: np.random.Generator) -> Ink:
-    """Cut a digit out, at most `WIDEST`, and scale it, turned and skewed by as much as its corners are off."""
+    """Cut a digit out and scale it, at most `WIDEST`, turned, skewed by as much as its corners are off."""
     strong = image > 60
     rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
     if not len(rows):
