@@ -11,35 +11,28 @@ const {readPicture, readRow} = (() => {  // the only names that the page sees
 
 const STRIP = 1_000_000;  // pixels of a picture that are drawn at a time
 
-const readPicture = named((bitmap, grey) => {
+async function readPicture(picture) {
+  const bitmap = await open(picture), grey = decode(bitmap);
   if (isPrepared(grey)) return imageOf(grey);
   const {ink, chosen, apart, top, bottom, left, right} = find(bitmap, grey, true);
-  if (apart > 1) throw new Refused(`it shows ${apart} digits, not one; the network row reads rows of digits`);
+  if (apart > 1) throw refusal(`it shows ${apart} digits, not one; the network row reads rows of digits`);
   const mask = array(ink.height, ink.width);
   for (const {pixels} of chosen) for (const pixel of pixels) mask.values[pixel] = 1;
-  const near = highest(pad(mask, GREY), GREY).values;
+  const near = dilate(pad(mask, GREY), GREY).values;
   return imageOf(digitOf(crop(cut(ofEach(ink, (value, i) => value * near[i]), top, bottom, left, right))));
-});
+}
 
-const readRow = named((bitmap, grey) => {
+async function readRow(picture) {
+  const bitmap = await open(picture), grey = decode(bitmap);
   const {ink, mayHaveLost, top, bottom, left, right} =
     isPrepared(grey) ? findInInk(ofEach(grey, value => value / 255)) : find(bitmap, grey);
   const margin = Math.floor(PAPER_AROUND * (bottom - top)) + 1;
   const row = cut(ink, top - margin, bottom + margin, left - margin, right + margin);
   return {...imageOf(stripOf(row)), mayHaveLost};
-});
-
-function named(prepare) {
-  return async picture => {
-    try {
-      const bitmap = await open(picture);
-      return prepare(bitmap, decode(bitmap));
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      throw new Refused(`the picture can't be read: ${error.message}`);
-    }
-  };
 }
+
+const refusal = why => new Refused(`the picture can't be read: ${why}`);
+const noInk = () => refusal("no ink stands out from its background");
 
 // Clamped arrays round halves to even numbers, as numpy does
 const imageOf = ({height, width, values}) =>
@@ -48,24 +41,24 @@ const imageOf = ({height, width, values}) =>
 // From a file or a canvas to grey levels, shrunk
 
 async function open(picture) {
-  if (picture.size > MAX_BYTES) throw new Refused(`it has more than ${MAX_BYTES} bytes; make it smaller`);
+  if (picture.size > MAX_BYTES) throw refusal(`it has more than ${MAX_BYTES} bytes; make it smaller`);
   // without the conversion of colours, which Pillow doesn't do either
   const options = {imageOrientation: "from-image", colorSpaceConversion: "none"};
   const bitmap = await createImageBitmap(picture, options).catch(() => {
-    throw new Refused("it is damaged, or in no format that this browser reads; save it as PNG or JPEG");
+    throw refusal("it is damaged, or in no format that this browser reads; save it as PNG or JPEG");
   });
   const {width, height} = bitmap;
   if (width * height > MAX_PIXELS) {
-    throw new Refused(`it has ${width} x ${height} pixels, more than ${MAX_PIXELS}; make it smaller`);
+    throw refusal(`it has ${width} x ${height} pixels, more than ${MAX_PIXELS}; make it smaller`);
   }
   return bitmap;
 }
 
 function decode(bitmap, part = [0, 1, 0, 1], longest = WORKING) {
   const white = shrink(bitmap, part, longest, "white");
-  if (lowestOf(white) < LIGHT) return white;
+  if (lowest(white.values) < LIGHT) return white;
   const black = shrink(bitmap, part, longest, "black");
-  return sum(black) < black.values.length * 255 / 2 ? black : white;  // where most is transparent
+  return mean(black.values) < 255 / 2 ? black : white;  // where most is transparent
 }
 
 // The whole picture may need a larger canvas than a phone gives, so it is drawn in strips of whole blocks
@@ -101,28 +94,26 @@ function factor(longer, longest) {
 // Of the grey levels, with the weights of ITU-R 601, as Pillow rounds them, some halves down; the last
 // blocks may have fewer pixels
 function meansOfBlocks({data, width, height}, down, aside) {
-  const columns = Math.ceil(width / aside), sums = new Float64Array(Math.ceil(height / down) * columns);
+  const columns = Math.ceil(width / aside), count = Math.ceil(height / down) * columns;
+  const sums = new Float64Array(count), areas = new Int32Array(count);
   for (let row = 0, i = 0; row < height; row++) {
-    for (let block = Math.floor(row / down) * columns, column = 0; column < width; block++) {
-      for (const end = Math.min(column + aside, width); column < end; column++, i += 4) {
-        sums[block] += (data[i] * 19595 + data[i + 1] * 38470 + data[i + 2] * 7471 + 0x8000) >> 16;
-      }
+    for (let column = 0; column < width; column++, i += 4) {
+      const block = Math.floor(row / down) * columns + Math.floor(column / aside);
+      sums[block] += (data[i] * 19595 + data[i + 1] * 38470 + data[i + 2] * 7471 + 0x8000) >> 16;
+      areas[block]++;
     }
   }
-  return sums.map((total, i) => {
-    const below = height - Math.floor(i / columns) * down, beside = width - i % columns * aside;
-    const area = Math.min(down, below) * Math.min(aside, beside);
-    return Math.floor((total + (area >> 1)) * Math.floor(2 ** 24 / area) / 2 ** 24);
-  });
+  return sums.map((total, i) =>
+    Math.floor((total + (areas[i] >> 1)) * Math.floor(2 ** 24 / areas[i]) / 2 ** 24));
 }
 
 const isPrepared = grey =>
-  grey.height === SIDE && grey.width === SIDE && highestOf(grey) > 127 && median(grey) === 0;
+  grey.height === SIDE && grey.width === SIDE && highest(grey.values) > 127 && median(grey.values) === 0;
 
 // From grey levels to ink, rounded to float32 and summed in float64 where paper.py is
 
 function findInk(grey, closing, ofOne) {
-  const rim = rimOf(grey), inside = grid => cut(grid, rim, grid.height - rim, rim, grid.width - rim);
+  const rim = rimOf(grey), inside = grid => pad(grid, -rim);
   if (Math.min(grey.height, grey.width) <= 2 * rim) throw noInk();
   const before = findDepth(grey, isDarkOnLight(inside(grey)), closing), depth = withoutRules(before, ofOne);
   const whole = strength(inside(depth)), least = depth === before ? 0 : LEFT * strength(before);
@@ -135,30 +126,25 @@ function withoutRules(depth, ofOne) {
   if (erased === turned) return ofOne ? eraseRules(depth) : depth;
   const rest = eraseRules(transpose(erased)), whole = strength(rest);
   if (ofOne || whole <= LEFT * strength(depth)) return rest;
-  const {height, width, values} = rest, isStrong = value => value > Math.fround(STRONG * whole);
-  const first = Math.floor(values.findIndex(isStrong) / width);
-  return Math.floor(values.findLastIndex(isStrong) / width) - first >= HIGH * height ? depth : rest;
+  return boxOfStrong(rest, STRONG * whole).height - 1 >= HIGH * rest.height ? depth : rest;
 }
 
-const noInk = () => new Refused("no ink stands out from its background");
 const rimOf = ({height, width}) => Math.max(Math.floor(RIM * Math.min(height, width)), 1);
 
 function isDarkOnLight(grey) {
-  const radius = Math.floor(longer(grey) * AROUND), isLight = isEdgeLight(grey, Math.max(radius, 1));
-  if (isLight !== null) return isLight;
-  const around = meanAround(grey, radius);
-  return grey.values.reduce((total, value, i) => total + (value - around[i]) ** 3, 0) <= 0;
+  const radius = Math.floor(longer(grey) * AROUND);
+  return isEdgeLight(grey, Math.max(radius, 1)) ?? thirdMoment(grey, radius) <= 0;
 }
 
 // Of a drawing; null where its edge doesn't tell
 function isEdgeLight(grey, radius) {
-  const edge = border(grey, 1), level = median({values: edge});
+  const edge = border(grey, 1), level = median(edge);
   if (edge.filter(value => Math.abs(value - level) <= EVEN).length < MOSTLY * edge.length) return null;
-  const middle = (lowestOf(grey) + highestOf(grey)) / 2, isLight = level >= middle;
+  const middle = (lowest(grey.values) + highest(grey.values)) / 2, isLight = level >= middle;
   const near = border(grey, radius);
   if (!isLight && near.filter(value => value >= middle).length >= near.length / 2) return true;
   const other = ofEach(grey, value => (value >= middle) !== isLight);
-  if (!highestOf(other)) return null;
+  if (!highest(other.values)) return null;
   const around = border(crop(other), 1);
   return around.filter(Boolean).length < MOSTLY * around.length ? isLight : null;
 }
@@ -169,50 +155,44 @@ const border = ({height, width, values}, by) => values.filter((_, i) => {
   return Math.min(row, column, height - 1 - row, width - 1 - column) < by;
 });
 
-// Of the square around each pixel, in float64
-function meanAround(grey, radius) {
-  const size = 2 * radius + 1;
-  let sums = pad(grey, radius, null);
-  for (let axis = 0; axis < 2; axis++) sums = transpose(sumsOfColumns(sums, size));
-  return sums.values.map(total => total / size ** 2);
+// Of what stands out from the mean of the square around it, in float64
+function thirdMoment(grey, radius) {
+  const size = 2 * radius + 1, sums = alongBoth(pad(grey, radius, null), part => sumsOfColumns(part, size)).values;
+  return grey.values.reduce((total, value, i) => total + (value - sums[i] / size ** 2) ** 3, 0);
 }
 
 // Of each `size` pixels above each other
 function sumsOfColumns({height, width, values}, size) {
-  const rows = height - size + 1, sums = new Float64Array(rows * width);
-  for (let i = 0; i < size * width; i++) sums[i % width] += values[i];
-  for (let i = width, next = size * width; i < sums.length; i++, next++) {
-    sums[i] = sums[i - width] - values[i - width] + values[next];
-  }
-  return {height: rows, width, values: sums};
+  const ends = Float64Array.from(values);
+  for (let i = width; i < ends.length; i++) ends[i] += ends[i - width];
+  const sums = ends.subarray((size - 1) * width).map((end, i) => end - (ends[i - width] ?? 0));
+  return {height: height - size + 1, width, values: sums};
 }
 
 function findDepth(grey, isDark, closing) {
-  const brightest = highestOf(grey);
+  const brightest = highest(grey.values);
   if (!isDark) grey = ofEach(grey, value => 255 - value);
   const paper = closing(grey, Math.floor(longer(grey) * PAPER / 2));
-  const dark = Math.max(DARKEST * Math.max(highestOf(paper), brightest), 1);
+  const dark = Math.max(DARKEST * Math.max(highest(paper.values), brightest), 1);
   const depth = ofEach(grey, (value, i) => (paper.values[i] - value) / Math.max(paper.values[i], dark));
-  const noise = median(depth);
+  const noise = median(depth.values);
   return ofEach(depth, value => Math.max(value - noise, 0));
 }
 
 function strength(depth) {
-  let weighted = 0, weights = 0;
-  for (const value of depth.values) {
-    const square = Math.fround(value * value), weight = Math.fround(square * square);
-    weighted += Math.fround(weight * value);
-    weights += weight;
-  }
-  return weighted / Math.max(weights, 1e-9);
+  const weights = squared(squared(depth)), weighted = ofEach(depth, (value, i) => value * weights.values[i]);
+  return sum(weighted.values) / Math.max(sum(weights.values), 1e-9);
 }
 
+const squared = grid => ofEach(grid, value => value * value);
+
 function crop(ink) {
-  const strong = [];
-  ink.values.forEach((value, i) => { if (value > Math.fround(STRONG)) strong.push(i); });
-  const {top, bottom, left, right} = boxOf(strong, ink.width);
+  const {top, bottom, left, right} = boxOfStrong(ink, STRONG);
   return cut(ink, top, bottom + 1, left, right + 1);
 }
+
+const boxOfStrong = ({width, values}, strong) =>
+  boxOf([...values.keys()].filter(i => values[i] > Math.fround(strong)), width);
 
 // Lines from the left edge to the right one are taken away, in float64 where ruling.py has it
 
@@ -222,9 +202,8 @@ function eraseRules(depth) {
   const blocks = meansOfColumns(depth);
   if (!mayHaveRules(blocks)) return depth;
   const opened = openColumns(blocks, thickest).values;
-  const ridge = {...blocks, values: blocks.values.map((value, i) => value - opened[i])};
-  const least = Math.max(VISIBLE, 2 * sum(ridge) / ridge.values.length);
-  ridge.values = ridge.values.map(value => value < least ? 0 : value);
+  const above = ofEach(blocks, (value, i) => value - opened[i]);
+  const least = Math.max(VISIBLE, 2 * mean(above.values)), ridge = ofEach(above, value => value < least ? 0 : value);
   const lines = findRules(ridge, width);
   if (!lines.length) return depth;
   const size = thickness(ridge, lines, thickest) + EDGE, band = array(height + 2 * size, width);
@@ -239,36 +218,32 @@ function eraseRules(depth) {
 function meansOfColumns(depth) {
   const edge = block => Math.floor(block * depth.width / BLOCKS), size = block => edge(block + 1) - edge(block);
   const sums = scaleRows(depth, BLOCKS, block => [edge(block), new Array(size(block)).fill(1)], Float64Array);
-  return {...sums, values: sums.values.map((total, i) => total / size(i % BLOCKS))};
+  return ofEach(sums, (total, i) => total / size(i % BLOCKS));
 }
 
 // Whether two edges have something that may be a line
 function mayHaveRules(blocks) {
   const {height} = blocks, sides = [[0, height, 0, ENDS], [0, height, BLOCKS - ENDS, BLOCKS]];
   const borders = [...sides, [0, 1, 0, BLOCKS], [height - 1, height, 0, BLOCKS]];
-  return borders.filter(border => highestOf(cut(blocks, ...border)) >= VISIBLE).length >= 2;
+  return borders.filter(border => highest(cut(blocks, ...border).values) >= VISIBLE).length >= 2;
 }
 
 function findRules(ridge, width) {
   const {height, values} = ridge, most = Math.floor(width * STEEPEST_LINE), size = height + 2 * most + 2;
-  const falls = [], peaks = [], lines = [];
+  const falls = [], near = overColumns(padRows(ridge, 2), 5, 1).values;
   for (let fall = -most; fall <= most; fall += TURN) falls.push(fall);
-  values.forEach((value, i) => {
-    if (value > (values[i - BLOCKS] ?? 0) && value >= (values[i + BLOCKS] ?? 0)) peaks.push(i);
-  });
+  const peaks = [...values.keys()].filter(i =>
+    values[i] > (values[i - BLOCKS] ?? 0) && values[i] >= (values[i + BLOCKS] ?? 0));
   const votes = falls.map(fall => {
     const counts = new Int32Array(size), drops = rowsOf({start: 0, fall}, BLOCKS);
     for (const i of peaks) counts[Math.floor(i / BLOCKS) - drops[i % BLOCKS] + most + 1]++;
     return counts.map((count, i) => (counts[i - 1] ?? 0) + count + (counts[i + 1] ?? 0));
   });
-  const near = overColumns(padRows(ridge, 2), 5, 1).values;
-  for (let start = -most; start < height + most; start++) {
-    const place = start + most + 1;
-    const best = falls.reduce((one, _, i) => votes[i][place] > votes[one][place] ? i : one, 0);
-    const line = {start, fall: falls[best]};
-    if (isRule(rowsOf(line, BLOCKS).map((row, block) => near[row * BLOCKS + block]))) lines.push(line);
-  }
-  return lines;
+  const lines = Array.from({length: height + 2 * most}, (_, i) => {
+    const counts = votes.map(ofFall => ofFall[i + 1]);
+    return {start: i - most, fall: falls[counts.indexOf(highest(counts))]};
+  });
+  return lines.filter(line => isRule(rowsOf(line, BLOCKS).map((row, block) => near[row * BLOCKS + block])));
 }
 
 // By what is near it in each block: 0 is nothing, and undefined is outside
@@ -288,7 +263,7 @@ function thickness(ridge, lines, most) {
   const counts = sumsOfColumns(thin, 2 * reach + 1).values;
   const seen = lines.flatMap(line => rowsOf(line, BLOCKS).map(
     (row, block) => counts[(row + reach) * BLOCKS + block])).filter(Boolean);
-  return Math.floor(seen.reduce((one, other) => one + other) / seen.length);
+  return Math.floor(mean(seen));
 }
 
 // Where the digits stand
@@ -322,13 +297,13 @@ function findInInk(ink, ofOne = false, part = null) {
   const top = least(tall, "top"), bottom = most(tall, "bottom") + 1;
   const main = largest(largest(tall, "area", MAIN), "height", DIGIT), gap = GAP * most(main, "height");
   if (most(main, "top") - least(main, "bottom") > gap) {
-    throw new Refused("its digits don't stand in one row; show one row at a time");
+    throw refusal("its digits don't stand in one row; show one row at a time");
   }
   const chosen = large.filter(piece => piece.bottom >= top && piece.top < bottom);
   const left = least(chosen, "left"), right = most(chosen, "right") + 1, apart = countApart(main, gap);
   const times = (right - left) / (bottom - top);
   if (times > LONGEST) {
-    throw new Refused(`its row is ${Math.round(times)} times as long as high, more than ${LONGEST}; show a part at a time`);
+    throw refusal(`its row is ${Math.round(times)} times as long as high, more than ${LONGEST}; show a part at a time`);
   }
   return {ink, chosen, top, bottom, left, right, part, apart, mayHaveLost};
 }
@@ -336,7 +311,7 @@ function findInInk(ink, ofOne = false, part = null) {
 // Which pieces may be digits or marks, and whether one that may be was left out
 function choose(pieces, ink, ofOne) {
   const isBorder = ({inner, area}) => inner < BORDER * area;
-  const total = some => some.reduce((areas, {area}) => areas + area, 0);
+  const total = some => sum(some.map(({area}) => area));
   let others = pieces.filter(piece => !isBorder(piece) && !isLine(piece, ink.width));
   let inside = others.filter(({isStrong}) => isStrong);
   if (!inside.length) inside = others = pieces.filter(({isStrong}) => isStrong);  // all is cut to the ink
@@ -345,7 +320,7 @@ function choose(pieces, ink, ofOne) {
   const tall = largest(inside, "height", TALL), highest = most(tall, "height");
   const extent = Math.max(highest, most(tall, "width"));
   if (extent < Math.max(SMALLEST * longer(ink), 2) || total(tall) < SPECKS * total(others)) {
-    throw new Refused("no digit stands out from the specks on its background; write it larger and darker");
+    throw refusal("no digit stands out from the specks on its background; write it larger and darker");
   }
   if (ofOne) return {large: withoutNeighbours(inside, ink), mayHaveLost: false};
   const isDigit = ({height}) => height >= AS_TALL * highest && height * AS_TALL <= highest;
@@ -372,18 +347,13 @@ function isLine({pixels, area, left, height, width}, whole) {
 }
 
 function countApart(main, gap) {
-  let apart = 0, end = -Infinity;
-  for (const {left, right} of main.toSorted((one, other) => one.left - other.left)) {
-    apart += left - end > gap;
-    end = Math.max(end, right);
-  }
-  return apart;
+  const row = main.toSorted((one, other) => one.left - other.left);
+  return row.filter(({left}, k) => left - most(row.slice(0, k), "right") > gap).length;
 }
 
 // By how many degrees a long row falls, 0 if it is level, or too short to tell
 function slope(tall, width) {
-  const pixels = tall.flatMap(piece => piece.pixels);
-  const rows = pixels.map(pixel => Math.floor(pixel / width)), columns = pixels.map(pixel => pixel % width);
+  const [rows, columns] = placesOf(tall.flatMap(piece => piece.pixels), width);
   const across = covariance(columns, columns), down = covariance(rows, rows);
   const both = 2 * covariance(columns, rows), angle = Math.atan2(both, across - down) * 180 / Math.PI / 2;
   const long = (tall.length > 1 ? LONG_ROW : ONE_PIECE) * (across + down);
@@ -392,7 +362,6 @@ function slope(tall, width) {
 }
 
 function covariance(some, others) {
-  const mean = values => values.reduce((total, value) => total + value, 0) / values.length;
   const one = mean(some), other = mean(others);
   return mean(some.map((value, i) => (value - one) * (others[i] - other)));
 }
@@ -403,19 +372,18 @@ function turn({height, width, values}, degrees) {
   const room = (size, extent) => Math.ceil((size + extent) / 2) - Math.floor((size - extent) / 2);
   const turned = array(room(height, Math.abs(sin) * width + cos * height),
     room(width, cos * width + Math.abs(sin) * height));
-  for (let i = 0; i < turned.values.length; i++) {
+  return ofEach(turned, (_, i) => {
     const right = i % turned.width + 0.5 - turned.width / 2;
     const down = Math.floor(i / turned.width) + 0.5 - turned.height / 2;
     const x = cos * right - sin * down + width / 2, y = sin * right + cos * down + height / 2;
-    if (x < 0 || x >= width || y < 0 || y >= height) continue;
+    if (x < 0 || x >= width || y < 0 || y >= height) return 0;
     const row = Math.floor(y - 0.5), column = Math.floor(x - 0.5);
     const [above, below] = [row, row + 1].map(at => {
       const start = clamp(at, height) * width, value = values[start + clamp(column, width)];
       return value + Math.fround(values[start + clamp(column + 1, width)] - value) * (x - 0.5 - column);
     });
-    turned.values[i] = above + (below - above) * (y - 0.5 - row);
-  }
-  return turned;
+    return above + (below - above) * (y - 0.5 - row);
+  });
 }
 
 // The part of a picture that holds pieces, with paper around, as shares
@@ -426,50 +394,46 @@ const around = (pieces, paper, {height, width}) => [
   Math.min((most(pieces, "right") + 1 + paper) / width, 1),
 ];
 
-// Corners connect too
 function piecesOf(ink) {
-  const {height, width} = ink, pieces = [];
-  const free = Uint8Array.from(ink.values, value => value > Math.fround(WEAK));  // pixels that no piece has yet
+  const rim = rimOf(ink), inside = pad(pad(ink, -rim), rim).values;
+  return Array.from(connected(ink), pixels => ({
+    pixels,
+    area: pixels.length,
+    inner: pixels.filter(pixel => inside[pixel]).length,  // how many lie inside the rim
+    isStrong: pixels.some(pixel => ink.values[pixel] > Math.fround(STRONG)),  // or it is dust
+    ...boxOf(pixels, ink.width),
+  }));
+}
+
+// The pixels of each piece; corners connect too
+function* connected(ink) {
+  const wide = ink.width + 1, steps = [-wide - 1, -wide, 1 - wide, -1, 1, wide - 1, wide, wide + 1];
+  // pixels that no piece has yet, and an empty column, so that the ends of rows don't connect
+  const free = cut(ink, 0, ink.height, 0, wide).values.map(value => value > Math.fround(WEAK));
   for (let start = free.indexOf(1); start >= 0; start = free.indexOf(1, start)) {
     const pixels = [start];
     free[start] = 0;
     for (const pixel of pixels) {  // which grows meanwhile
-      const row = Math.floor(pixel / width), column = pixel % width;
-      for (let y = Math.max(row - 1, 0); y <= Math.min(row + 1, height - 1); y++) {
-        for (let x = Math.max(column - 1, 0); x <= Math.min(column + 1, width - 1); x++) {
-          if (free[y * width + x]) pixels.push(y * width + x);
-          free[y * width + x] = 0;
-        }
+      for (const near of steps.map(step => pixel + step).filter(place => free[place])) {
+        pixels.push(near);
+        free[near] = 0;
       }
     }
-    pieces.push(measured(pixels, ink));
+    yield pixels.map(pixel => pixel - Math.floor(pixel / wide));
   }
-  return pieces;
-}
-
-// `inner` is how many of its pixels lie inside the rim, a strong one makes it more than dust
-function measured(pixels, ink) {
-  const rim = rimOf(ink), isInner = (place, size) => place >= rim && place < size - rim;
-  const inner = pixels.filter(pixel =>
-    isInner(Math.floor(pixel / ink.width), ink.height) && isInner(pixel % ink.width, ink.width)).length;
-  const isStrong = pixels.some(pixel => ink.values[pixel] > Math.fround(STRONG));
-  return {pixels, area: pixels.length, inner, isStrong, ...boxOf(pixels, ink.width)};
 }
 
 function boxOf(pixels, width) {
-  let top = Infinity, bottom = 0, left = Infinity, right = 0;
-  for (const pixel of pixels) {
-    const row = Math.floor(pixel / width), column = pixel % width;
-    top = Math.min(top, row);
-    bottom = Math.max(bottom, row);
-    left = Math.min(left, column);
-    right = Math.max(right, column);
-  }
+  const places = placesOf(pixels, width), [top, left] = places.map(lowest), [bottom, right] = places.map(highest);
   return {top, bottom, left, right, height: bottom - top + 1, width: right - left + 1};
 }
 
-const most = (pieces, side) => pieces.reduce((most, piece) => Math.max(most, piece[side]), -Infinity);
-const least = (pieces, side) => pieces.reduce((least, piece) => Math.min(least, piece[side]), Infinity);
+// In which rows and columns they lie
+const placesOf = (pixels, width) =>
+  [pixels.map(pixel => Math.floor(pixel / width)), pixels.map(pixel => pixel % width)];
+
+const most = (pieces, side) => highest(pieces.map(piece => piece[side]));
+const least = (pieces, side) => lowest(pieces.map(piece => piece[side]));
 
 // Those that have at least a share of what the largest has
 const largest = (pieces, side, share) => {
@@ -493,8 +457,8 @@ function stripOf(ink) {
 function thicken(ink, least) {
   const mask = ofEach(ink, value => value > Math.fround(STRONG));
   const outline = differences(mask) + differences(transpose(mask));
-  const radius = Math.max(Math.floor((least - 2 * sum(mask) / Math.max(outline, 1)) / 2 + 0.5), 0);
-  return highest(pad(ink, 2 * radius), radius);
+  const radius = Math.max(Math.floor((least - 2 * sum(mask.values) / Math.max(outline, 1)) / 2 + 0.5), 0);
+  return dilate(pad(ink, 2 * radius), radius);
 }
 
 // The sum of all differences of neighbours along the rows; around the array is 0
@@ -507,7 +471,8 @@ const resize = (ink, height, weights) =>
 function fit(ink, size) {
   const [height, width] = [ink.height, ink.width].map(
     side => Math.max(Math.floor(side * size / longer(ink) + 0.5), 1));
-  return ofEach(scale(ink, height, width, overlaps, Float64Array), value => value);
+  const {values} = scale(ink, height, width, overlaps, Float64Array);
+  return {height, width, values: Float32Array.from(values)};
 }
 
 const scale = (grid, height, width, weights, kind) =>
@@ -515,16 +480,11 @@ const scale = (grid, height, width, weights, kind) =>
 
 // Each new pixel is a sum of old ones, from one on, with weights
 function scaleRows({height, width, values}, size, weightsOf, kind) {
-  const scaled = array(height, size, kind);
-  for (let column = 0; column < size; column++) {
-    const [first, weights] = weightsOf(column, width, size);
-    for (let row = 0; row < height; row++) {
-      const start = row * width + first;
-      scaled.values[row * size + column] =
-        weights.reduce((total, weight, i) => total + weight * values[start + i], 0);
-    }
-  }
-  return scaled;
+  const parts = Array.from({length: size}, (_, column) => weightsOf(column, width, size));
+  return ofEach(array(height, size, kind), (_, i) => {
+    const [first, weights] = parts[i % size], start = Math.floor(i / size) * width + first;
+    return weights.reduce((total, weight, k) => total + weight * values[start + k], 0);
+  });
 }
 
 // The average of the area that a pixel covers
@@ -540,7 +500,7 @@ const filter = (reach, curve) => (column, before, after) => {
   const first = Math.max(Math.floor(middle - reach * wide + 0.5), 0);
   const end = Math.min(Math.floor(middle + reach * wide + 0.5), before);
   const weights = Array.from({length: end - first}, (_, i) => curve((i + first - middle + 0.5) * (1 / wide)));
-  const total = weights.reduce((one, other) => one + other);
+  const total = sum(weights);
   return [first, weights.map(weight => weight / total)];
 };
 
@@ -551,18 +511,13 @@ const bicubic = filter(2, x => {
 });
 
 function centre(ink) {
-  const image = array(SIDE, SIDE), highest = highestOf(ink);
-  const left = placeOf(ink), top = placeOf(transpose(ink));
-  ink.values.forEach((value, i) => {
-    const row = top + Math.floor(i / ink.width), column = left + i % ink.width;
-    image.values[row * SIDE + column] = Math.floor(255 * value / highest + 0.5);
-  });
-  return image;
+  const top = placeOf(transpose(ink)), left = placeOf(ink), most = highest(ink.values);
+  return ofEach(cut(ink, -top, SIDE - top, -left, SIDE - left), value => Math.floor(255 * value / most + 0.5));
 }
 
 function placeOf(ink) {
   const moment = ink.values.reduce((total, value, i) => total + value * (i % ink.width), 0);
-  const middle = Math.floor(moment / sum(ink) + 0.501);  // errors of rounding shouldn't decide a tie
+  const middle = Math.floor(moment / sum(ink.values) + 0.501);  // errors of rounding shouldn't decide a tie
   return Math.min(Math.max(SIDE / 2 - middle, 0), SIDE - ink.width);
 }
 
@@ -571,24 +526,24 @@ function placeOf(ink) {
 const array = (height, width, kind = Float32Array) => ({height, width, values: new kind(height * width)});
 const longer = grid => Math.max(grid.height, grid.width);
 const clamp = (place, size) => Math.min(Math.max(place, 0), size - 1);
-const lowestOf = grid => grid.values.reduce((least, value) => Math.min(least, value));
-const highestOf = grid => grid.values.reduce((most, value) => Math.max(most, value));
 
 // Plain loops, as the arrays' own `map` and `reduce` take three times as long
-function ofEach(grid, change) {
-  const result = array(grid.height, grid.width);
-  for (let i = 0; i < result.values.length; i++) result.values[i] = change(grid.values[i], i);
+function ofEach({height, width, values}, change) {
+  const result = array(height, width, values.constructor);
+  for (let i = 0; i < values.length; i++) result.values[i] = change(values[i], i);
   return result;
 }
 
-function sum(grid) {
+function sum(values) {
   let total = 0;
-  for (const value of grid.values) total += value;
+  for (const value of values) total += value;
   return total;
 }
 
-// Of an even number the higher of both
-const median = ({values}) => values.toSorted()[values.length >> 1];
+const mean = values => sum(values) / values.length;
+const lowest = values => values.reduce((least, value) => Math.min(least, value), Infinity);
+const highest = values => values.reduce((most, value) => Math.max(most, value), -Infinity);
+const median = values => values.toSorted()[values.length >> 1];  // of an even number the higher of both
 
 function transpose(grid) {
   const result = array(grid.width, grid.height, grid.values.constructor);
@@ -597,6 +552,9 @@ function transpose(grid) {
   }
   return result;
 }
+
+// What changes columns changes rows, too
+const alongBoth = (grid, change) => transpose(change(transpose(change(grid))));
 
 // From a row and a column on to others, which may lie beyond the edge: there is `beyond` or, if that is null, what
 // is at the edge
@@ -616,24 +574,19 @@ const pad = (grid, by, beyond) => cut(grid, -by, grid.height + by, -by, grid.wid
 
 const padRows = (grid, by) => cut(grid, -by, grid.height + by, 0, grid.width);
 
-const close = (grey, radius) => lowest(highest(pad(grey, 2 * radius, null), radius), radius);
+const close = (grey, radius) => erode(dilate(pad(grey, 2 * radius, null), radius), radius);
 
 // At the edge, too, where squares end
 function closeWithin(grey, radius) {
-  const high = highest(pad(grey, radius, lowestOf(grey)), radius);
-  return lowest(pad(high, radius, highestOf(high)), radius);
+  const high = dilate(pad(grey, radius, lowest(grey.values)), radius);
+  return erode(pad(high, radius, highest(high.values)), radius);
 }
 
 const openColumns = (depth, size) => overColumns(overColumns(padRows(depth, size - 1), size, -1), size, 1);
 
 // Of each square that lies in the grid
-const highest = (grid, radius) => overSquares(grid, radius, 1);
-const lowest = (grid, radius) => overSquares(grid, radius, -1);
-
-function overSquares(grid, radius, sign) {
-  for (let axis = 0; axis < 2; axis++) grid = transpose(overColumns(grid, 2 * radius + 1, sign));
-  return grid;
-}
+const dilate = (grid, radius) => alongBoth(grid, part => overColumns(part, 2 * radius + 1, 1));
+const erode = (grid, radius) => alongBoth(grid, part => overColumns(part, 2 * radius + 1, -1));
 
 // Of each `size` pixels above each other that lie in the grid
 function overColumns({height, width, values}, size, sign) {
