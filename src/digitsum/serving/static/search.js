@@ -22,7 +22,7 @@ function readSteps(steps) {
   const share = steps.map(step => step[MARK] / Math.max(step[MARK] + step[NOTHING], TINY));
   return {
     digits,
-    probability: chance(steps, digits, plainMarks(digits)),
+    probability: chance(steps, digits),
     digitProbabilities: replaced(steps, digits, ahead, back),
     places: digits.map((_, k) => strongest(occupied.map(row => row[2 * k + 1]))),
     marks: anywhere(digits).map((_, k) => occupied.some((row, t) => row[2 * k] * share[t] > 0.5)),
@@ -31,14 +31,13 @@ function readSteps(steps) {
 
 function digitsOf(steps) {
   const digits = mostProbableNumber(steps);
-  if (digits.length || chance(steps, [], anywhere([])) >= NO_DIGIT) return digits;
-  const single = singleDigits(steps);
-  return [single.indexOf(Math.max(...single))];
+  if (digits.length || chance(steps, []) >= NO_DIGIT) return digits;
+  return [mostProbable(singleDigits(steps))];
 }
 
 function singleDigits(steps) {
   steps = normalised(steps);
-  return TEN.map(digit => chance(steps, [digit], plainMarks([digit])));
+  return TEN.map(digit => chance(steps, [digit]));
 }
 
 function rowDoubt({digits, marks}, mayHaveLost) {
@@ -67,7 +66,7 @@ const normalised = steps => steps.map(step => shares([...step]));
 function mostProbableNumber(steps) {
   // a mark parts digits as nothing does
   const best = steps.map(step => [...step.slice(0, MARK), step[MARK] + step[NOTHING]]);
-  const path = best.map(step => step.indexOf(Math.max(...step)));
+  const path = best.map(mostProbable);
   const digits = path.filter((symbol, t) => symbol !== MARK && symbol !== path[t - 1]);
   const least = chance(steps, digits, anywhere(digits));
   return least >= 0.5 ? digits : Array.from(search(best, digits.join(""), least), Number);
@@ -80,21 +79,17 @@ function search(steps, best, least) {
   steps.forEach((step, t) => rests.push(rests[t] * step[MARK]));
   const queue = [{begun: 1, prefix: "", ends: rests.map(() => 0), rests}];
   let most = least, found = best;  // which no digit at all doesn't beat: it is one alignment, not the best
-  for (let left = Math.floor(SEARCHED / steps.length); left > 0 && queue.length; left--) {
-    const first = queue.reduce((one, other) => isBefore(other, one) ? other : one);
-    if (first.begun <= most) break;
-    queue.splice(queue.indexOf(first), 1);
+  for (let left = Math.floor(SEARCHED / steps.length); left > 0 && queue[0]?.begun > most; left--) {
+    const first = queue.shift();
     for (const digit of TEN) {
       const longer = extended(first, digit, steps), whole = longer.ends.at(-1) + longer.rests.at(-1);
       if (whole > most) [most, found] = [whole, longer.prefix];
       if (longer.begun > most) queue.push(longer);
     }
+    queue.sort((one, other) => other.begun - one.begun || (one.prefix < other.prefix ? -1 : 1));
   }
   return found;
 }
-
-const isBefore = (one, other) =>
-  one.begun > other.begun || one.begun === other.begun && one.prefix < other.prefix;
 
 // `begun` is P(all numbers that begin so): where the digit is first seen
 function extended({prefix, ends, rests}, digit, steps) {
@@ -109,7 +104,7 @@ function extended({prefix, ends, rests}, digit, steps) {
 }
 
 // P(number), over all alignments
-function chance(steps, digits, marks) {
+function chance(steps, digits, marks = plainMarks(digits)) {
   const {states, scales} = forward(emittedBy(steps, digits, marks), digits);
   const whole = sum(states.at(-1).slice(-2));  // all digits have been seen
   return whole > 0 ? Math.exp(Math.min(Math.log(Math.max(whole, TINY)) + scales.at(-1), 0)) : 0;
@@ -173,6 +168,7 @@ function shares(values) {
   return values.map(value => value / total);
 }
 
+const mostProbable = chances => chances.indexOf(Math.max(...chances));
 const sum = values => values.reduce((total, value) => total + value, 0);
 
 return {readSteps, singleDigits, rowDoubt};
