@@ -298,27 +298,11 @@ async function look() {
 
 // Answering
 
-const charts = {digits: columns("#digits", 10), sums: columns("#sums", 19)};
+const charts = {digits: columns($("#digits"), 10), sums: columns($("#sums"), 19)};
 
-function columns(chart, count) {
-  return Array.from({length: count}, (_, n) => {
-    const column = document.createElement("div");
-    column.className = "column";
-    column.innerHTML = `<div class="track"><span class="value"></span><div class="bar"></div></div><span class="tick">${n}</span>`;
-    $(chart).append(column);
-    return column;
-  });
-}
-
-function fill(name, probabilities, best) {
-  charts[name].forEach((column, n) => {
-    const share = percent(probabilities[n]);
-    column.classList.toggle("best", n === best);
-    column.querySelector(".bar").style.setProperty("--p", probabilities[n]);
-    column.querySelector(".value").textContent = n === best ? share : "";
-    column.title = `${n}: ${share}`;
-  });
-  $(`#${name}`).setAttribute("aria-label", best === null ? "No answer yet" : spoken(probabilities));
+function showChart(name, probabilities, best) {
+  fill(charts[name], probabilities, best);
+  $(`#${name}`).ariaLabel = best === null ? "No answer yet" : spoken(probabilities);
 }
 
 const sentence = text => text[0].toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
@@ -342,7 +326,7 @@ function tell(answer, addend) {
   $("#whole").hidden = !!sums;
   $("#whole").textContent = `${percent(answer.probability)}: the probability that the number is right. `
     + "The sum is exact arithmetic on it, not an output of the network.";
-  if (sums) fill("sums", sums, Number(answer.sum));
+  if (sums) showChart("sums", sums, Number(answer.sum));
   const said = `${number} plus ${addend} ${answer.consistent ? "is" : "isn't"} ${sum}`;
   speak([doubt && `Uncertain, ${doubt}`, isKnown && said].filter(Boolean).join(": "));
 }
@@ -381,7 +365,7 @@ function empty(refusal = "") {
   see(NONE);
   $("#sums").hidden = false;
   $("#whole").hidden = true;
-  fill("sums", new Float32Array(19), null);
+  showChart("sums", new Float32Array(19), null);
   rest();
   speak(refusal);
 }
@@ -431,7 +415,7 @@ function showDigit() {
   const {digits, probability} = answered ?? NONE, {probabilities, digit} = digits[Math.max(chosen, 0)];  // of one, there is no choice
   // a digit that stands alone may be none
   const share = digits.length === 1 && digit !== null ? probability / probabilities[digit] : 1;
-  fill("digits", probabilities.map(p => p * share), digit);
+  showChart("digits", probabilities.map(p => p * share), digit);
 }
 $(".marks").onchange = showDigit;
 

@@ -30,6 +30,28 @@ function paint(canvas, {height, width, pixels}) {
 
 const highest = values => values.indexOf(Math.max(...values));
 
+function columns(chart, count) {
+  return Array.from({length: count}, (_, n) => {
+    const column = document.createElement("div");
+    column.className = "column";
+    column.innerHTML = `<div class="track"><span class="value"></span><div class="bar"></div></div><span class="tick">${n}</span>`;
+    chart.append(column);
+    return {column, bar: column.querySelector(".bar"), value: column.querySelector(".value")};
+  });
+}
+
+// Of 1, or of the largest value where that is larger; what is best is written above its bar, too
+function fill(columns, values, best, said = percent) {
+  const most = Math.max(1, ...values.map(Math.abs));
+  columns.forEach(({column, bar, value}, n) => {
+    const text = said(values[n]);
+    column.classList.toggle("best", n === best);
+    column.title = `${n}: ${text}`;
+    value.textContent = n === best ? text : "";
+    bar.style.setProperty("--v", values[n] / most);
+  });
+}
+
 const STRIP = `
   <div class="given">
     <canvas role="img" aria-label="The digit as both networks see it, 28 x 28 pixels"></canvas>
@@ -65,25 +87,6 @@ function makeStrip(place, onaddend) {
   }
   let numbers, addend, name;
 
-  function columns(chart, count) {
-    return Array.from({length: count}, (_, n) => {
-      const column = document.createElement("div");
-      column.className = "column";
-      column.innerHTML = `<div class="track"><div class="bar"></div></div><span class="tick">${n}</span>`;
-      chart.append(column);
-      return {column, bar: column.querySelector(".bar")};
-    });
-  }
-
-  function fill(columns, values, said) {
-    const best = highest(values), most = Math.max(1, ...values.map(Math.abs));
-    columns.forEach(({column, bar}, n) => {
-      column.classList.toggle("best", n === best);
-      column.title = `${n}: ${said(values[n])}`;
-      bar.style.setProperty("--v", values[n] / most);
-    });
-  }
-
   function show(some, n) {
     [numbers, addend] = [some, n];
     paint(find("canvas"), numbers.seen);
@@ -95,17 +98,18 @@ function makeStrip(place, onaddend) {
     const {digit, sum} = numbers[name], score = value => value.toFixed(1);
     find(".joined").hidden = name === "exact";
     joined.forEach((columns, part) => {
-      const values = [...numbers.concat.joined].slice(10 * part, 10 * part + 10), said = part ? percent : score;
-      fill(columns, values, said);
-      columns[0].column.parentNode.ariaLabel = `Highest: ${highest(values)}: ${said(Math.max(...values))}`;
+      const values = numbers.concat.joined.slice(10 * part, 10 * part + 10), said = part ? percent : score;
+      const best = highest(values);
+      fill(columns, values, best, said);
+      columns[0].column.parentNode.ariaLabel = `Highest: ${best}: ${said(values[best])}`;
     });
-    fill(digits, [...digit], percent);
-    fill(sums, [...sum], percent);
-    find(".moved > .chart").ariaLabel = spoken([...digit]);
+    fill(digits, digit, highest(digit));
+    fill(sums, sum, highest(sum));
+    find(".moved > .chart").ariaLabel = spoken(digit);
     find(".moved").style.setProperty("--addend", addend);
     sums.forEach(({column}, s) => { column.querySelector("input").ariaLabel = `${s}: ${percent(sum[s])}`; });
-    find(".verdict").textContent = verdict(highest([...digit]), highest([...sum]));
-    place.querySelectorAll("[name=made]")[highest([...sum])].checked = true;
+    find(".verdict").textContent = verdict(highest(digit), highest(sum));
+    place.querySelectorAll("[name=made]")[highest(sum)].checked = true;
     light();
   }
 
