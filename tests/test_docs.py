@@ -2,12 +2,13 @@
 
 import os
 import re
+import shlex
 import subprocess
-import sysconfig
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from pdoc.__main__ import cli
 from pdoc.doc import Module
 from pdoc.extract import walk_specs
 
@@ -18,11 +19,14 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """All pages by name, written by the Makefile's own command, but from this environment."""
+    """All pages by name, written by the Makefile's own command, but in this process."""
     folder = tmp_path_factory.mktemp("api")
-    make = ["make", "docs", "--old-file=.venv/installed", f"API={folder}"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "MAKEFLAGS": ""}
-    subprocess.run([*make, f"BIN={sysconfig.get_path('scripts')}"], cwd=ROOT, env=environment, check=True)
+    make = ["make", "--dry-run", "docs", "--old-file=.venv/installed", f"API={folder}"]
+    environment = os.environ | {"MAKEFLAGS": ""}
+    command = subprocess.check_output(make, cwd=ROOT, env=environment, text=True)
+    program, _, arguments = command.partition(" -m pdoc ")
+    assert program == ".venv/bin/python -W error"  # as it is here
+    cli(shlex.split(arguments))
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.html")}
 
 

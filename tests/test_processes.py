@@ -338,7 +338,9 @@ def test_only_a_lost_peer_is_one_and_the_first_process_says_what_befalls_all(
     assert sum(slept) == processes.GRACE * (is_lost + 2 * (rank == "1"))
 
 
-def test_two_processes_go_on_with_the_run_of_one(config: Config, tmp_path: Path) -> None:
+def test_two_processes_go_on_with_the_run_of_one(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """With batch statistics and distortions of each process's own part: it learns the like, not the same."""
     config, run = replace(config, network="exact", augment=True, epochs=16), tmp_path / "run"
     whole = fit(config, tmp_path / "whole")
@@ -350,11 +352,9 @@ def test_two_processes_go_on_with_the_run_of_one(config: Config, tmp_path: Path)
     with pytest.raises(KeyboardInterrupt):
         fit(config, run, on_epoch=interrupt)
     program = f"""
-from pathlib import Path
 from digitsum.config import Config
 from digitsum.training.loop import fit
-run = Path({str(run)!r})
-print(len(fit(Config.load(run), run, on_epoch=lambda row: print(row["epoch"]))), "rows")
+fit(Config.load({str(run)!r}), {str(run)!r}, on_epoch=print)
 """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -365,12 +365,15 @@ print(len(fit(Config.load(run), run, on_epoch=lambda row: print(row["epoch"]))),
         }
         for rank in "01"
     )
-    command = [sys.executable, "-c", program]
-    with started(command, **one) as first, started(command, **other) as second:
-        output, errors = first.communicate(timeout=PATIENCE)
+    for name, value in one.items():
+        monkeypatch.setenv(name, value)
+    seen: list[Row] = []
+    with started([sys.executable, "-c", program], **other) as second:
+        returned = fit(Config.load(run), run, on_epoch=seen.append)  # this process is the first
         assert second.communicate(timeout=PATIENCE) == ("", "")  # one writes, and returns
-    assert (first.returncode, second.returncode, errors) == (0, 0, "")
-    assert output.split("\n") == [*map(str, range(9, 17)), "16 rows", ""]
+    assert (second.returncode, *capfd.readouterr()) == (0, "", "")
+    assert [row["epoch"] for row in seen] == list(range(9, 17))
+    assert len(returned) == 16
     rows = log(run)
     assert [row["epoch"] for row in rows] == list(range(1, 17))
     for name in ("train_loss", "digit_nll"):
