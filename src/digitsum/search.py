@@ -150,9 +150,8 @@ def read_steps(steps: Array) -> Reading:
     follows = _may_follow([digits, digits[::-1], digits])
     (forward, backward, plain), (scales, back_scales, plain_scales) = _forward(runs, follows)
     backward, back_scales = backward[::-1, ::-1], back_scales[::-1]
-    emitted = _emitted(steps, digits, anywhere[np.newaxis])[0]
     # P(the alignment is in a state at a step | the number); each state's emission is in both factors
-    occupied = forward * backward / np.maximum(emitted, TINY)
+    occupied = forward * backward / np.maximum(runs[0], TINY)
     occupied /= np.maximum(occupied.sum(axis=1, keepdims=True), TINY)
     seen = occupied[:, 1::2]
     strong = seen >= seen.max(axis=0, initial=0) / 2
@@ -235,6 +234,8 @@ def most_probable_number(steps: Array) -> list[int]:
     best[:, MARK] += steps[:, NOTHING]  # a mark parts digits as nothing does
     path = best.argmax(axis=1)
     digits: list[int] = path[(path != MARK) & (path != np.append(MARK, path[:-1]))].tolist()
+    if best.max(axis=1).prod() >= 0.5:  # of this alignment alone
+        return digits
     least = math.exp(log_probability(steps, digits, np.ones(len(digits) + 1, bool)))
     return digits if least >= 0.5 else _search(best, digits, least)
 
