@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -188,32 +187,6 @@ def test_train_starts_from_trained_weights(
 def test_train_resumes_a_run(run: Run, asked: list[tuple[Config, Path]], finished_run: Path) -> None:
     run("train", "--resume", finished_run)
     assert asked == [(Config.load(finished_run), finished_run)]
-
-
-def test_train_interrupted_says_how_to_resume(pictures: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "digitsum", "train", "--data", pictures, "--width", "4"]
-    # a script's background jobs ignore this signal, and hand that on to what they start
-    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [*command, "--epochs", "100000", "--out", tmp_path / "run"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    signal.signal(signal.SIGINT, ours)
-    assert process.stdout is not None
-    while not process.stdout.readline().startswith("    3"):
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 130
-    last = int(output.splitlines()[-1].split()[0]) if output else 3
-    assert errors == (
-        f"digitsum: interrupted after epoch {last}: go on with digitsum train --resume {tmp_path / 'run'}\n"
-    )
-    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1:]
-    assert int(rows[-1].split(",")[0]) in (last, last + 1)  # an epoch may be saved and not yet printed
-    assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
 
 
 # evaluate

@@ -160,24 +160,36 @@ cli.main()
 
 # the signal may come where a file is open that no block holds yet: it is closed when it is collected
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
 def test_a_training_that_is_told_to_end_says_how_to_go_on(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    told: signal.Signals,
 ) -> None:
-    def terminate() -> None:
-        while not (run / "metrics.csv").exists():
+    def tell() -> None:
+        while not (run / "metrics.csv").exists() or len(log(run)) < 3:
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), told)
 
     run = tmp_path / "run"
     monkeypatch.setattr(sys, "argv", ["digitsum", "train", *options(replace(config, epochs=100_000), run)])
+    # a script's background jobs ignore an interrupt, and hand that on to what they start
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGTERM)
-    other = Thread(target=terminate)
+    other = Thread(target=tell)
     other.start()
     with pytest.raises(SystemExit, match=r"^130$"):
         main()
     other.join()
-    assert capsys.readouterr().err.endswith(f": go on with digitsum train --resume {run}\n")
+    signal.signal(signal.SIGINT, ours)
     assert signal.getsignal(signal.SIGTERM) == before
+    output, errors = capsys.readouterr()
+    last = int(output.splitlines()[-1].split()[0])
+    assert errors == f"digitsum: interrupted after epoch {last}{how_to_go_on(run)}"
+    assert log(run)[-1]["epoch"] in (last, last + 1)  # an epoch may be saved and not yet printed
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
 
 
 @pytest.fixture
