@@ -280,7 +280,7 @@ def test_a_sum_is_right_where_errors_cancel_and_wrong_elsewhere() -> None:
 
 def test_digits_are_learnt_from_their_sums_alone() -> None:
     sums = AdditionDataset(mnist.load(), 2)
-    network, loss = addition.train(addition.RECIPES["lenet"], sums, 12, 0)
+    network, loss = addition.train(addition.RECIPES["lenet"], sums, 8, 0)
     read = addition.read_digits(network, torch.from_numpy(mnist.load().images)).argmax(1)
     assert loss < 0.5
     assert (read.numpy() == mnist.load().labels).mean() > 0.9
