@@ -125,7 +125,7 @@ def score(
     >>> images = pa.table({"image": list(mnist.load().images[:4].reshape(4, 784))})
     >>> with TemporaryDirectory() as folder:
     ...     pq.write_table(images, f"{folder}/four.parquet")
-    ...     done = score(f"{folder}/four.parquet", f"{folder}/scores", addend=1000)
+    ...     done = score(f"{folder}/four.parquet", f"{folder}/scores", addend=1000, workers=1)
     ...     scores = pq.read_table(f"{folder}/scores/four.parquet")
     >>> done.rows, done.errors, scores["sum"].to_pylist()
     (4, 0, ['1004', '1002', '1000', '1009'])
