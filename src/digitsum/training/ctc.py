@@ -25,7 +25,7 @@ from digitsum.networks import RowNet
 from digitsum.search import MARK, NOTHING
 from digitsum.types import Int64Array, UInt8Array
 
-# synthetic digits, and half as many non-digits, are drawn once a run
+# synthetic digits, at most, and half as many non-digits are drawn once a run
 DRAWN, DRAWN_HELD_OUT = 20_000, 1_000
 HELD_OUT = 1 / 15  # of an epoch's rows, as many are held out
 TEMPERATURES = np.geomspace(0.5, 2, 41)

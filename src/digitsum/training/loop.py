@@ -174,7 +174,8 @@ def _digit_task(
 def _row_task(
     fabric: Fabric, config: Config, train_loader: DataLoader[Item], held_out_loader: DataLoader[Item]
 ) -> _Task:
-    batches = RowBatches(row_source(*sampled_digits(train_loader), config, DRAWN, config.seed), config)
+    drawn = min(DRAWN, config.rows)  # a short trial begins at once
+    batches = RowBatches(row_source(*sampled_digits(train_loader), config, drawn, config.seed), config)
     held_out = held_out_rows(*sampled_digits(held_out_loader), config)
     return _Task(
         lambda epoch: batches.epoch(epoch, fabric.device),
