@@ -21,7 +21,14 @@ ROOT = Path(__file__).parents[1]
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """All pages by name, written by the Makefile's own command, but in this process."""
     folder = tmp_path_factory.mktemp("api")
-    make = ["make", "--dry-run", "docs", "--old-file=.venv/installed", f"API={folder}"]
+    make = [
+        "make",
+        "--no-print-directory",
+        "--dry-run",
+        "docs",
+        "--old-file=.venv/installed",
+        f"API={folder}",
+    ]
     environment = os.environ | {"MAKEFLAGS": ""}
     command = subprocess.check_output(make, cwd=ROOT, env=environment, text=True)
     program, _, arguments = command.partition(" -m pdoc ")
