@@ -347,8 +347,12 @@ function isLine({pixels, area, left, height, width}, whole) {
 }
 
 function countApart(main, gap) {
-  const row = main.toSorted((one, other) => one.left - other.left);
-  return row.filter(({left}, k) => left - most(row.slice(0, k), "right") > gap).length;
+  let apart = 0, end = -Infinity;
+  for (const {left, right} of main.toSorted((one, other) => one.left - other.left)) {
+    apart += left - end > gap;
+    end = Math.max(end, right);
+  }
+  return apart;
 }
 
 // By how many degrees a long row falls, 0 if it is level, or too short to tell
