@@ -68,6 +68,7 @@ function mostProbableNumber(steps) {
   const best = steps.map(step => [...step.slice(0, MARK), step[MARK] + step[NOTHING]]);
   const path = best.map(mostProbable);
   const digits = path.filter((symbol, t) => symbol !== MARK && symbol !== path[t - 1]);
+  if (best.reduce((product, step) => product * Math.max(...step), 1) >= 0.5) return digits;  // of this alignment alone
   const least = chance(steps, digits, anywhere(digits));
   return least >= 0.5 ? digits : Array.from(search(best, digits.join(""), least), Number);
 }
