@@ -184,6 +184,14 @@ def test_train_starts_from_trained_weights(
     assert asked == [(replace(PRESETS["adapt"], **changed), tmp_path / "mine")]
 
 
+def test_train_starts_from_weights_of_rows_with_the_settings_of_rows(
+    run: Run, asked: list[tuple[Config, Path]], tmp_path: Path
+) -> None:
+    run("train", "--start-from", "row", "--out", tmp_path / "mine")
+    changed = {"start_from": "row", "epochs": 20, "learning_rate": 1e-3}
+    assert asked == [(replace(PRESETS["row"], **changed), tmp_path / "mine")]
+
+
 def test_train_resumes_a_run(run: Run, asked: list[tuple[Config, Path]], finished_run: Path) -> None:
     run("train", "--resume", finished_run)
     assert asked == [(Config.load(finished_run), finished_run)]

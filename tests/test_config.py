@@ -85,6 +85,12 @@ def test_the_settings_of_the_network_of_rows_are_those_of_its_preset() -> None:
     assert defaults("exact", None).epochs == PRESETS["adapt"].epochs
 
 
+def test_a_network_of_rows_that_is_trained_on_sees_rows_as_before_for_fewer_epochs() -> None:
+    start = defaults("row", "row")
+    assert replace(start, start_from=None, epochs=30, learning_rate=3e-3) == PRESETS["row"]
+    assert (start.epochs, start.learning_rate) == (PRESETS["adapt"].epochs, PRESETS["adapt"].learning_rate)
+
+
 def test_what_is_saved_is_loaded_and_scalars_of_numpy_are_stored_as_python_s(tmp_path: Path) -> None:
     chosen = {"width": 8, "learning_rate": 0.5, "average": 0.25, "damage": True, "data": "mnist"}
     numpys = {name: np.array(value)[()] for name, value in chosen.items()} | {

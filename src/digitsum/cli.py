@@ -363,8 +363,7 @@ def train(
             raise InputError("--resume takes every setting from the run: leave the other options out")
         _train(Config.load(resume), resume, log, devices)
         return
-    start = PRESETS[preset] if preset else defaults(settings.get("start_from"), settings.get("network"))
-    config = replace(start, **settings)
+    config = replace(PRESETS[preset] if preset else _defaults(settings), **settings)
     if config.start_from is not None:
         from digitsum.training.state import with_start
 
@@ -375,6 +374,16 @@ def train(
     if _is_first() and run.exists() and any(run.iterdir()):
         raise InputError(f"{run} isn't empty: choose another --out, or go on with --resume {run}")
     _train(config, run, log, devices, () if out else (f"--out={run}",))
+
+
+def _defaults(settings: dict[str, Any]) -> Config:
+    """Return what holds where nothing else is chosen, of the network that is chosen or comes with weights."""
+    start_from, network = settings.get("start_from"), settings.get("network")
+    if start_from and not network:
+        from digitsum.networks import load_any
+
+        network = load_any(start_from).config["network"]
+    return defaults(start_from, network)
 
 
 def _is_first() -> bool:

@@ -127,8 +127,8 @@ class Config:
     start_from: str | None = _setting(
         None,
         "Network",
-        "Trained weights to start from: **exact**, **concat** or a run folder. Network and width come with"
-        " them, and the defaults are those of --preset adapt: 20 epochs, a learning rate of 0.001.",
+        "Trained weights to start from: **exact**, **concat**, **row** or a run folder. Network and width come"
+        " with them; the defaults are 20 epochs, a learning rate of 0.001 and, of **row**, the preset's data.",
         metavar="NAME",
         show_default="none, random weights",
     )
@@ -327,7 +327,12 @@ def defaults(start_from: str | None, network: str | None = None) -> Config:
     --------
     >>> defaults(None) == Config(), defaults("concat") == replace(PRESETS["adapt"], start_from="concat")
     (True, True)
+    >>> rows = defaults("row", "row")  # of the same kind as it has learnt from, but gently
+    >>> rows.synthetic_digits, rows.epochs, rows.learning_rate
+    (0.5, 20, 0.001)
     """
-    if start_from:
-        return replace(PRESETS["adapt"], start_from=start_from)
-    return PRESETS["row"] if network == "row" else Config()
+    usual = PRESETS["row"] if network == "row" else Config()
+    if not start_from:
+        return usual
+    adapt = PRESETS["adapt"]
+    return replace(usual, start_from=start_from, epochs=adapt.epochs, learning_rate=adapt.learning_rate)
