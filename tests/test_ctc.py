@@ -126,6 +126,21 @@ def test_rows_are_made_of_the_digits_of_a_user_s_folder(pictures: Path, tmp_path
         evaluate_held_out(tmp_path / "run")
 
 
+@pytest.mark.parametrize(("rows", "drawn"), [(96, 96), (9 * ctc.DRAWN, ctc.DRAWN)])
+def test_no_more_digits_are_drawn_than_an_epoch_has_rows(
+    rows: int, drawn: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """So that a short trial begins at once."""
+
+    def asked(*settings: object) -> None:
+        assert settings[3] == drawn
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "row_source", asked)
+    with pytest.raises(KeyboardInterrupt):
+        fit(replace(SMALL, rows=rows), tmp_path / "run")
+
+
 def test_several_processes_are_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
