@@ -331,16 +331,16 @@ def _replaced(
     after = np.vstack([np.zeros((1, 10)), differs[:-1]])  # whether the digit before a place may be so near
     before = np.vstack([differs[1:], np.zeros((1, 10))])
     # one more at each end: the gap that has emitted nothing
-    gaps = np.vstack([np.eye(1, count + 1)[:, :count], states[:-1, :-1:2]])
-    previous = np.pad(states[:-1, 1:-2:2], ((1, 0), (1, 0)))
+    gaps, previous, ends, following = np.zeros((4, len(steps), count))
+    gaps[0, 0], gaps[1:], previous[1:, 1:] = 1, states[:-1, :-1:2], states[:-1, 1:-2:2]
+    ends[-1, -1], ends[:-1], following[:-1, :-1] = 1, back[1:, 2::2], back[1:, 3::2]
     shrink = np.exp(-np.diff(scales, prepend=0))
-    ends = np.vstack([back[1:, 2::2], np.eye(1, count + 1, count)[:, 1:]])
-    following = np.pad(back[1:, 3::2], ((0, 1), (0, 1)))
     weights = scales + np.append(back_scales[1:], 0.0)
     weights = np.exp(weights - weights.max())
-    place, totals = np.zeros((count, 10)), np.zeros((count, 10))
-    for t, step in enumerate(steps[:, :10]):
-        entering = gaps[t][:, np.newaxis] + previous[t][:, np.newaxis] * after
-        place = (place + entering) * (step * shrink[t])
-        totals += place * ((ends[t][:, np.newaxis] + following[t][:, np.newaxis] * before) * weights[t])
+    seen = gaps[:, :, np.newaxis] + previous[:, :, np.newaxis] * after  # enters the place, and then is in it
+    leaving = ends[:, :, np.newaxis] + following[:, :, np.newaxis] * before
+    state = np.zeros((count, 10))
+    for t, emitted in enumerate(steps[:, :10] * shrink[:, np.newaxis]):
+        state = seen[t] = (state + seen[t]) * emitted
+    totals = np.einsum("tkd,tkd,t->kd", seen, leaving, weights)
     return np.asarray(totals / np.maximum(totals.sum(axis=1, keepdims=True), TINY))

@@ -152,9 +152,9 @@ def thicken(ink: Ink, least: float) -> Ink:
     >>> np.flatnonzero(thicken(ink, 3)[:, 25])
     array([4, 5, 6])
     """
-    mask = np.pad((ink > STRONG).astype(np.float64), 1)
-    outline = np.abs(np.diff(mask, axis=0)).sum() + np.abs(np.diff(mask, axis=1)).sum()
-    radius = max(int((least - 2 * mask.sum() / max(outline, 1)) / 2 + 0.5), 0)
+    mask = np.pad(ink > STRONG, 1)
+    outline = np.count_nonzero(mask[1:] != mask[:-1]) + np.count_nonzero(mask[:, 1:] != mask[:, :-1])
+    radius = max(int((least - 2 * mask.sum() / max(int(outline), 1)) / 2 + 0.5), 0)
     return over_squares(np.maximum, np.pad(ink, 2 * radius), radius)
 
 

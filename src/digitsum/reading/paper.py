@@ -154,26 +154,16 @@ def _find_depth(grey: Grey, is_dark: bool, closing: Closing) -> Ink:
 def _median(depth: Ink) -> np.float32:
     """Return the middle of numbers of at least 0, of an even count the higher of both.
 
-    Their bits are in the same order as they: the upper halves are counted, then the lower ones of those that
-    share the middle's upper half. `np.partition` takes fifteen times as long where most are equal.
+    The zeros, which are most of a clean page, are only counted: parting many equal numbers takes long.
 
     Examples
     --------
     >>> _median(np.array([[0.5, 0, 0.25, 0.75]], np.float32))
     np.float32(0.5)
     """
-    bits = depth.ravel().view(np.uint32)
-    high, place = _find_place(bits >> 16, bits.size // 2)
-    low, _ = _find_place(bits[bits >> 16 == high] & 0xFFFF, place)
-    return np.uint32(high << 16 | low).view(np.float32)
-
-
-def _find_place(numbers: Array, place: int) -> tuple[int, int]:
-    """Return the number at a place of the sorted ones, and its own place among those equal to it."""
-    counts = np.bincount(numbers)
-    ends = counts.cumsum()
-    number = int(np.searchsorted(ends, place, side="right"))
-    return number, place - int(ends[number] - counts[number])
+    positive = depth[depth > 0]
+    place = depth.size // 2 - (depth.size - positive.size)
+    return np.float32(np.partition(positive, place)[place] if place >= 0 else 0)
 
 
 def _strength(depth: Ink) -> float:

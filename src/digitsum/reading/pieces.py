@@ -34,7 +34,8 @@ def connected(mask: Mask) -> Pieces:
     counts = np.searchsorted(starts, ends + width, side="right") - first
     runs = np.arange(len(starts))
     below = np.arange(counts.sum()) + np.repeat(first - counts.cumsum() + counts, counts)
-    _, piece = np.unique(_join(runs, np.repeat(runs, counts), below), return_inverse=True)  # of each run
+    least_run = _join(runs, np.repeat(runs, counts), below)
+    piece = (np.cumsum(least_run == runs) - 1)[least_run]  # of each run
 
     labels = np.zeros(mask.shape, np.int32)
     labels[mask] = np.repeat(piece + 1, ends - starts)
