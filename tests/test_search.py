@@ -181,6 +181,21 @@ def test_where_it_isnt_clear_that_there_is_no_digit_it_is_the_most_probable_one(
     assert reading.probability == pytest.approx((1 - nothing) * 0.6 if digits else nothing)
 
 
+@pytest.mark.parametrize(("second", "digits"), [(0.91, [7, 1]), (0.89, [7])])
+def test_what_should_be_one_digit_is_several_only_if_that_is_clear(second: float, digits: list[int]) -> None:
+    steps = np.zeros((3, SYMBOLS))
+    steps[0, 7] = steps[1, NOTHING] = 1
+    steps[2, [1, NOTHING]] = second, 1 - second
+    assert read_steps(steps).digits == [7, 1]
+    reading = read_steps(steps, of_one=True)
+    assert reading.digits == digits
+    assert reading.probability == pytest.approx(second if len(digits) > 1 else 1 - second)
+
+
+def test_what_should_be_one_digit_may_be_none() -> None:
+    assert read_steps(sure([NOTHING, NOTHING]), of_one=True).digits == []
+
+
 def test_marks_may_part_groups_of_three_from_the_right() -> None:
     assert np.flatnonzero(plain_marks([1] * 7)).tolist() == [1, 4, 7]
 

@@ -125,15 +125,17 @@ class Prediction:
         return cls(number, addend, number + addend, probability, probability, None, digits)
 
     @classmethod
-    def of_row(cls, row: Row, steps: Array, addend: int) -> Self:
+    def of_row(cls, row: Row, steps: Array, addend: int, of_one: bool = False) -> Self:
         """Make the prediction from what a network of rows says of the steps along a strip, [T, 12].
+
+        `of_one` is as for `search.read_steps`.
 
         Raises
         ------
         InputError
             No digit is more probable than some.
         """
-        reading = read_steps(steps)
+        reading = read_steps(steps, of_one)
         if not reading.digits:
             raise InputError("it shows nothing that looks like a digit")
         digits = [
@@ -321,12 +323,14 @@ class Predictor:
     def predict(self, picture: Picture, addend: int) -> Prediction:
         """Read a picture of one digit, of any kind that `read_picture` takes, and add: both outputs.
 
-        What stands at the picture's edge beside the digit is left out.
+        What stands at the picture's edge beside the digit is left out. Where it may be one digit or several,
+        it is taken for one, and is uncertain.
 
         Raises
         ------
         InputError
-            A picture that can't be read, or an addend that isn't a whole number from 0 to 9.
+            A picture that can't be read, or of clearly several digits; or an addend that isn't a whole number
+            from 0 to 9.
         OSError
             A file that isn't there.
         """
@@ -343,7 +347,7 @@ class Predictor:
         if not len(pictures):
             return []
         read = partial(read_row, of_one=True) if self.reads_rows else read_picture
-        found = self.predict_rows([read(picture) for picture in pictures], addends.tolist())
+        found = self.predict_rows([read(picture) for picture in pictures], addends.tolist(), of_one=True)
         for answer, picture in zip(found, pictures, strict=True):
             with named(picture):
                 if isinstance(answer, InputError):
@@ -390,7 +394,9 @@ class Predictor:
         """
         return SumPrediction.of(*(self.predict_number(picture, 0) for picture in (top, bottom)))
 
-    def predict_rows(self, rows: Sequence[Any], addends: Sequence[int]) -> list[Prediction | InputError]:
+    def predict_rows(
+        self, rows: Sequence[Any], addends: Sequence[int], *, of_one: bool = False
+    ) -> list[Prediction | InputError]:
         """Answer for many numbers at once.
 
         Parameters
@@ -399,6 +405,8 @@ class Predictor:
             Of each number what `read` gave.
         addends
             What to add to each, 0 or more: unchecked (`check_any_addend`).
+        of_one
+            Whether each should be one digit, as for `search.read_steps`.
 
         Returns
         -------
@@ -414,7 +422,7 @@ class Predictor:
         answers: list[Prediction | InputError] = []
         for row, steps, addend in zip(rows, self.steps([row.strip for row in rows]), addends, strict=True):
             try:
-                answers.append(Prediction.of_row(row, steps, addend))
+                answers.append(Prediction.of_row(row, steps, addend, of_one))
             except InputError as error:
                 answers.append(error)
         return answers

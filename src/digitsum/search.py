@@ -23,6 +23,7 @@ NOTHING = 11
 SYMBOLS = 12
 CERTAIN = 0.92  # an answer with a lower probability is called uncertain; 1.4 % of held-out digits are
 NO_DIGIT = 0.85  # that a strip shows no digit is believed if it is as probable
+ONE_DIGIT = 0.1  # of what should be one digit several are believed if one isn't as probable
 GROUP = 3  # digits between marks that part thousands
 SEARCHED = 20_000  # steps, at most, that the search goes through, of all prefixes together
 TINY = 1e-300  # in place of a divisor of 0
@@ -122,7 +123,7 @@ class Reading(NamedTuple):
     marks: Mask
 
 
-def read_steps(steps: Array) -> Reading:
+def read_steps(steps: Array, of_one: bool = False) -> Reading:
     """Find the most probable number, and how probable it is.
 
     Where it isn't clear whether there is any digit, it is the most probable single one.
@@ -131,6 +132,8 @@ def read_steps(steps: Array) -> Reading:
     ----------
     steps
         P(symbol), float [T, 12].
+    of_one
+        Whether it should be one digit: then it is the most probable one, unless there are clearly several.
 
     Examples
     --------
@@ -142,7 +145,8 @@ def read_steps(steps: Array) -> Reading:
     """
     steps = _normalised(steps)
     digits = most_probable_number(steps)
-    if not digits and math.exp(log_probability(steps, [])) < NO_DIGIT:
+    is_one = not digits and math.exp(log_probability(steps, [])) < NO_DIGIT
+    if is_one or (of_one and len(digits) > 1 and single_digits(steps).sum() >= ONE_DIGIT):
         digits = [int(single_digits(steps).argmax())]
     anywhere = np.ones(len(digits) + 1, bool)
     runs = _emitted(steps, digits, np.stack([anywhere, anywhere, plain_marks(digits)]))
