@@ -164,6 +164,14 @@ def test_a_network_of_one_digit_refuses_a_picture_of_several(
             predict(page, 1)
 
 
+def test_a_network_of_rows_that_is_asked_for_one_digit_names_what_reads_several(
+    rows: Predictor, images: np.ndarray
+) -> None:
+    sentence = r"^the picture can't be read: it shows 3 digits, not one; predict_number reads all of them$"
+    with pytest.raises(InputError, match=sentence):
+        rows.predict(page_of(*images[[4, 0, 7]]), 1)
+
+
 @pytest.mark.parametrize(("count", "addend"), [(1, 7), (1, 2**53), (4, 7)])
 def test_what_json_holds_has_one_shape_and_keeps_every_digit(
     rows: Predictor, images: np.ndarray, count: int, addend: int

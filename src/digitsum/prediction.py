@@ -27,7 +27,7 @@ from digitsum.errors import InputError
 from digitsum.files import locate, read
 from digitsum.reading.decoding import Picture
 from digitsum.reading.finding import named
-from digitsum.reading.imaging import read_picture, several_digits
+from digitsum.reading.imaging import read_picture
 from digitsum.reading.strips import MARGIN, Row, pad, read_row
 from digitsum.search import CERTAIN, Reading, most_probable_sum, plain_marks, read_steps, single_digits
 from digitsum.types import Array, UInt8Array
@@ -352,8 +352,8 @@ class Predictor:
             with named(picture):
                 if isinstance(answer, InputError):
                     raise answer
-                if len(answer.digits) > 1:
-                    raise several_digits(len(answer.digits))
+                if (count := len(answer.digits)) > 1:
+                    raise InputError(f"it shows {count} digits, not one; predict_number reads all of them")
         return cast("list[Prediction]", found)
 
     def predict_number(self, picture: Picture, addend: int) -> Prediction:

@@ -80,18 +80,13 @@ def read_picture(picture: Picture) -> UInt8Array:
             return np.rint(grey).astype(np.uint8)
         place = find(source, grey, name, of_one=True)
         if place.apart > 1:
-            raise several_digits(place.apart)
+            raise InputError(f"it shows {place.apart} digits, not one; the network row reads rows of digits")
         return fit_ink(ink_of(place)[place.top : place.bottom, place.left : place.right])
 
 
 def ink_of(place: Place) -> Ink:
     """Return the ink of the pieces that were chosen, and of a little around them."""
     return place.ink * over_squares(np.maximum, np.pad(place.chosen, GREY), GREY)
-
-
-def several_digits(count: int) -> InputError:
-    """Return the error of a picture that should show one digit."""
-    return InputError(f"it shows {count} digits, not one; the network row reads rows of digits")
 
 
 def fit_ink(ink: Ink) -> UInt8Array:
