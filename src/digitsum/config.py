@@ -127,8 +127,9 @@ class Config:
     start_from: str | None = _setting(
         None,
         "Network",
-        "Trained weights to start from: **exact**, **concat**, **row** or a run folder. Network and width come"
-        " with them; the defaults are 20 epochs, a learning rate of 0.001 and, of **row**, the preset's data.",
+        "Trained weights to start from: **exact**, **concat**, **row** or a run folder. Network and width"
+        " come with them. The defaults are then 20 epochs, a learning rate of 0.001 and, for **row**, the"
+        " data of --preset row.",
         metavar="NAME",
         show_default="none, random weights",
     )
