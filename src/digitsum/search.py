@@ -145,9 +145,10 @@ def read_steps(steps: Array, of_one: bool = False) -> Reading:
     """
     steps = _normalised(steps)
     digits = most_probable_number(steps)
-    is_one = not digits and math.exp(log_probability(steps, [])) < NO_DIGIT
-    if is_one or (of_one and len(digits) > 1 and single_digits(steps).sum() >= ONE_DIGIT):
-        digits = [int(single_digits(steps).argmax())]
+    if not digits or (of_one and len(digits) > 1):
+        ones = single_digits(steps)
+        if ones.sum() >= ONE_DIGIT if digits else math.exp(log_probability(steps, [])) < NO_DIGIT:
+            digits = [int(ones.argmax())]
     anywhere = np.ones(len(digits) + 1, bool)
     runs = _emitted(steps, digits, np.stack([anywhere, anywhere, plain_marks(digits)]))
     runs[1] = runs[1, ::-1, ::-1]  # from the end
