@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from digitsum.errors import InputError
-from digitsum.reading.strips import MARGIN, pad, read_row
+from digitsum.reading.strips import MARGIN, NARROWED, pad, read_row
 
 DIGITS = np.zeros((60, 300), bool)  # six upright strokes, 60 pixels high
 for left in range(10, 300, 50):
@@ -33,6 +33,16 @@ def test_a_row_fills_a_strip_but_for_a_margin() -> None:
     assert strokes(strip) == 6
     # 258 of 60 pixels, with as much margin as above
     assert abs(strip.shape[1] - (258 + 8) / (60 + 8) * 32) <= 1
+
+
+@pytest.mark.parametrize(("gap", "narrowed"), [(0, NARROWED), (2, NARROWED), (20, 1)])
+def test_what_stands_alone_is_made_narrower_and_digits_that_stand_apart_are_not(
+    gap: int, narrowed: float
+) -> None:
+    ink = np.ones((60, 60 + gap), bool)
+    ink[:, 30 : 30 + gap] = False
+    strip, _ = read_row(page(ink))
+    assert strip.shape[1] == pytest.approx(narrowed * (60 + gap + 8) / (60 + 8) * 32, abs=1)
 
 
 @pytest.mark.parametrize("angle", [-30, -20, -10, 10, 20, 30])
@@ -115,7 +125,7 @@ def test_a_single_stroke_that_leans_stays_as_it_is() -> None:
     for row in range(50, 250):
         leaning[row, 240 - row // 2 : 248 - row // 2] = 0
     strip, _ = read_row(leaning)
-    assert abs(strip.shape[1] - (107 + 26) / (200 + 26) * 32) <= 2  # as wide as it is, with the margin
+    assert abs(strip.shape[1] - NARROWED * (107 + 26) / (200 + 26) * 32) <= 2  # with the margin
 
 
 def test_three_digits_that_rise_steeply_are_levelled() -> None:

@@ -24,11 +24,11 @@ async function readPicture(picture) {
 
 async function readRow(picture) {
   const bitmap = await open(picture), grey = decode(bitmap);
-  const {ink, mayHaveLost, top, bottom, left, right} =
+  const {ink, apart, mayHaveLost, top, bottom, left, right} =
     isPrepared(grey) ? findInInk(ofEach(grey, value => value / 255)) : find(bitmap, grey);
   const margin = Math.floor(PAPER_AROUND * (bottom - top)) + 1;
   const row = cut(ink, top - margin, bottom + margin, left - margin, right + margin);
-  return {...imageOf(stripOf(row)), mayHaveLost};
+  return {...imageOf(stripOf(row, apart === 1 ? NARROWED : 1)), mayHaveLost};
 }
 
 const refusal = why => new Refused(`the picture can't be read: ${why}`);
@@ -452,10 +452,10 @@ function digitOf(ink) {
   return centre(fit(thicken(ink, STROKE / LARGE * longer(ink)), BOX));
 }
 
-function stripOf(ink) {
+function stripOf(ink, narrowed) {
   if (ink.height > LARGE) ink = resize(ink, LARGE, box);
   ink = thicken(ink, PEN / LARGE * ink.height);
-  return ofEach(resize(ink, HEIGHT, ink.height > HEIGHT ? box : bicubic), value => 255 * value);
+  return ofEach(resize(ink, HEIGHT, ink.height > HEIGHT ? box : bicubic, narrowed), value => 255 * value);
 }
 
 function thicken(ink, least) {
@@ -469,8 +469,10 @@ function thicken(ink, least) {
 const differences = grid => pad(grid, 1).values.reduce(
   (total, value, i, values) => total + Math.abs(value - (values[i - 1] ?? 0)), 0);
 
-const resize = (ink, height, weights) =>
-  scale(ink, height, Math.max(Math.floor(ink.width * height / ink.height + 0.5), 8), weights, Float32Array);
+function resize(ink, height, weights, narrowed = 1) {
+  const width = Math.max(Math.floor(narrowed * ink.width * height / ink.height + 0.5), 8);
+  return scale(ink, height, width, weights, Float32Array);
+}
 
 function fit(ink, size) {
   const [height, width] = [ink.height, ink.width].map(
