@@ -86,7 +86,8 @@ along them, [N, W / 4, 12]: the digits 0 to 9, a mark, nothing.
 - Data: {drawn:,} synthetic rows an epoch, each drawn anew, in {epochs}, of
   {train_images:,} images of MNIST's training split and, {synthetic_digits:.0%} of the rows, of digits
   that are drawn from stroke templates (`strokes.py`); how they are written, joined, marked, ruled and
-  damaged is in `rows.py`. The official test split was neither trained on nor used to choose any setting.
+  damaged is in `rows.py` and `row_damage.py`. The official test split was neither trained on nor used to
+  choose any setting.
 - {parameters:,} parameters, {minutes:.0f} minutes of training on two cores that did other things as well.
 
 On {rows:,} synthetic rows of the official test split and of new drawings:

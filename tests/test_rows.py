@@ -217,10 +217,3 @@ def test_zeros_or_1s_alone_are_of_the_row_s_size(number: list[int]) -> None:
     """Beside nothing there is nothing that they could be lower or taller than."""
     sizes = [rows._proportions(np.array(number), np.random.default_rng(seed)) for seed in range(20)]
     np.testing.assert_array_equal(sizes, np.ones_like(sizes))
-
-
-def test_lines_reach_at_least_one_side_of_the_row() -> None:
-    for seed in range(200):
-        ink = np.zeros((40, 100), np.float32)
-        rows._rule(ink, np.random.default_rng(seed))
-        assert ink[:, [0, -1]].any()
