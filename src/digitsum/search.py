@@ -147,7 +147,8 @@ def read_steps(steps: Array, of_one: bool = False) -> Reading:
     digits = most_probable_number(steps)
     if not digits or (of_one and len(digits) > 1):
         ones = single_digits(steps)
-        if ones.sum() >= ONE_DIGIT if digits else math.exp(log_probability(steps, [])) < NO_DIGIT:
+        is_one = ones.sum() >= ONE_DIGIT if digits else math.exp(log_probability(steps, [])) < NO_DIGIT
+        if is_one:
             digits = [int(ones.argmax())]
     anywhere = np.ones(len(digits) + 1, bool)
     runs = _emitted(steps, digits, np.stack([anywhere, anywhere, plain_marks(digits)]))

@@ -6,15 +6,12 @@
 import math
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from digitsum.types import HEIGHT, Array, Int64Array, UInt8Array
+from digitsum.types import HEIGHT, Array, Ink, Int64Array, UInt8Array
 
 RULED, HATCHED = 0.3, 0.4  # how many rows have lines along them, and safety paper
 CALM = 0.4  # how many are on clean paper
-
-Ink = npt.NDArray[np.float32]  # 0 none to 1 a whole stroke's
 
 
 def distort(ink: Ink, rng: np.random.Generator) -> Ink:
@@ -61,7 +58,7 @@ def cut_out(ink: Ink, rng: np.random.Generator) -> Ink:
     strong = ink > 0.3
     rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
     if len(rows) < 4 or len(columns) < 2:
-        third = math.ceil(len(ink) / 3)
+        third = math.ceil(len(ink) / 3)  # of the canvas, whose middle one a row fills
         rows, columns = np.array([third, 2 * third]), np.array([third, 3 * third])
     tall = rows[-1] - rows[0] + 1
     sides = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])

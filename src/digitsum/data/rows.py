@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from digitsum.data.row_damage import Ink, cut_out, damage, distort, scale
+from digitsum.data.row_damage import cut_out, damage, distort, scale
 from digitsum.reading.strips import MARGIN, pad
 from digitsum.search import MARK
-from digitsum.types import Array, Int64Array, UInt8Array
+from digitsum.types import Array, Ink, Int64Array, UInt8Array
 
 TALL = 44  # pixels of the canvas, the mean height of a row's digits
 WIDEST = 3  # times TALL, the widest digit; the widest gap is 1.65 times

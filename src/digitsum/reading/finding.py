@@ -20,9 +20,9 @@ from PIL import Image
 from digitsum.errors import InputError
 from digitsum.reading.decoding import WORKING, Grey, Part, Picture, Source, decode
 from digitsum.reading.morphology import close, close_within
-from digitsum.reading.paper import STRONG, Closing, Ink, find_ink, rim_of
+from digitsum.reading.paper import STRONG, Closing, find_ink, rim_of
 from digitsum.reading.pieces import Pieces, connected
-from digitsum.types import IndexArray, Mask
+from digitsum.types import IndexArray, Ink, Mask
 
 WEAK = 0.3  # of a whole stroke's ink: fainter parts of a stroke belong to it, alone they are dust
 SPECK = 0.02  # of the largest piece's area: a smaller one says nothing about where the row lies

@@ -18,8 +18,8 @@ from digitsum.errors import InputError
 from digitsum.reading.decoding import Grey, Picture, decode, read
 from digitsum.reading.finding import Place, find, named
 from digitsum.reading.morphology import over_squares
-from digitsum.reading.paper import STRONG, Ink, crop
-from digitsum.types import Mask, UInt8Array
+from digitsum.reading.paper import STRONG, crop
+from digitsum.types import Ink, Mask, UInt8Array
 
 GREY = 2  # pixels around the pieces of a digit that keep their grey levels
 LARGE = 100  # pixels, the longer side of the digit when its strokes are measured and thickened

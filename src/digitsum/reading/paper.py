@@ -12,7 +12,7 @@ import numpy.typing as npt
 from digitsum.errors import InputError
 from digitsum.reading.decoding import Grey
 from digitsum.reading.ruling import erase_rules
-from digitsum.types import Array
+from digitsum.types import Array, Ink
 
 PAPER = 1 / 3  # of the longer side: what is dark and narrower is ink, what is wider is paper or shadow
 AROUND = 1 / 9  # of the longer side: as far lie a pixel's surroundings, to which it is light or dark
@@ -25,7 +25,6 @@ LEFT = 1 / 4  # of the ink before: what is fainter without the lines is only the
 STRONG = 0.45  # of a whole stroke's ink: what has more makes the digit
 RIM = 0.08  # of the shorter side: what lies as near to the edge may be a border
 
-Ink = npt.NDArray[np.float32]  # 0 none to 1 a whole stroke's
 Closing = Callable[[Array, int], Array]  # fills what is dark and narrow, which leaves the paper
 
 

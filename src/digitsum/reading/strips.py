@@ -15,13 +15,12 @@ from PIL import Image
 from digitsum.reading.decoding import Picture, decode, read
 from digitsum.reading.finding import find, find_in_ink, named
 from digitsum.reading.imaging import LARGE, are_prepared, ink_of, thicken
-from digitsum.reading.paper import Ink
-from digitsum.types import HEIGHT, UInt8Array
+from digitsum.types import HEIGHT, Ink, UInt8Array
 
 MARGIN = 4  # columns of paper before a strip in a batch, and at least as many after it
 PAPER_AROUND = 0.06  # of the row's height, left around it
 PEN = 6  # pixels of LARGE: thinner strokes are made as thick
-NARROWED = 0.87  # times its width is a digit as wide that stands alone: it looks less like two
+NARROWED = 0.87  # times its own width, what stands alone: one wide digit then looks less like two
 
 
 class Row(NamedTuple):
