@@ -1,6 +1,6 @@
 // prepare.js, whose path is the argument, outside a browser: a request a line in, {reader, picture}, and an answer
 // a line out, what the reader gives, pixels as base64, or a sentence. A picture is {size, width, height, pixels},
-// RGBA, base64; one without pixels can't be decoded.
+// RGBA, base64; one without pixels can't be decoded. `narrow` takes a strip, {height, width, pixels}.
 
 const fs = require("fs"), readline = require("readline");
 
@@ -37,11 +37,12 @@ class OffscreenCanvas {
 }
 
 const twin = new Function("Refused", "createImageBitmap", "OffscreenCanvas",
-  `${fs.readFileSync(process.argv[2])}; return {readPicture, readRow};`);
+  `${fs.readFileSync(process.argv[2])}; return {readPicture, readRow, narrow};`);
 const readers = twin(Refused, createImageBitmap, OffscreenCanvas);
 
 async function answer({reader, picture}) {
   try {
+    if (reader === "narrow") picture.pixels = Buffer.from(picture.pixels, "base64");
     const read = await readers[reader](picture);
     return {...read, pixels: Buffer.from(read.pixels).toString("base64")};
   } catch (error) {

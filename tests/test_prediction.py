@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from digitsum.prediction import (
     check_addends,
     find_model,
 )
-from digitsum.reading.strips import Row
-from digitsum.search import MARK, NOTHING, SYMBOLS
+from digitsum.reading.strips import SHORT, Row
+from digitsum.search import MARK, NOTHING, SYMBOLS, read_steps
 
 PACKAGED = ("exact", "concat")
 
@@ -424,7 +425,8 @@ def row_of(shown: str, addend: int = 0, sure: float = 1.0, may_have_lost: bool =
     symbols = [each for one in shown for each in (MARK if one == "." else int(one), NOTHING)]
     steps = np.full((len(symbols) + 1, SYMBOLS), (1 - sure) / (SYMBOLS - 1))
     steps[np.arange(len(steps)), [*symbols, NOTHING]] = sure
-    return Prediction.of_row(Row(np.zeros((32, 4 * len(steps)), np.uint8), may_have_lost), steps, addend)
+    row = Row(np.zeros((32, 4 * len(steps)), np.uint8), may_have_lost)
+    return Prediction.of_row(row, [steps], read_steps(steps), addend)
 
 
 def test_sum_of_one_digit_in_a_row_is_as_probable_as_the_digit_that_makes_it() -> None:
@@ -432,7 +434,7 @@ def test_sum_of_one_digit_in_a_row_is_as_probable_as_the_digit_that_makes_it() -
     steps[:, NOTHING] = 1
     steps[1] = 0
     steps[1, [3, 8, NOTHING]] = 0.25, 0.625, 0.125
-    answer = Prediction.of_row(Row(np.zeros((32, 6), np.uint8), False), steps, 7)
+    answer = Prediction.of_row(Row(np.zeros((32, 6), np.uint8), False), [steps], read_steps(steps), 7)
     assert (answer.number, answer.sum, answer.probability, answer.sum_probability) == (8, 15, 0.625, 0.625)
     expected = np.zeros(19)
     expected[[10, 15]] = 0.25, 0.625  # in an eighth there is no digit, and no sum
@@ -505,3 +507,33 @@ def test_a_strip_is_read_alike_whatever_it_shares_a_batch_with() -> None:
     for strip, steps in zip(strips, predictor.steps(strips), strict=True):
         assert steps.shape == (-(-(strip.shape[1] + 8) // 4), SYMBOLS)
         np.testing.assert_allclose(steps, predictor.steps([strip])[0], atol=1e-6)
+
+
+def test_a_short_row_that_is_not_sure_is_looked_at_again_narrower_and_the_average_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    predictor, asked = Predictor("row", threads=1), []
+    looks = {False: (0.6, 0.3), True: (0.2, 0.7)}  # P(4) and P(9), as it is and narrower
+
+    def steps(strips: Sequence[np.ndarray]) -> list[np.ndarray]:
+        asked.append([strip.shape[1] for strip in strips])
+        found = np.zeros((len(strips), 1, SYMBOLS))
+        for each, strip in zip(found, strips, strict=True):
+            chances = looks[strip.shape[1] < 100] if strip[0, 0] else (1, 0)
+            each[0, [4, 9, NOTHING]] = *chances, 1 - sum(chances)
+        return list(found)
+
+    monkeypatch.setattr(predictor, "steps", steps)
+    sizes = ((0, 100), (255, 100), (255, SHORT + 1))  # ink, and columns
+    rows = [Row(np.full((32, width), ink, np.uint8), may_have_lost=False) for ink, width in sizes]
+    sure, unsure, long = predictor.predict_rows(rows, [0, 3, 0])
+    assert asked == [[100, 100, SHORT + 1], [85]]
+    assert isinstance(long, Prediction)
+    assert (long.number, long.probability) == (4, pytest.approx(0.6))
+    assert isinstance(sure, Prediction)
+    assert isinstance(unsure, Prediction)
+    assert (sure.number, sure.probability) == (4, 1)
+    assert (unsure.number, unsure.sum, unsure.digits[0].place) == (9, 12, (0, 0))
+    assert unsure.probability == unsure.sum_probability == pytest.approx(0.5)
+    assert unsure.sum_probabilities is not None
+    np.testing.assert_allclose(unsure.sum_probabilities[[7, 12]], [0.4, 0.5], rtol=1e-6)

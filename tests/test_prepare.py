@@ -24,7 +24,7 @@ from digitsum.reading import imaging, strips
 from digitsum.reading.decoding import MAX_BYTES, MAX_PIXELS, decode
 from digitsum.reading.finding import find
 from digitsum.reading.imaging import read_picture
-from digitsum.reading.strips import Row, read_row
+from digitsum.reading.strips import Row, narrow, read_row
 
 Pixels = np.ndarray  # uint8, [H, W] or RGBA, [H, W, 4]
 Reader = Callable[[Pixels], Any]
@@ -303,6 +303,15 @@ def test_a_row_is_read_to_the_byte(ask: Ask, way: Callable[[Generator], np.ndarr
         page = 230 * (1 - 0.8 * ink) * shade(ink) + rng.normal(0, 2, ink.shape)
         assert is_read_alike(ask, read_row, levels(page))
         is_read_alike(ask, read_picture, levels(page))
+
+
+@pytest.mark.parametrize("width", [8, 9, 31, 32, 150, 1000])
+def test_a_strip_is_made_narrower_to_the_byte(ask: Ask, width: int) -> None:
+    strip = np.random.default_rng(0).integers(0, 256, (32, width), dtype=np.uint8)
+    answer = ask(reader="narrow", picture={"height": 32, "width": width, "pixels": base64_of(strip)})
+    expected = narrow(strip)
+    assert (answer["height"], answer["width"]) == expected.shape
+    assert answer["pixels"] == base64_of(expected)
 
 
 @pytest.mark.parametrize("angle", [-25, -14, 8, 14, 25])

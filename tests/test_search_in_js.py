@@ -6,6 +6,7 @@ The node that playwright's package brings runs it, so this needs no browser.
 import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,16 @@ from numpy.random import Generator
 from digitsum import search
 from digitsum.prediction import _doubt
 from digitsum.reading.strips import Row
-from digitsum.search import MARK, NOTHING, SYMBOLS, log_probability, read_steps, single_digits
+from digitsum.search import (
+    MARK,
+    NOTHING,
+    SYMBOLS,
+    Reading,
+    combine,
+    log_probability,
+    read_steps,
+    single_digits,
+)
 
 Steps = np.ndarray  # P(symbol), [T, 12]
 
@@ -32,15 +42,12 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
 def kinds_read_alike(ask: Ask, steps: Steps, may_have_lost: bool = False) -> set[str]:
     """What kind of steps they are for Python; search.js reads the same in them."""
     steps = steps.astype(np.float32)
-    answer, expected = ask(steps=steps.tolist(), mayHaveLost=may_have_lost), read_steps(steps)
-    reading, digits = answer["reading"], expected.digits
+    answer, expected = ask(looks=[steps.tolist()], mayHaveLost=may_have_lost), read_steps(steps)
+    digits = expected.digits
     doubt = _doubt(expected, Row(np.zeros((32, 4 * len(steps)), np.uint8), may_have_lost))
-    assert (reading["digits"], answer["doubt"]) == (digits, doubt)
-    assert reading["places"] == expected.places.tolist()
-    assert reading["marks"] == expected.marks.tolist()
-    assert reading["probability"] == pytest.approx(expected.probability, rel=1e-9, abs=0)
-    found = np.reshape(reading["digitProbabilities"], (-1, 10))
-    np.testing.assert_allclose(found, expected.digit_probabilities, rtol=0, atol=1e-9)
+    assert answer["doubt"] == doubt
+    for reading in (answer["readings"][0], answer["combined"]):
+        assert_alike(reading, expected)
     np.testing.assert_allclose(answer["singles"], single_digits(steps), rtol=1e-9)
     kinds = {
         "plain": doubt is None,
@@ -52,6 +59,15 @@ def kinds_read_alike(ask: Ask, steps: Steps, may_have_lost: bool = False) -> set
         "lost": may_have_lost,
     }
     return {kind for kind, holds in kinds.items() if holds}
+
+
+def assert_alike(reading: dict[str, Any], expected: Reading) -> None:
+    assert reading["digits"] == expected.digits
+    assert reading["places"] == expected.places.tolist()
+    assert reading["marks"] == expected.marks.tolist()
+    assert reading["probability"] == pytest.approx(expected.probability, rel=1e-9, abs=0)
+    found = np.reshape(reading["digitProbabilities"], (-1, 10))
+    np.testing.assert_allclose(found, expected.digit_probabilities, rtol=0, atol=1e-9)
 
 
 # Steps of all kinds
@@ -95,6 +111,21 @@ def test_steps_are_read_alike(ask: Ask, way: Callable[[Generator, int], Steps], 
     for length in [*range(1, 31), 60, *rng.integers(2, 12, 40)]:
         found |= kinds_read_alike(ask, way(rng, length), may_have_lost=bool(rng.random() < 0.1))
     assert kinds <= found
+
+
+@pytest.mark.parametrize("way", KINDS)
+def test_two_looks_are_combined_alike(ask: Ask, way: Callable[[Generator, int], Steps]) -> None:
+    rng, chosen = np.random.default_rng(0), set()
+    for length in range(1, 16):
+        first = way(rng, length)
+        share = rng.uniform(0, 1)  # of steps that are alike, as of one row
+        second = share * first + (1 - share) * way(rng, length)
+        looks = [steps.astype(np.float32) for steps in (first, np.repeat(second, rng.integers(1, 3), axis=0))]
+        readings = [read_steps(steps) for steps in looks]
+        combined = combine(looks, readings)
+        assert_alike(ask(looks=[steps.tolist() for steps in looks], mayHaveLost=False)["combined"], combined)
+        chosen.add((combined.digits == readings[0].digits, combined.digits == readings[1].digits))
+    assert chosen >= ({(True, False), (False, True)} if way is not blank else {(True, True)})
 
 
 def test_what_is_certain_equal_or_very_long_is_read_alike(ask: Ask) -> None:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from digitsum.errors import InputError
-from digitsum.reading.strips import MARGIN, NARROWED, pad, read_row
+from digitsum.reading.strips import MARGIN, NARROWER, narrow, pad, read_row
 
 DIGITS = np.zeros((60, 300), bool)  # six upright strokes, 60 pixels high
 for left in range(10, 300, 50):
@@ -33,16 +33,6 @@ def test_a_row_fills_a_strip_but_for_a_margin() -> None:
     assert strokes(strip) == 6
     # 258 of 60 pixels, with as much margin as above
     assert abs(strip.shape[1] - (258 + 8) / (60 + 8) * 32) <= 1
-
-
-@pytest.mark.parametrize(("gap", "narrowed"), [(0, NARROWED), (2, NARROWED), (20, 1)])
-def test_what_stands_alone_is_made_narrower_and_digits_that_stand_apart_are_not(
-    gap: int, narrowed: float
-) -> None:
-    ink = np.ones((60, 60 + gap), bool)
-    ink[:, 30 : 30 + gap] = False
-    strip, _ = read_row(page(ink))
-    assert strip.shape[1] == pytest.approx(narrowed * (60 + gap + 8) / (60 + 8) * 32, abs=1)
 
 
 @pytest.mark.parametrize("angle", [-30, -20, -10, 10, 20, 30])
@@ -125,7 +115,7 @@ def test_a_single_stroke_that_leans_stays_as_it_is() -> None:
     for row in range(50, 250):
         leaning[row, 240 - row // 2 : 248 - row // 2] = 0
     strip, _ = read_row(leaning)
-    assert abs(strip.shape[1] - NARROWED * (107 + 26) / (200 + 26) * 32) <= 2  # with the margin
+    assert abs(strip.shape[1] - (107 + 26) / (200 + 26) * 32) <= 2  # with the margin
 
 
 def test_three_digits_that_rise_steeply_are_levelled() -> None:
@@ -205,3 +195,14 @@ def test_beside_a_single_digit_what_is_at_the_edge_is_left_out() -> None:
     page[30:90, :10] = 0  # a neighbour
     np.testing.assert_array_equal(read_row(page, of_one=True).strip, alone)
     assert read_row(page).strip.shape[1] > 2 * alone.shape[1]
+
+
+def test_a_strip_is_made_narrower_for_a_second_look() -> None:
+    strip = np.zeros((32, 200), np.uint8)
+    strip[8:24, 40:80] = 255
+    narrower = narrow(strip)
+    assert (narrower.dtype, narrower.shape) == (np.uint8, (32, round(200 * NARROWER)))
+    assert np.flatnonzero((narrower > 127).any(axis=1)).tolist() == list(range(8, 24))
+    inked = np.flatnonzero((narrower > 127).any(axis=0))
+    assert (inked[0], inked[-1] + 1) == pytest.approx((40 * NARROWER, 80 * NARROWER), abs=1)
+    assert narrow(strip[:, :8]).shape == (32, 8)  # the narrowest

@@ -278,7 +278,8 @@ def _try_row(strip: UInt8Array, steps: Array, label: Array) -> RowTrial:
 def evaluate_rows(network: RowNet, batches: Iterable[Strips], data: str, split: str) -> RowEvaluation:
     """Read every row of `batches`, and count how many are right and how many are certain.
 
-    `data` and `split` say of which images the rows were made. A terminal shows how far it is.
+    Each is looked at once; `Predictor` looks at some again. `data` and `split` say of which images the rows
+    were made. A terminal shows how far it is.
 
     Raises
     ------

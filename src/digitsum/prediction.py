@@ -28,8 +28,17 @@ from digitsum.files import locate, read
 from digitsum.reading.decoding import Picture
 from digitsum.reading.finding import named
 from digitsum.reading.imaging import read_picture
-from digitsum.reading.strips import MARGIN, Row, pad, read_row
-from digitsum.search import CERTAIN, Reading, most_probable_sum, plain_marks, read_steps, single_digits
+from digitsum.reading.strips import MARGIN, SHORT, Row, narrow, pad, read_row
+from digitsum.search import (
+    CERTAIN,
+    SURE,
+    Reading,
+    combine,
+    most_probable_sum,
+    plain_marks,
+    read_steps,
+    single_digits,
+)
 from digitsum.types import Array, UInt8Array
 
 MAX_ADDEND_DIGITS = 1_000
@@ -90,7 +99,8 @@ class Prediction:
         For a longer number or a larger addend exact arithmetic, number + addend.
     probability
         How probable the number is, 0 to 1: of a row over all ways to read it, and marks that make another
-        number of it count against it.
+        number of it count against it. A short row that isn't sure at the first look is looked at again,
+        made narrower; it is the mean of both then.
     sum_probability
         How probable the sum is: by the network's second output, or else as probable as the number.
     sum_probabilities
@@ -125,17 +135,16 @@ class Prediction:
         return cls(number, addend, number + addend, probability, probability, None, digits)
 
     @classmethod
-    def of_row(cls, row: Row, steps: Array, addend: int, of_one: bool = False) -> Self:
-        """Make the prediction from what a network of rows says of the steps along a strip, [T, 12].
+    def of_row(cls, row: Row, looks: Sequence[Array], reading: Reading, addend: int) -> Self:
+        """Make the prediction from the number that was found in one look or more at a row.
 
-        `of_one` is as for `search.read_steps`.
+        `looks` are what the network says of the steps along the strip, P(symbol), float [T, 12] each.
 
         Raises
         ------
         InputError
             No digit is more probable than some.
         """
-        reading = read_steps(steps, of_one)
         if not reading.digits:
             raise InputError("it shows nothing that looks like a digit")
         digits = [
@@ -152,7 +161,7 @@ class Prediction:
         if len(digits) > 1 or addend > 9:
             return cls(number, addend, number + addend, probability, probability, None, digits, doubt)
         sums = np.zeros(19, np.float32)
-        sums[addend : addend + 10] = single_digits(steps)
+        sums[addend : addend + 10] = np.mean([single_digits(steps) for steps in looks], axis=0)
         return cls(
             number, addend, number + addend, probability, float(sums[number + addend]), sums, digits, doubt
         )
@@ -420,12 +429,26 @@ class Predictor:
             outputs = self.probabilities(np.stack(rows)[:, np.newaxis], np.array(own))
             return [Prediction.of_digit(*each) for each in zip(*outputs, addends, strict=True)]
         answers: list[Prediction | InputError] = []
-        for row, steps, addend in zip(rows, self.steps([row.strip for row in rows]), addends, strict=True):
+        for row, (looks, reading), addend in zip(rows, self._look(rows, of_one), addends, strict=True):
             try:
-                answers.append(Prediction.of_row(row, steps, addend, of_one))
+                answers.append(Prediction.of_row(row, looks, reading, addend))
             except InputError as error:
                 answers.append(error)
         return answers
+
+    def _look(self, rows: Sequence[Row], of_one: bool) -> list[tuple[list[Array], Reading]]:
+        """Return the steps and the number of rows: short unsure ones are looked at again, narrower."""
+        looks = [[steps] for steps in self.steps([row.strip for row in rows])]
+        readings = [read_steps(steps, of_one) for (steps,) in looks]
+        unsure = [
+            i
+            for i, (row, reading) in enumerate(zip(rows, readings, strict=True))
+            if reading.probability < SURE and row.strip.shape[1] <= SHORT
+        ]
+        for i, steps in zip(unsure, self.steps([narrow(rows[i].strip) for i in unsure]), strict=True):
+            looks[i].append(steps)
+            readings[i] = combine(looks[i], [readings[i], read_steps(steps, of_one)])
+        return list(zip(looks, readings, strict=True))
 
     def probabilities(self, images: Array, addends: Array) -> tuple[Array, Array]:
         """Answer for images that are as MNIST's: the fast way for very many.

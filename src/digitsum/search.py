@@ -11,6 +11,7 @@ needs torch.
 
 import heapq
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,8 @@ NOTHING = 11
 SYMBOLS = 12
 CERTAIN = 0.92  # an answer with a lower probability is called uncertain; 1.4 % of held-out digits are
 NO_DIGIT = 0.85  # that a strip shows no digit is believed if it is as probable
-ONE_DIGIT = 0.1  # of what should be one digit several are believed if one isn't as probable
+SURE = 0.98  # a number that is as probable at the first look isn't looked at again
+ONE_DIGIT = 0.05  # of what should be one digit several are believed if one isn't as probable
 GROUP = 3  # digits between marks that part thousands
 SEARCHED = 20_000  # steps, at most, that the search goes through, of all prefixes together
 TINY = 1e-300  # in place of a divisor of 0
@@ -150,6 +152,49 @@ def read_steps(steps: Array, of_one: bool = False) -> Reading:
         is_one = ones.sum() >= ONE_DIGIT if digits else math.exp(log_probability(steps, [])) < NO_DIGIT
         if is_one:
             digits = [int(ones.argmax())]
+    return _read_as(steps, digits)
+
+
+def combine(looks: Sequence[Array], readings: Sequence[Reading]) -> Reading:
+    """Average the probabilities of several looks at a row: of the numbers found, the most probable one so.
+
+    Parameters
+    ----------
+    looks
+        P(symbol) of each, float [T, 12], T as it likes.
+    readings
+        Of each what `read_steps` found. Places are those of the first.
+
+    Examples
+    --------
+    >>> looks = np.full((2, 1, 12), 1e-9)
+    >>> looks[0, 0, [1, 7]], looks[1, 0, [1, 7]] = (0.6, 0.4), (0.1, 0.9)
+    >>> reading = combine(looks, [read_steps(steps) for steps in looks])
+    >>> reading.digits, round(reading.probability, 3)
+    ([7], 0.65)
+    """
+
+    def read_as(digits: list[int]) -> list[Reading]:
+        return [
+            reading if reading.digits == digits else _read_as(_normalised(steps), digits)
+            for steps, reading in zip(looks, readings, strict=True)
+        ]
+
+    each = max(
+        (read_as(reading.digits) for reading in readings),
+        key=lambda read: sum(reading.probability for reading in read),
+    )
+    return Reading(
+        each[0].digits,
+        float(np.mean([reading.probability for reading in each])),
+        np.mean([reading.digit_probabilities for reading in each], axis=0),
+        each[0].places,
+        np.any([reading.marks for reading in each], axis=0),
+    )
+
+
+def _read_as(steps: Array, digits: list[int]) -> Reading:
+    """Find how probable a number is, where its digits stand, and which marks are among them."""
     anywhere = np.ones(len(digits) + 1, bool)
     runs = _emitted(steps, digits, np.stack([anywhere, anywhere, plain_marks(digits)]))
     runs[1] = runs[1, ::-1, ::-1]  # from the end

@@ -3,8 +3,7 @@
     strip, may_have_lost = read_row("cheque.jpg")   # uint8 [32, W], 0 paper, 255 ink
 
 All between the top and the bottom of the row that was found (finding.py) is cut out as it is: lines, marks
-and whatever touches. Strokes of a thin pen are thickened, and it is scaled to the strip's height; what may be
-a single digit is made a little narrower.
+and whatever touches. Strokes of a thin pen are thickened, and it is scaled to the strip's height.
 """
 
 from typing import NamedTuple, cast
@@ -20,7 +19,8 @@ from digitsum.types import HEIGHT, Ink, UInt8Array
 MARGIN = 4  # columns of paper before a strip in a batch, and at least as many after it
 PAPER_AROUND = 0.06  # of the row's height, left around it
 PEN = 6  # pixels of LARGE: thinner strokes are made as thick
-NARROWED = 0.87  # times its own width, what stands alone: one wide digit then looks less like two
+SHORT = 256  # columns: a longer strip, whose digits would run into each other, isn't looked at again
+NARROWER = 0.85  # times its width, a strip that is looked at again: a wide digit then looks less like two
 
 
 class Row(NamedTuple):
@@ -73,20 +73,32 @@ def read_row(picture: Picture, of_one: bool = False) -> Row:
     margin = int(PAPER_AROUND * (place.bottom - place.top)) + 1  # it is paper beyond the picture's edge, too
     wide = np.pad(ink_of(place) if of_one else place.ink, margin)
     cut = wide[place.top : place.bottom + 2 * margin, place.left : place.right + 2 * margin]
-    return Row(_to_strip(cut, NARROWED if place.apart == 1 else 1), place.may_have_lost)
+    return Row(_to_strip(cut), place.may_have_lost)
 
 
-def _to_strip(ink: Ink, narrowed: float) -> UInt8Array:
+def _to_strip(ink: Ink) -> UInt8Array:
     if len(ink) > LARGE:
         ink = _resize(ink, LARGE, Image.Resampling.BOX)
     ink = thicken(ink, PEN / LARGE * len(ink))
     kind = Image.Resampling.BOX if len(ink) > HEIGHT else Image.Resampling.BICUBIC
-    return cast(UInt8Array, np.rint(255 * _resize(ink, HEIGHT, kind, narrowed).clip(0, 1)).astype(np.uint8))
+    return cast(UInt8Array, np.rint(255 * _resize(ink, HEIGHT, kind).clip(0, 1)).astype(np.uint8))
 
 
-def _resize(ink: Ink, height: int, kind: Image.Resampling, narrowed: float = 1) -> Ink:
-    width = max(int(narrowed * ink.shape[1] * height / len(ink) + 0.5), 8)
+def _resize(ink: Ink, height: int, kind: Image.Resampling, times: float = 1) -> Ink:
+    width = max(int(times * ink.shape[1] * height / len(ink) + 0.5), 8)
     return np.asarray(Image.fromarray(ink).resize((width, height), kind))
+
+
+def narrow(strip: UInt8Array) -> UInt8Array:
+    """Make a strip, uint8 [32, W], narrower for a second look.
+
+    Examples
+    --------
+    >>> narrow(np.zeros((32, 100), np.uint8)).shape
+    (32, 85)
+    """
+    narrower = _resize(strip.astype(np.float32), HEIGHT, Image.Resampling.BILINEAR, NARROWER)
+    return cast(UInt8Array, np.rint(narrower).astype(np.uint8))
 
 
 def pad(strips: list[UInt8Array], places: list[int] | None = None) -> UInt8Array:

@@ -1,6 +1,6 @@
 // The network in the browser, what page.js says that it needs: ONNX Runtime, a module beside the page, runs
-// model.onnx. Python's constants stand above; below are search.js, which has `readSteps`, `singleDigits` and
-// `rowDoubt`, and prepare.js, which has `readPicture` and `readRow`.
+// model.onnx. Python's constants stand above; below are search.js, which has `readSteps`, `combine`,
+// `singleDigits` and `rowDoubt`, and prepare.js, which has `readPicture`, `readRow` and `narrow`.
 
 class Refused extends Error {}
 
@@ -88,8 +88,13 @@ async function askDigit(picture, addend, ort, session) {
 }
 
 async function askRow(picture, addend, ort, session) {
-  const {mayHaveLost, ...seen} = await readRow(picture), steps = await stepsOf(seen, ort, session);
-  const reading = readSteps(steps), {probability, digitProbabilities, places} = reading;
+  const {mayHaveLost, ...seen} = await readRow(picture), looks = [await stepsOf(seen, ort, session)];
+  let reading = readSteps(looks[0]);
+  if (reading.probability < SURE && seen.width <= SHORT) {
+    looks.push(await stepsOf(narrow(seen), ort, session));
+    reading = combine(looks, [reading, readSteps(looks[1])]);
+  }
+  const {probability, digitProbabilities, places} = reading;
   if (!places.length) {
     throw new Refused("the picture can't be read: it shows nothing that looks like a digit");
   }
@@ -100,7 +105,9 @@ async function askRow(picture, addend, ort, session) {
   });
   const sum = BigInt(reading.digits.join("")) + addend, hasSums = digits.length === 1 && addend <= 9n;
   const sum_probabilities = hasSums ? new Float32Array(19) : null;
-  sum_probabilities?.set(singleDigits(steps), Number(addend));
+  for (const steps of hasSums ? looks : []) {
+    singleDigits(steps).forEach((p, digit) => { sum_probabilities[Number(addend) + digit] += p / looks.length; });
+  }
   const sum_probability = hasSums ? sum_probabilities[Number(sum)] : probability;
   const doubt = rowDoubt(reading, mayHaveLost);
   return {sum, probability, sum_probability, sum_probabilities, digits, doubt, seen};

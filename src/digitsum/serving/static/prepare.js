@@ -2,12 +2,13 @@
 //
 //   const {pixels} = await readPicture(file);  // of a digit: Uint8Array of 28 x 28, 255 ink
 //   const {height, width, pixels, mayHaveLost} = await readRow(file);  // of a row: 32 pixels high
+//   narrow({height, width, pixels})  // the same, for a second look
 //
 // The twin of `digitsum.reading` (decoding.py, finding.py, imaging.py, morphology.py, paper.py, pieces.py,
 // ruling.py, strips.py), step by step, where the reasons for each step stand; their constants come before this.
 // An array here is {height, width, values}, values row by row as float32, as there.
 
-const {readPicture, readRow} = (() => {  // the only names that the page sees
+const {readPicture, readRow, narrow} = (() => {  // the only names that the page sees
 
 const STRIP = 1_000_000;  // pixels of a picture that are drawn at a time
 
@@ -24,11 +25,16 @@ async function readPicture(picture) {
 
 async function readRow(picture) {
   const bitmap = await open(picture), grey = decode(bitmap);
-  const {ink, apart, mayHaveLost, top, bottom, left, right} =
+  const {ink, mayHaveLost, top, bottom, left, right} =
     isPrepared(grey) ? findInInk(ofEach(grey, value => value / 255)) : find(bitmap, grey);
   const margin = Math.floor(PAPER_AROUND * (bottom - top)) + 1;
   const row = cut(ink, top - margin, bottom + margin, left - margin, right + margin);
-  return {...imageOf(stripOf(row, apart === 1 ? NARROWED : 1)), mayHaveLost};
+  return {...imageOf(stripOf(row)), mayHaveLost};
+}
+
+function narrow({height, width, pixels}) {
+  const strip = {height, width, values: Float32Array.from(pixels)};
+  return imageOf(resize(strip, height, bilinear, NARROWER));
 }
 
 const refusal = why => new Refused(`the picture can't be read: ${why}`);
@@ -452,10 +458,10 @@ function digitOf(ink) {
   return centre(fit(thicken(ink, STROKE / LARGE * longer(ink)), BOX));
 }
 
-function stripOf(ink, narrowed) {
+function stripOf(ink) {
   if (ink.height > LARGE) ink = resize(ink, LARGE, box);
   ink = thicken(ink, PEN / LARGE * ink.height);
-  return ofEach(resize(ink, HEIGHT, ink.height > HEIGHT ? box : bicubic, narrowed), value => 255 * value);
+  return ofEach(resize(ink, HEIGHT, ink.height > HEIGHT ? box : bicubic), value => 255 * value);
 }
 
 function thicken(ink, least) {
@@ -469,8 +475,8 @@ function thicken(ink, least) {
 const differences = grid => pad(grid, 1).values.reduce(
   (total, value, i, values) => total + Math.abs(value - (values[i - 1] ?? 0)), 0);
 
-function resize(ink, height, weights, narrowed = 1) {
-  const width = Math.max(Math.floor(narrowed * ink.width * height / ink.height + 0.5), 8);
+function resize(ink, height, weights, times = 1) {
+  const width = Math.max(Math.floor(times * ink.width * height / ink.height + 0.5), 8);
   return scale(ink, height, width, weights, Float32Array);
 }
 
@@ -511,6 +517,7 @@ const filter = (reach, curve) => (column, before, after) => {
 };
 
 const box = filter(0.5, x => x > -0.5 && x <= 0.5 ? 1 : 0);
+const bilinear = filter(1, x => Math.max(1 - Math.abs(x), 0));
 const bicubic = filter(2, x => {
   x = Math.abs(x);
   return x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
@@ -607,5 +614,5 @@ function overColumns({height, width, values}, size, sign) {
   return {height: rows, width, values: values.subarray(0, rows * width)};
 }
 
-return {readPicture, readRow};
+return {readPicture, readRow, narrow};
 })();

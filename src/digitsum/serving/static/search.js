@@ -2,19 +2,40 @@
 //
 //   const reading = readSteps(steps);  // of T steps P(symbol), 12 numbers each
 //   reading.digits, reading.probability  // [4, 2], 0.95
+//   combine([steps, others], [reading, another])  // the average of several looks at a row
 //   singleDigits(steps)  // how probable it is that one digit stands alone, and is 0, ..., 9
 //   rowDoubt(reading, mayHaveLost)  // a sentence, or null
 //
 // The twin of `digitsum.search`, where the reasons stand, and of what `digitsum.prediction` doubts; their
 // constants come before this. States are the gaps and the digits in turn: state 2 k is the gap before digit k.
 
-const {readSteps, singleDigits, rowDoubt} = (() => {  // the only names that the page sees
+const {readSteps, combine, singleDigits, rowDoubt} = (() => {  // the only names that the page sees
 
 // `places` are the first and the last step of each digit; `marks` tells whether a mark stands before each digit
 // and after the last
 function readSteps(steps) {
   steps = normalised(steps);
-  const digits = digitsOf(steps), emitted = emittedBy(steps, digits, anywhere(digits));
+  return readAs(steps, digitsOf(steps));
+}
+
+// Places are those of the first look
+function combine(looks, readings) {
+  const each = readings.map(({digits}) => readings.map((reading, i) =>
+    String(reading.digits) === String(digits) ? reading : readAs(normalised(looks[i]), digits)));
+  const averages = each.map(readings => mean(readings.map(({probability}) => probability)));
+  const best = mostProbable(averages), {digits, places} = each[best][0];
+  return {
+    digits,
+    places,
+    probability: averages[best],
+    digitProbabilities: digits.map((_, k) => TEN.map(digit =>
+      mean(each[best].map(({digitProbabilities}) => digitProbabilities[k][digit])))),
+    marks: anywhere(digits).map((_, k) => each[best].some(({marks}) => marks[k])),
+  };
+}
+
+function readAs(steps, digits) {
+  const emitted = emittedBy(steps, digits, anywhere(digits));
   const ahead = forward(emitted, digits), back = backward(emitted, digits);
   // P(the alignment is in a state at a step | the number); each state's emission is in both factors
   const occupied = emitted.map((row, t) => shares(
@@ -171,6 +192,7 @@ function shares(values) {
 
 const mostProbable = chances => chances.indexOf(Math.max(...chances));
 const sum = values => values.reduce((total, value) => total + value, 0);
+const mean = values => sum(values) / values.length;
 
-return {readSteps, singleDigits, rowDoubt};
+return {readSteps, combine, singleDigits, rowDoubt};
 })();
