@@ -52,7 +52,7 @@ def _pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn["sharp"] = np.full((120, 100), 255, np.uint8)
     for bar in np.s_[30:90, 35:40], np.s_[30:90, 60:65], np.s_[45:50, 20:80], np.s_[70:75, 20:80]:
         drawn["sharp"][bar] = 0
-    drawn["signs"] = np.hstack([drawn["sharp"]] * 5)
+    drawn["signs"] = np.hstack([drawn["sharp"]] * 8)
     for name, image in drawn.items():
         Image.fromarray(image).save(f"{name}.png")
     Path("text.png").write_text("not a picture")
