@@ -173,17 +173,14 @@ def combine(looks: Sequence[Array], readings: Sequence[Reading]) -> Reading:
     >>> reading.digits, round(reading.probability, 3)
     ([7], 0.65)
     """
-
-    def read_as(digits: list[int]) -> list[Reading]:
-        return [
-            reading if reading.digits == digits else _read_as(_normalised(steps), digits)
-            for steps, reading in zip(looks, readings, strict=True)
+    choices = [
+        [
+            own if own.digits == found.digits else _read_as(_normalised(steps), found.digits)
+            for steps, own in zip(looks, readings, strict=True)
         ]
-
-    each = max(
-        (read_as(reading.digits) for reading in readings),
-        key=lambda read: sum(reading.probability for reading in read),
-    )
+        for found in readings
+    ]
+    each = max(choices, key=lambda choice: sum(reading.probability for reading in choice))
     return Reading(
         each[0].digits,
         float(np.mean([reading.probability for reading in each])),

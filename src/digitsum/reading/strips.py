@@ -4,6 +4,7 @@
 
 All between the top and the bottom of the row that was found (finding.py) is cut out as it is: lines, marks
 and whatever touches. Strokes of a thin pen are thickened, and it is scaled to the strip's height.
+`narrow` makes a strip narrower, for a second look.
 """
 
 from typing import NamedTuple, cast

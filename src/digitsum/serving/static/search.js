@@ -20,17 +20,17 @@ function readSteps(steps) {
 
 // Places are those of the first look
 function combine(looks, readings) {
-  const each = readings.map(({digits}) => readings.map((reading, i) =>
-    String(reading.digits) === String(digits) ? reading : readAs(normalised(looks[i]), digits)));
-  const averages = each.map(readings => mean(readings.map(({probability}) => probability)));
-  const best = mostProbable(averages), {digits, places} = each[best][0];
+  const choices = readings.map(({digits}) => readings.map((own, i) =>
+    String(own.digits) === String(digits) ? own : readAs(normalised(looks[i]), digits)));
+  const averages = choices.map(choice => mean(choice.map(({probability}) => probability)));
+  const best = mostProbable(averages), each = choices[best], {digits, places} = each[0];
   return {
     digits,
     places,
     probability: averages[best],
     digitProbabilities: digits.map((_, k) => TEN.map(digit =>
-      mean(each[best].map(({digitProbabilities}) => digitProbabilities[k][digit])))),
-    marks: anywhere(digits).map((_, k) => each[best].some(({marks}) => marks[k])),
+      mean(each.map(({digitProbabilities}) => digitProbabilities[k][digit])))),
+    marks: anywhere(digits).map((_, k) => each.some(({marks}) => marks[k])),
   };
 }
 
